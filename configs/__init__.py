@@ -1,0 +1,1 @@
+"""Typed configuration: the schema, the YAML files and their loader."""

@@ -1,0 +1,38 @@
+"""Flower in, Flower out: the ServerApp that deployments and simulations run. Nothing else lives here."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from configs.load import load_config
+from configs.schema import CoordinatorConfig
+from coordinator.link import FlowerLink
+from coordinator.run import run_federation
+
+__all__ = ["app"]
+
+app = ServerApp()
+
+
+@app.main()  # type: ignore[untyped-decorator]
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation that the file `run_config["coordinator-file"]` describes."""
+    config = load_config(CoordinatorConfig, str(context.run_config["coordinator-file"]))
+    journal = Path(config.output) / "progress.jsonl"
+    journal.parent.mkdir(parents=True, exist_ok=True)
+
+    def observe(event: str, values: dict[str, Any]) -> None:
+        with journal.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+
+    try:
+        run_federation(config, FlowerLink(grid), observe)
+    except Exception as error:
+        observe("failed", {"kind": type(error).__name__, "text": str(error)})
+        raise

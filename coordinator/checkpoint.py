@@ -1,0 +1,92 @@
+"""Atomic checkpoints: after each round one new folder appears by rename, so a kill leaves the last whole one.
+
+`round-00012/` holds `state.safetensors` (adapter float32[D], velocity float64[D]) and `state.json` (round, history,
+manifest hash). Nothing in it is secret: the coordinator knows sums only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+__all__ = ["Checkpoint", "CheckpointError", "latest", "save"]
+
+_NAME = re.compile(r"round-(\d{5})$")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the text names the folder and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """State after `round` finished rounds."""
+
+    round: int
+    adapter: npt.NDArray[np.float32]
+    velocity: npt.NDArray[np.float64]
+    manifest_hash: str
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record a round, as reported
+
+
+def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
+    """Write `state` under `folder`, fsynced and renamed into place; older ones beyond `keep` are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"round-{state.round:05d}"
+    partial = folder / f".partial-{state.round:05d}-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    save_file({"adapter": state.adapter, "velocity": state.velocity}, partial / "state.safetensors")
+    facts = {key: value for key, value in asdict(state).items() if key not in ("adapter", "velocity")}
+    (partial / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    for path in (*partial.iterdir(), partial):
+        _fsync(path)
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    _fsync(folder)
+    for old in _complete(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def latest(folder: Path, manifest_hash: str) -> Checkpoint | None:
+    """The newest whole checkpoint under `folder`, or None.
+
+    Raises:
+        CheckpointError: it belongs to another manifest, or its files do not agree.
+    """
+    found = _complete(folder)
+    if not found:
+        return None
+    path = found[-1]
+    try:
+        facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        tensors = load_file(path / "state.safetensors")
+        state = Checkpoint(adapter=tensors["adapter"], velocity=tensors["velocity"], **facts)
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({error.__class__.__name__}); remove that folder "
+                              "to go on from the one before") from None
+    if state.manifest_hash != manifest_hash:
+        raise CheckpointError(f"checkpoint {path} belongs to another run manifest; use a new --out folder")
+    return state
+
+
+def _complete(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("round-*") if _NAME.search(path.name)) if folder.is_dir() else []
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

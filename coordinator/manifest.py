@@ -1,0 +1,65 @@
+"""Configuration and roster -> the signed run manifest: every constant of a run, fixed before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal, cast
+
+from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
+from privacy.dp.accounting import ReleaseEvent, calibrate
+from privacy.identity import Roster
+from privacy.manifest import Schedule, standard_delta
+from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.release import release_hash
+
+__all__ = ["build_manifest", "solve_noise"]
+
+
+def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:
+    """The stages' noise multipliers: one common scale over all planned steps, times each `relative_noise`.
+
+    Epsilons of stages do not add, so the composition over the manifest's maximum of steps is solved at once.
+    """
+    planned = [
+        ReleaseEvent(stage.sampling_rate, stage.relative_noise, stage.local_steps * stage.rounds)
+        for stage in curriculum.stages
+    ]
+    scale = calibrate(planned, target_epsilon, delta)
+    return [scale * stage.relative_noise for stage in curriculum.stages]
+
+
+def build_manifest(
+    *, run_id: str, curriculum: CurriculumConfig, privacy: PrivacyConfig, lora: LoraConfig,
+    federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
+    mode: Literal["patient-dp", "none"],
+) -> RunManifest:
+    """A run's manifest. Weights are the sites' shares of all declared patients; mode `none` has zero noise."""
+    total = sum(site.declared_patients for site in roster.sites)
+    sites = tuple(
+        SiteTerms(site_id=site.site_id, declared_patients=site.declared_patients,
+                  weight=site.declared_patients / total, delta=standard_delta(site.declared_patients))
+        for site in roster.sites
+    )
+    private = mode == "patient-dp"
+    noise = (solve_noise(curriculum, privacy.target_epsilon, min(terms.delta for terms in sites)) if private
+             else [0.0] * len(curriculum.stages))
+    stages = tuple(
+        _stage(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
+    return RunManifest(
+        federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
+        base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
+        privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
+        lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
+        sites=sites,
+    )
+
+
+def _stage(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
+    spec = StageSpec(
+        name=stage.name, sources=tuple(SourceShare(name, most) for name, most in stage.sources.items()),
+        groups=tuple(stage.groups), schedule=cast(Schedule, stage.schedule), learning_rate=stage.learning_rate,
+        momentum=stage.momentum, local_steps=stage.local_steps, sampling_rate=stage.sampling_rate,
+        noise_multiplier=noise_multiplier, max_rounds=stage.rounds,
+        stop=None if stage.stop is None else StopRule(stage.stop.patience, stage.stop.min_improvement),
+    )
+    return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)

@@ -1,0 +1,175 @@
+"""A whole run at the coordinator: open its files, meet the sites, run the rounds, evaluate, checkpoint, export."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from configs.schema import CoordinatorConfig
+from coordinator import checkpoint
+from coordinator.evaluation import PublicEvaluation
+from coordinator.exchange import Link
+from coordinator.rounds import (
+    Federation,
+    RoundFailedError,
+    RoundReport,
+    RunState,
+    report_fields,
+    run_rounds,
+    with_public_metrics,
+)
+from coordinator.server_update import ServerOptimizer, initial_velocity
+from model.adapter import adapter_hash
+from model.export import save_adapter
+from privacy.errors import MessageFormatError
+from privacy.identity import Roster, SigningKey
+from privacy.messages import ErrorReply, Hello, RunManifest, SignedManifest
+
+__all__ = ["RunObserver", "run_federation"]
+
+RunObserver = Callable[[str, dict[str, Any]], None]  # (event name, plain values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The files of a :class:`CoordinatorConfig`, read and checked against each other."""
+
+    manifest: RunManifest
+    signed: bytes
+    roster: Roster
+    key: SigningKey
+    evaluation: PublicEvaluation
+    output: Path
+
+
+def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunState:
+    """Run `config`'s manifest to its end, or on from its last checkpoint.
+
+    Raises:
+        RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
+    """
+    opened = _open(config)
+    state = _resume(opened) or _fresh(opened)
+    participants = _meet(opened, link, config.timeout_s, observe)
+    federation = Federation(
+        manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
+        select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
+        optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
+        timeout_s=config.timeout_s, participants=participants)
+    observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
+                      "rounds_done": len(state.history)})
+    attempts = _Attempts(opened.output / "attempts.json")
+    for finished in run_rounds(federation, state, first_attempt=attempts.next):
+        state = finished
+        if len(state.history) % config.every_rounds == 0:
+            state = with_public_metrics(state, opened.evaluation.measure(state.adapter))
+        checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
+            round=len(state.history), adapter=state.adapter, velocity=state.velocity,
+            manifest_hash=opened.manifest.hash().hex(), history=[report_fields(r) for r in state.history]))
+        observe("round", report_fields(state.history[-1]))
+    _write_result(opened, state)
+    observe("end", {"rounds_done": len(state.history)})
+    return state
+
+
+def _open(config: CoordinatorConfig) -> _Opened:
+    roster = Roster.from_bytes(Path(config.roster).read_bytes())
+    signed = Path(config.manifest).read_bytes()
+    manifest = SignedManifest.open(signed, roster)
+    evaluation = PublicEvaluation.open(
+        Path(config.base_model), manifest, Path(config.public_examples))
+    return _Opened(manifest, signed, roster, SigningKey.from_private_bytes(Path(config.key).read_bytes()),
+                   evaluation, Path(config.output))
+
+
+def _fresh(opened: _Opened) -> RunState:
+    initial = opened.evaluation.adapted.initial
+    if adapter_hash(initial) != opened.manifest.adapter_hash:
+        raise RoundFailedError("the initial adapter is not the one that the manifest names; "
+                               "make the manifest again from this base model")
+    return RunState(initial.astype(np.float32), initial_velocity(initial.size))
+
+
+def _resume(opened: _Opened) -> RunState | None:
+    found = checkpoint.latest(opened.output / "checkpoints", opened.manifest.hash().hex())
+    if found is None:
+        return None
+    return RunState(found.adapter, found.velocity, tuple(RoundReport(**entry) for entry in found.history))
+
+
+def _meet(opened: _Opened, link: Link, timeout_s: float, observe: RunObserver) -> tuple[str, ...]:
+    """Send the manifest to every node; the sites that accept it with a valid signature of the roster."""
+    accepted: list[str] = []
+    refusals: list[str] = []
+    for index, reply in enumerate(link.meet(opened.signed, timeout_s)):
+        if reply.failure is not None:
+            refusals.append(reply.failure)
+            continue
+        try:
+            hello = Hello.from_bytes(reply.body)
+        except MessageFormatError:
+            refusals.append(_code(reply.body))
+            continue
+        if not hello.proves(opened.roster, opened.manifest.hash()):
+            refusals.append("E_SITE_SIG")
+        elif hello.site_id not in accepted:
+            accepted.append(hello.site_id)
+            link.bind(index, hello.site_id)
+    participants = tuple(sorted(accepted))
+    floor = opened.roster.floor(len(opened.roster.sites))
+    observe("cohort", {"accepted": list(participants), "refused": refusals, "floor": floor})
+    if len(participants) < floor:
+        raise RoundFailedError(
+            f"only {len(participants)} of {len(opened.roster.sites)} sites accepted the run and {floor} are needed; "
+            f"refusals: {', '.join(sorted(refusals)) or 'none, the others did not answer'}")
+    return participants
+
+
+def _code(body: bytes) -> str:
+    try:
+        return ErrorReply.from_bytes(body).code
+    except MessageFormatError:
+        return "E_FORMAT"
+
+
+_ORIGIN = {
+    "patient-dp": "Trained by several sites on secure sums of noised updates. This card is no privacy statement: "
+                  "epsilon is what each site's own ledger says.",
+    "none": "Trained by several sites on secure sums WITHOUT differential privacy (comparison in a simulation).",
+}
+
+
+class _Attempts:
+    """Attempt numbers that survive a restart: a number is on disk before it is used, and never used twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def next(self, round_number: int) -> int:
+        used: dict[str, int] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+        used[str(round_number)] = used.get(str(round_number), 0) + 1
+        partial = self._path.with_suffix(".partial")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(used))
+        partial.replace(self._path)
+        return used[str(round_number)]
+
+
+def _write_result(opened: _Opened, state: RunState) -> None:
+    """The adapter in PEFT layout and `rounds.json` beside it."""
+    adapted = opened.evaluation.adapted
+    adapted.write(state.adapter.astype(np.float64))
+    save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
+                 description=_ORIGIN[opened.manifest.privacy])
+    facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+             "manifest_hash": opened.manifest.hash().hex(),
+             "rounds": [report_fields(report) for report in state.history]}
+    partial = opened.output / "rounds.json.partial"
+    partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    partial.replace(opened.output / "rounds.json")

@@ -1,0 +1,52 @@
+"""Write an adapter as others read it: PEFT's layout (transformers, PEFT and vLLM load it), with a plain card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peft import PeftModel
+
+__all__ = ["ADAPTER_FILES", "save_adapter"]
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+
+_CARD = """---
+library_name: peft
+tags: [lora, medgpt-oss]
+---
+# Federated LoRA adapter
+
+{description}
+
+- Base model: {base}
+- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias, attention q/k/v/o of the language model and both projector layers
+- Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
+
+Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
+carry its terms: no commercial use, no re-identification.
+"""
+
+
+def save_adapter(model: PeftModel, directory: Path, *, base: str = "", description: str = "") -> None:
+    """Write ADAPTER_FILES into `directory` (made if missing).
+
+    base: how to name the base model (say, its content hash), recorded in the configuration and the card.
+    Raises ValueError when the model carries no LoRA adapter.
+    """
+    if not isinstance(model, PeftModel):
+        raise ValueError("save_adapter: the model carries no LoRA adapter; attach one first.")
+    config = model.peft_config["default"]
+    previous = config.base_model_name_or_path
+    config.base_model_name_or_path = base or previous
+    try:
+        # "auto" would look the base model up on a hub to learn whether its vocabulary changed.
+        model.save_pretrained(str(directory), save_embedding_layers=False)
+    finally:
+        config.base_model_name_or_path = previous
+    card = _CARD.format(
+        description=description or "Trained jointly by several hospitals; only noised sums left any of them.",
+        base=base or "see adapter_config.json",
+        rank=config.r,
+        alpha=config.lora_alpha,
+    )
+    (directory / "README.md").write_text(card, encoding="utf-8")

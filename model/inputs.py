@@ -1,0 +1,155 @@
+"""From an Example (question, answer, images) to the tensors of one padded batch.
+
+Rows are padded on the LEFT, so that every answer ends at the last position and the language head runs on the few
+trailing positions that carry loss. Padding is masked; position embeddings are relative, so a row's result does not
+depend on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from model.harmony import HEADER_LENGTH, render
+from model.spec import ModelSpec
+from model.tiling import tile_image
+from model.tokenizer import text_ids
+
+__all__ = ["IGNORE", "Example", "Encoded", "Batch", "encode", "encode_all", "collate", "length_buckets", "tile_image"]
+
+IGNORE = -100
+"""Label of a token without loss (torch's `ignore_index`)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One question with its answer; choices: all answers to choose from, () for free text.
+
+    images: uint8 (H, W, 3), RGB, in the order the question refers to them. key: a label of the caller's own.
+    """
+
+    question: str
+    answer: str
+    choices: tuple[str, ...] = ()
+    images: tuple[NDArray[np.uint8], ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """An Example as tensors; encode once, collate often.
+
+    input_ids, labels: int64 (T,), labels IGNORE outside the assistant's turn. pixel_values: float32
+    (n_tiles, 3, S, S) or None. prompt_length: tokens before the answer proper, i.e. `<|channel|>final<|message|>`
+    included. choices: token ids of each choice; answer: which of them is right, -1 without choices.
+    """
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    pixel_values: torch.Tensor | None
+    prompt_length: int
+    choices: tuple[tuple[int, ...], ...] = ()
+    answer: int = -1
+    truncated: bool = False
+    key: str = ""
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of all its images together."""
+        return 0 if self.pixel_values is None else int(self.pixel_values.shape[0])
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B rows padded on the left to T tokens.
+
+    input_ids, attention_mask, labels: int64 (B, T). pixel_values: float32 (n_tiles, 3, S, S) in row order, or None.
+    tile_rows: int64 (n_tiles,), the row each tile belongs to. num_logits: trailing positions that the loss needs.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+    pixel_values: torch.Tensor | None
+    tile_rows: torch.Tensor
+    num_logits: int
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on another device."""
+        pixels = None if self.pixel_values is None else self.pixel_values.to(device)
+        tensors = (self.input_ids, self.attention_mask, self.labels)
+        ids, mask, labels = (tensor.to(device) for tensor in tensors)
+        return Batch(ids, mask, labels, pixels, self.tile_rows.to(device), self.num_logits)
+
+
+def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
+    """Tile the images and render the conversation. Raises ValueError for an example that cannot be one."""
+    if example.choices and example.answer not in example.choices:
+        raise ValueError("encode: the answer of an example must be one of its choices.")
+    if not example.answer:
+        raise ValueError("encode: an example needs a non-empty answer.")
+    tiles = [tile_image(im, image_size=spec.image_size, max_tiles=spec.max_tiles) for im in example.images]
+    rendered = render(example.question, example.answer, [len(t) for t in tiles], tokenizer, spec)
+    ids = torch.tensor(rendered.ids, dtype=torch.int64)
+    mask = torch.tensor(rendered.mask)
+    return Encoded(
+        input_ids=ids,
+        labels=torch.where(mask, ids, IGNORE),
+        pixel_values=torch.cat(tiles) if tiles else None,
+        prompt_length=rendered.mask.index(True) + HEADER_LENGTH,
+        choices=tuple(tuple(text_ids(tokenizer, choice)) for choice in example.choices),
+        answer=example.choices.index(example.answer) if example.choices else -1,
+        truncated=rendered.truncated,
+        key=example.key,
+    )
+
+
+def encode_all(examples: Iterable[Example], tokenizer: Tokenizer, spec: ModelSpec) -> list[Encoded]:
+    """`encode` for each, in order."""
+    return [encode(example, tokenizer, spec) for example in examples]
+
+
+def collate(samples: Sequence[Encoded]) -> Batch:
+    """Pad on the left and stack. Raises ValueError for an empty list: an empty draw needs no forward."""
+    if not samples:
+        raise ValueError("collate: a batch needs at least one sample.")
+    length = max(map(len, samples))
+    shape = (len(samples), length)
+    input_ids = torch.zeros(shape, dtype=torch.int64)  # id 0 under the mask: never read
+    attention_mask = torch.zeros(shape, dtype=torch.int64)
+    labels = torch.full(shape, IGNORE, dtype=torch.int64)
+    for row, sample in enumerate(samples):
+        input_ids[row, length - len(sample) :] = sample.input_ids
+        attention_mask[row, length - len(sample) :] = 1
+        labels[row, length - len(sample) :] = sample.labels
+    pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+    counts = torch.tensor([sample.num_tiles for sample in samples])
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        labels=labels,
+        pixel_values=torch.cat(pixels) if pixels else None,
+        tile_rows=torch.repeat_interleave(torch.arange(len(samples)), counts),
+        num_logits=_num_logits(labels),
+    )
+
+
+def length_buckets(samples: Sequence[Encoded], batch_size: int) -> list[list[int]]:
+    """Indices in batches of similar length (images apart from text), every sample once; least padding, fixed order."""
+    order = sorted(range(len(samples)), key=lambda i: (samples[i].num_tiles > 0, len(samples[i]), i))
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def _num_logits(labels: torch.Tensor) -> int:
+    """Trailing positions from the one that predicts the earliest label to the end; at least 1."""
+    supervised = (labels != IGNORE).any(dim=0).nonzero()
+    first = int(supervised[0]) if len(supervised) else labels.shape[1]
+    return int(labels.shape[1]) - max(first - 1, 0) if len(supervised) else 1

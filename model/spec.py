@@ -1,0 +1,215 @@
+"""What a MedGPT-oss style model is, in numbers: one frozen spec for the tiny model and for the full 20B one.
+
+The architecture is MedGPT-oss (arXiv 2603.00842, section 3.1): a GPT-oss language backbone (mixture of experts,
+attention sinks, alternating sliding window, YaRN), a CLIP vision tower, a two-layer MLP projector and InternVL's
+dynamic tiling. This module is torch-free, so configuration code may import it.
+
+Weights of MedGPT-oss are CC BY-NC 4.0: research only, no clinical decision-making.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+
+__all__ = [
+    "ModelSpec",
+    "LoraSpec",
+    "TINY",
+    "MEDGPT_OSS_20B",
+    "GROUPS",
+    "FACTORS",
+    "group_of",
+    "target_regex",
+]
+
+_ATTENTION = r".*language_model\..*self_attn\.[qkvo]_proj"
+_PROJECTOR = r".*multi_modal_projector\.linear_[12]"
+
+GROUPS = MappingProxyType({"attention": _ATTENTION, "projector": _PROJECTOR})
+"""Adapter group -> regex (full match on a module's path). The language model's attention and the projector only:
+bare names would also hit CLIP's own q/k/v_proj, whose layers past `vision_feature_layer` never get a gradient."""
+
+FACTORS = ("A", "B", "AB")
+"""Which LoRA factor a selection covers: W + (alpha/r) B A, arXiv 2106.09685, section 4.1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Every dimension of text, vision, projector and tiling. Two models of equal spec have equal parameter shapes.
+
+    Raises ValueError, one sentence, when the numbers cannot describe a model.
+    """
+
+    name: str
+    # language backbone (GPT-oss)
+    vocab_size: int
+    hidden_size: int
+    expert_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    num_experts: int
+    experts_per_token: int
+    sliding_window: int
+    rope_theta: float = 150_000.0
+    rope_factor: float
+    original_context: int
+    initializer_range: float = 0.02
+    # vision tower (CLIP) and tiling
+    vision_hidden_size: int
+    vision_mlp_size: int
+    vision_layers: int
+    vision_heads: int
+    vision_feature_layer: int
+    image_size: int
+    patch_size: int
+    max_tiles: int
+    # tokens
+    bos_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+    image_token_id: int
+    max_tokens: int
+    system: str = ""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_field(self, field.name, str(field.type))
+        if self.image_size % self.patch_size:
+            raise ValueError("ModelSpec: image_size must be a multiple of patch_size.")
+        if self.num_heads % self.num_kv_heads or self.vision_hidden_size % self.vision_heads:
+            raise ValueError("ModelSpec: heads must divide evenly (num_heads by num_kv_heads, vision width by heads).")
+        if self.experts_per_token > self.num_experts:
+            raise ValueError("ModelSpec: experts_per_token must not exceed num_experts.")
+        if self.max_tokens > self.context:
+            raise ValueError("ModelSpec: max_tokens must fit the context (rope_factor * original_context).")
+        if not -self.vision_layers <= self.vision_feature_layer <= -1:
+            raise ValueError("ModelSpec: vision_feature_layer counts from the end and must name an existing layer.")
+
+    @property
+    def context(self) -> int:
+        """Positions the model is built for: factor * original, which is what YaRN assumes (arXiv 2309.00071)."""
+        return int(self.rope_factor * self.original_context)
+
+    @property
+    def tokens_per_tile(self) -> int:
+        """Image tokens one tile becomes: its patches (CLS dropped)."""
+        return int((self.image_size // self.patch_size) ** 2)
+
+    def to_json(self) -> str:
+        """Canonical JSON (sorted keys); equal specs give equal text."""
+        return json.dumps(asdict(self), sort_keys=True, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Parse `to_json`'s text. Raises ValueError on malformed JSON, an unknown or a missing field."""
+        try:
+            values = json.loads(text)
+            return cls(**values)
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError("The model spec is not valid: it must be one JSON object with ModelSpec's fields.") from error
+
+
+def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
+    """One field has its declared type, and sizes are positive."""
+    value = getattr(spec, name)
+    expected = {"int": int, "float": (int, float), "str": str}[kind]
+    if isinstance(value, bool) or not isinstance(value, expected):
+        raise ValueError(f"ModelSpec: {name} must be of type {kind}.")
+    if name.endswith("_token_id"):
+        if not 0 <= value < spec.vocab_size:
+            raise ValueError(f"ModelSpec: {name} must lie inside the vocabulary.")
+    elif kind != "str" and name != "vision_feature_layer" and value <= 0:
+        raise ValueError(f"ModelSpec: {name} must be positive.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSpec:
+    """Rank and scale of the LoRA adapters, arXiv 2106.09685. Dropout is zero: it would make gradients a draw."""
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or self.alpha < 1:
+            raise ValueError("LoraSpec: rank and alpha must be at least 1.")
+        if self.dropout != 0.0:
+            raise ValueError("LoraSpec: dropout must be 0, the clipped per-patient gradient must be a function of data.")
+
+
+def group_of(module: str) -> str | None:
+    """The adapter group of a module path, or None when it is never adapted."""
+    return next((name for name, pattern in GROUPS.items() if re.fullmatch(pattern, module)), None)
+
+
+def target_regex() -> str:
+    """One regex for every adapted module, as PEFT's `target_modules` takes it."""
+    return "|".join(f"(?:{pattern})" for pattern in GROUPS.values())
+
+
+TINY = ModelSpec(
+    name="tiny",
+    vocab_size=1024,
+    hidden_size=96,
+    expert_size=64,
+    num_layers=2,
+    num_heads=6,
+    num_kv_heads=2,
+    head_dim=16,
+    num_experts=4,
+    experts_per_token=2,
+    sliding_window=64,
+    rope_factor=4.0,
+    original_context=256,
+    initializer_range=0.05,
+    vision_hidden_size=64,
+    vision_mlp_size=128,
+    vision_layers=2,
+    vision_heads=4,
+    vision_feature_layer=-1,
+    image_size=32,
+    patch_size=8,
+    max_tiles=4,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    image_token_id=9,
+    max_tokens=192,
+)
+"""About half a million parameters; same classes and code paths as the full model, for one CPU core."""
+
+MEDGPT_OSS_20B = ModelSpec(
+    name="medgpt-oss-20b",
+    vocab_size=201_088,
+    hidden_size=2880,
+    expert_size=2880,
+    num_layers=24,
+    num_heads=64,
+    num_kv_heads=8,
+    head_dim=64,
+    num_experts=32,
+    experts_per_token=4,
+    sliding_window=128,
+    rope_factor=32.0,
+    original_context=4096,
+    vision_hidden_size=1024,
+    vision_mlp_size=4096,
+    vision_layers=24,
+    vision_heads=16,
+    vision_feature_layer=-2,
+    image_size=336,
+    patch_size=14,
+    max_tiles=12,
+    bos_token_id=199_998,
+    eos_token_id=200_002,
+    pad_token_id=199_999,
+    image_token_id=200_021,
+    max_tokens=32_768,
+    system="You are a helpful medical assistant.\nReasoning: low\n\n# Valid channels: final.",
+)
+"""GPT-oss-20B (20,914,757,184 language parameters), CLIP ViT-L/14@336, LLaVA-style two-layer projector."""

@@ -1,0 +1,145 @@
+"""Who the parties are: signing keys and the roster that every site pins.
+
+*Guarantees.* A signature is over `transcript(label, ...)`, so it is never valid for another kind of
+statement. A `Roster` has one hash, whatever order its sites were given in; thresholds are computed from it,
+never received.
+
+*Assumes.* The roster reaches each site out of band and is pinned there by its hash; Ed25519 (RFC 8032) is
+unforgeable; each private key stays with its owner.
+
+*Does not cover.* How a roster is agreed on. A roster whose keys the coordinator controls protects nobody.
+Python cannot promise that a private key is wiped from memory. The nodes' transport keys are a separate
+matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from privacy.encoding import Item, transcript
+from privacy.wire import Message, check_hash, check_id, check_range
+
+__all__ = ["MIN_COHORT", "Roster", "RosterSite", "SigningKey", "verify"]
+
+MIN_COHORT = 3  # below three sites a sum is a difference of two inputs, one of them one's own
+
+
+class SigningKey:
+    """An Ed25519 private key. Its `repr` shows the public half only."""
+
+    def __init__(self, private: Ed25519PrivateKey) -> None:
+        self._private = private
+
+    @classmethod
+    def generate(cls, random_bytes: Callable[[int], bytes]) -> SigningKey:
+        """A new key from 32 bytes of `random_bytes`, e.g. `entropy.random_bytes`."""
+        return cls.from_private_bytes(random_bytes(32))
+
+    @classmethod
+    def from_private_bytes(cls, private: bytes) -> SigningKey:
+        """The key of a 32-byte seed. Raises ValueError for another length."""
+        check_hash("a private signing key", private)
+        return cls(Ed25519PrivateKey.from_private_bytes(private))
+
+    def private_bytes(self) -> bytes:
+        """The 32-byte seed; the caller keeps it secret."""
+        return self._private.private_bytes_raw()
+
+    def public_bytes(self) -> bytes:
+        """The 32-byte public key that goes on the roster."""
+        return self._private.public_key().public_bytes_raw()
+
+    def sign(self, label: str, *items: Item) -> bytes:
+        """A 64-byte signature of one labelled statement."""
+        return self._private.sign(transcript(f"sign/{label}", *items))
+
+    def __repr__(self) -> str:
+        return f"SigningKey(public={self.public_bytes().hex()})"
+
+
+def verify(public: bytes, signature: bytes, label: str, *items: Item) -> bool:
+    """Whether `signature` is `public`'s (32 bytes) over that statement; malformed input is just False."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, transcript(f"sign/{label}", *items))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class RosterSite(Message):
+    """One hospital: its identifier, 32-byte Ed25519 public key, and declared patient count (a constant)."""
+
+    site_id: str
+    public_key: bytes
+    declared_patients: int
+
+    def check(self) -> None:
+        check_id("a roster's site_id", self.site_id)
+        check_hash("a roster's public_key", self.public_key)
+        check_range("declared_patients", self.declared_patients, 1, 10**9)
+
+
+@dataclass(frozen=True)
+class Roster(Message):
+    """The consortium as every site pins it. Sites are kept in ascending order of their identifiers.
+
+    Args:
+        federation_id: name of the consortium.
+        version: counts up with every change.
+        coordinator_key: 32-byte Ed25519 public key.
+        sites: the hospitals; identifiers and keys are unique.
+        min_cohort: the smallest cohort a round may end with, at least 3.
+        min_fraction: the smallest fraction of the roster a round may end with, 0 to 1.
+    """
+
+    federation_id: str
+    version: int
+    coordinator_key: bytes
+    sites: tuple[RosterSite, ...]
+    min_cohort: int
+    min_fraction: float
+
+    def check(self) -> None:
+        check_id("federation_id", self.federation_id)
+        check_hash("coordinator_key", self.coordinator_key)
+        check_range("roster version", self.version, 0, 2**31)
+        check_range("min_cohort", self.min_cohort, MIN_COHORT, 10**4)
+        check_range("min_fraction", self.min_fraction, 0.0, 1.0)
+        ids = [site.site_id for site in self.sites]
+        keys = [site.public_key for site in self.sites]
+        if len(set(ids)) < len(ids) or len({*keys, self.coordinator_key}) < len(keys) + 1:
+            raise ValueError("a roster lists a site or key twice; each party needs its own identifier and key")
+        object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda site: site.site_id)))
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        """All identifiers, ascending."""
+        return tuple(site.site_id for site in self.sites)
+
+    def site(self, site_id: str) -> RosterSite:
+        """That hospital's entry. Raises KeyError when it is not on the roster."""
+        for site in self.sites:
+            if site.site_id == site_id:
+                return site
+        raise KeyError(site_id)
+
+    def with_site(self, site: RosterSite) -> Roster:
+        """A new version of the roster with one more hospital."""
+        return replace(self, version=self.version + 1, sites=(*self.sites, site))
+
+    def threshold(self, n: int) -> int:
+        """t = floor(2n/3) + 1 of n dealers; 2t > n, so no two survivor lists can both be unmasked.
+
+        Source: Bonawitz et al. 2017, section 6.2 (active adversary).
+        """
+        return 2 * n // 3 + 1
+
+    def floor(self, n1: int) -> int:
+        """The smallest cohort once `n1` sites announced keys: max(min_cohort, t(n1), ceil(fraction * N))."""
+        return max(self.min_cohort, self.threshold(n1), math.ceil(self.min_fraction * len(self.sites)))

@@ -1,0 +1,253 @@
+"""What a run is: the manifest every site approves before it starts, and the plan of one round.
+
+*Guarantees.* A manifest or plan that exists is within the bounds checked here; its hash names it exactly.
+Everything in both is chosen before any patient is drawn, so it cannot depend on the draw.
+
+*Assumes.* A site compares the manifest with its own policy (`site_client.policy`) and the plan with the
+manifest (`privacy.secagg.checks.check_plan`).
+
+*Does not cover.* Whether the terms are wise: a manifest may ask for anything, and a site may refuse it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from privacy.wire import Message, check_hash, check_id, check_range
+
+__all__ = [
+    "Plan",
+    "RunManifest",
+    "SiteTerms",
+    "SourceShare",
+    "StageSpec",
+    "StopRule",
+    "standard_delta",
+]
+
+Schedule = Literal["alternate", "b-only", "both"]
+Factor = Literal["A", "B", "AB"]
+FACTORS: dict[str, tuple[str, ...]] = {"alternate": ("A", "B"), "b-only": ("B",), "both": ("AB",)}
+RING_BITS = (16, 24, 32)
+MAX_DIMENSION = 1 << 28
+_LOWEST = 1e-12
+
+
+def standard_delta(declared_patients: int) -> float:
+    """delta_i = min(1e-5, 1 / (10 n_i)) for a site that declared `declared_patients` patients."""
+    return min(1e-5, 1.0 / (10 * declared_patients))
+
+
+@dataclass(frozen=True)
+class SourceShare(Message):
+    """At most `max_samples` samples a patient and step from `source`; a stage's mix is a tuple of these."""
+
+    source: str
+    max_samples: int
+
+    def check(self) -> None:
+        check_id("a source's name", self.source)
+        check_range("max_samples", self.max_samples, 1, 1024)
+
+
+@dataclass(frozen=True)
+class StopRule(Message):
+    """End a stage after `patience` rounds in which the noised mean loss did not fall by `min_improvement`."""
+
+    patience: int
+    min_improvement: float
+
+    def check(self) -> None:
+        check_range("patience", self.patience, 1, 10**4)
+        check_range("min_improvement", self.min_improvement, 0.0, 1e6)
+
+
+@dataclass(frozen=True)
+class StageSpec(Message):
+    """One stage of the curriculum.
+
+    Args:
+        name: of the stage, for people.
+        sources: the data mix.
+        groups: names of the adapter groups that train.
+        schedule: which LoRA factor trains in a round: A and B in turn, B only, or both.
+        learning_rate, momentum: of the site's optimiser.
+        local_steps: DP-SGD steps a round and site.
+        sampling_rate: Poisson probability of a patient per step, 0 < q <= 1.
+        noise_multiplier: standard deviation of the noise over the clip norm; 0 only where privacy is "none".
+        max_rounds: the stage's rounds.
+        stop: None runs them all.
+    """
+
+    name: str
+    sources: tuple[SourceShare, ...]
+    groups: tuple[str, ...]
+    schedule: Schedule
+    learning_rate: float
+    momentum: float
+    local_steps: int
+    sampling_rate: float
+    noise_multiplier: float
+    max_rounds: int
+    stop: StopRule | None = None
+
+    def check(self) -> None:
+        check_id("a stage's name", self.name)
+        _unique("a stage's sources", tuple(share.source for share in self.sources))
+        _unique("a stage's groups", self.groups)
+        for group in self.groups:
+            check_id("a stage's group", group)
+        check_range("learning_rate", self.learning_rate, _LOWEST, 1e3)
+        check_range("momentum", self.momentum, 0.0, 0.9999)
+        check_range("local_steps", self.local_steps, 1, 10**5)
+        check_range("sampling_rate", self.sampling_rate, _LOWEST, 1.0)
+        check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
+        check_range("max_rounds", self.max_rounds, 1, 10**5)
+
+
+@dataclass(frozen=True)
+class SiteTerms(Message):
+    """A site's constants in a run. None is computed from its data; `delta` is at most `standard_delta`."""
+
+    site_id: str
+    declared_patients: int
+    weight: float
+    delta: float
+
+    def check(self) -> None:
+        check_id("a manifest's site_id", self.site_id)
+        check_range("declared_patients", self.declared_patients, 1, 10**9)
+        check_range("a site's weight", self.weight, _LOWEST, 1e12)
+        check_range("a site's delta", self.delta, 1e-18, standard_delta(self.declared_patients))
+
+
+@dataclass(frozen=True)
+class RunManifest(Message):
+    """A whole run, as each site approves it. Sites are kept in ascending order of their identifiers.
+
+    Args:
+        federation_id, run_id, release: names; a site refuses a release other than its own.
+        roster_hash, base_model_hash, adapter_hash: 32 bytes each; the adapter is the initial one.
+        lora_rank, lora_alpha: shape and scaling of the adapter.
+        privacy: "patient-dp", or "none" for runs on data that needs none.
+        clip_norm: C, the L2 bound of one patient's joint vector.
+        target_epsilon: what the whole run may spend at each site's delta; ignored where privacy is "none".
+        lane_share: fraction of C reserved for the statistic lanes, 0 <= kappa < 1.
+        bits: wire width of the ring, 16, 24 or 32.
+        saturation: c, the largest magnitude of one uploaded coordinate.
+        stages: the curriculum, in order.
+        sites: one entry a participating site.
+    """
+
+    federation_id: str
+    run_id: str
+    release: str
+    roster_hash: bytes
+    base_model_hash: bytes
+    adapter_hash: bytes
+    lora_rank: int
+    lora_alpha: int
+    privacy: Literal["patient-dp", "none"]
+    clip_norm: float
+    target_epsilon: float
+    lane_share: float
+    bits: int
+    saturation: float
+    stages: tuple[StageSpec, ...]
+    sites: tuple[SiteTerms, ...]
+
+    def check(self) -> None:
+        check_id("federation_id", self.federation_id)
+        check_id("run_id", self.run_id)
+        check_id("release", self.release)
+        for name in ("roster_hash", "base_model_hash", "adapter_hash"):
+            check_hash(name, getattr(self, name))
+        check_range("lora_rank", self.lora_rank, 1, 1024)
+        check_range("lora_alpha", self.lora_alpha, 1, 10**6)
+        check_range("clip_norm", self.clip_norm, _LOWEST, 1e9)
+        check_range("target_epsilon", self.target_epsilon, 0.0, 1e9)
+        check_range("lane_share", self.lane_share, 0.0, 0.999)
+        _check_ring(self.bits, self.saturation)
+        _unique("a manifest's stages", tuple(stage.name for stage in self.stages))
+        _unique("a manifest's sites", self.site_ids)
+        self._check_privacy()
+        object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda terms: terms.site_id)))
+
+    def _check_privacy(self) -> None:
+        noised = [stage.noise_multiplier > 0 for stage in self.stages]
+        if self.privacy == "patient-dp" and not (all(noised) and self.target_epsilon > 0):
+            raise ValueError("a patient-dp run needs target_epsilon and every noise_multiplier above 0")
+        if self.privacy == "none" and any(noised):
+            raise ValueError('a run with privacy "none" must have noise_multiplier 0 in every stage')
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        """The participating sites."""
+        return tuple(terms.site_id for terms in self.sites)
+
+    def terms(self, site_id: str) -> SiteTerms:
+        """That site's constants. Raises KeyError when it does not take part."""
+        for terms in self.sites:
+            if terms.site_id == site_id:
+                return terms
+        raise KeyError(site_id)
+
+
+@dataclass(frozen=True)
+class Plan(Message):
+    """One attempt at one round, as the coordinator signs it.
+
+    Args:
+        federation_id, run_id, roster_hash, manifest_hash: bind the plan to one approved run.
+        round, attempt: (round, attempt) only ever grows; a new attempt uses fresh keys and the same vector.
+        stage: index into the manifest's stages.
+        factor: which LoRA factor trains.
+        model_hash: of the adapter that the round starts from.
+        dimension: coordinates of the masked vector, its statistic lanes included.
+        num_lanes: how many of them, at the end, are statistic lanes.
+        bits, scale, saturation: the ring; scale is quantisation steps per unit.
+    """
+
+    federation_id: str
+    run_id: str
+    roster_hash: bytes
+    manifest_hash: bytes
+    round: int
+    attempt: int
+    stage: int
+    factor: Factor
+    model_hash: bytes
+    dimension: int
+    num_lanes: int
+    bits: int
+    scale: float
+    saturation: float
+
+    def check(self) -> None:
+        check_id("federation_id", self.federation_id)
+        check_id("run_id", self.run_id)
+        for name in ("roster_hash", "manifest_hash", "model_hash"):
+            check_hash(name, getattr(self, name))
+        check_range("round", self.round, 0, 2**31)
+        check_range("attempt", self.attempt, 0, 2**31)
+        check_range("stage", self.stage, 0, 2**16)
+        check_range("dimension", self.dimension, 1, MAX_DIMENSION)
+        check_range("num_lanes", self.num_lanes, 0, self.dimension)
+        check_range("scale", self.scale, 2.0**-200, 2.0**200)
+        _check_ring(self.bits, self.saturation)
+
+    def context(self) -> bytes:
+        """ctx: the 32 bytes that every later signature, key and commitment of this attempt is bound to."""
+        return self.hash()
+
+
+def _check_ring(bits: int, saturation: float) -> None:
+    if bits not in RING_BITS:
+        raise ValueError(f"bits must be one of {RING_BITS}")
+    check_range("saturation", saturation, 2.0**-100, 2.0**100)
+
+
+def _unique(name: str, values: tuple[str, ...]) -> None:
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name} must be at least one, each listed once")

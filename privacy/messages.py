@@ -1,0 +1,357 @@
+"""Every control message of `fedsecagg/1`, and the list of what each shows in clear.
+
+*Guarantees.* These dataclasses, and the arrays whose hashes they carry, are all that crosses a hospital's
+boundary. `CLEAR_FIELDS` names every field that travels unencrypted; none is a function of patient data or
+of the draw. Every size is set by the cohort and the plan. Each signature is bound to its message type and
+to the round it belongs to.
+
+*Assumes.* Receivers check signatures with `is_signed_by`; decoding alone proves nothing about the sender.
+
+*Does not cover.* Traffic timing, and the transport's own metadata (addresses, byte counts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+from privacy.encoding import Item
+from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyCoordinatorError, ProtocolError
+from privacy.identity import Roster, SigningKey, verify
+from privacy.manifest import (
+    Plan,
+    RunManifest,
+    SiteTerms,
+    SourceShare,
+    StageSpec,
+    StopRule,
+    standard_delta,
+)
+from privacy.wire import Message, check_hash, check_id, check_size
+
+__all__ = [
+    "CLEAR_FIELDS",
+    "OPAQUE_FIELDS",
+    "Advertise",
+    "AdvertiseList",
+    "Confirm",
+    "ConfirmList",
+    "DealtShare",
+    "Envelope",
+    "EnvelopeList",
+    "ErrorReply",
+    "Hello",
+    "MaskedHeader",
+    "MaskedList",
+    "Plan",
+    "RunManifest",
+    "SignedManifest",
+    "SignedMessage",
+    "SignedPlan",
+    "SiteTerms",
+    "SourceShare",
+    "StageSpec",
+    "StopRule",
+    "UnmaskShares",
+    "standard_delta",
+]
+
+SHARE_BYTES = 33  # a value below 2^256 + 297
+SEALED_BYTES = 2 * SHARE_BYTES + 16  # both shares and the AES-GCM tag
+SIGNATURE_BYTES = 64
+
+
+@dataclass(frozen=True)
+class SignedMessage(Message):
+    """A message whose last field is its sender's signature over the other fields and the round's binding."""
+
+    LABEL: ClassVar[str]
+
+    @classmethod
+    def signed(cls, key: SigningKey, binding: tuple[Item, ...], **values: Any) -> Self:
+        """Build and sign; `binding` is what the statement belongs to, e.g. (ctx, h1)."""
+        build: Any = cls
+        unsigned: Self = build(**values, signature=bytes(SIGNATURE_BYTES))
+        signature = key.sign(cls.LABEL, binding, *unsigned.items()[:-1])
+        signed: Self = build(**values, signature=signature)
+        return signed
+
+    def is_signed_by(self, public: bytes, binding: tuple[Item, ...]) -> bool:
+        """Whether `public` (32 bytes) signed exactly these fields for that binding."""
+        signature: bytes = getattr(self, fields(self)[-1].name)
+        return verify(public, signature, self.LABEL, binding, *self.items()[:-1])
+
+    def check(self) -> None:
+        check_size("a signature", getattr(self, fields(self)[-1].name), SIGNATURE_BYTES)
+
+
+@dataclass(frozen=True)
+class SignedManifest(SignedMessage):
+    """Before a run, coordinator to site."""
+
+    LABEL: ClassVar[str] = "manifest"
+    manifest: RunManifest
+    signature: bytes
+
+    @classmethod
+    def make(cls, manifest: RunManifest, key: SigningKey) -> Self:
+        """Sign a manifest with the coordinator's key."""
+        return cls.signed(key, (), manifest=manifest)
+
+    @classmethod
+    def open(cls, data: bytes, roster: Roster) -> RunManifest:
+        """The manifest, if the pinned coordinator signed it for this roster.
+
+        Raises:
+            MessageFormatError: not a signed manifest.
+            FaultyCoordinatorError: E_MANIFEST_SIG or E_ROSTER.
+        """
+        message = cls.from_bytes(data)
+        if not message.is_signed_by(roster.coordinator_key, ()):
+            raise FaultyCoordinatorError("E_MANIFEST_SIG")
+        manifest = message.manifest
+        if manifest.roster_hash != roster.hash() or manifest.federation_id != roster.federation_id:
+            raise FaultyCoordinatorError("E_ROSTER")
+        return manifest
+
+
+@dataclass(frozen=True)
+class Hello(SignedMessage):
+    """A site accepts a manifest, and shows that it holds its roster key. Bound to the manifest's hash."""
+
+    LABEL: ClassVar[str] = "hello"
+    site_id: str
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("site_id", self.site_id)
+
+    @classmethod
+    def make(cls, site_id: str, manifest_hash: bytes, key: SigningKey) -> Self:
+        """Sign as `site_id`."""
+        check_hash("manifest_hash", manifest_hash)
+        return cls.signed(key, (manifest_hash,), site_id=site_id)
+
+    def proves(self, roster: Roster, manifest_hash: bytes) -> bool:
+        """Whether the named site is on the roster and signed for this manifest."""
+        if self.site_id not in roster.site_ids:
+            return False
+        return self.is_signed_by(roster.site(self.site_id).public_key, (manifest_hash,))
+
+
+@dataclass(frozen=True)
+class SignedPlan(SignedMessage):
+    """R0, coordinator to site."""
+
+    LABEL: ClassVar[str] = "plan"
+    plan: Plan
+    signature: bytes
+
+
+@dataclass(frozen=True)
+class Advertise(SignedMessage):
+    """R0, site to all: two fresh X25519 public keys, 32 bytes each. Bound to (ctx,)."""
+
+    LABEL: ClassVar[str] = "advertise"
+    site_id: str
+    channel_key: bytes
+    mask_key: bytes
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("site_id", self.site_id)
+        check_hash("channel_key", self.channel_key)
+        check_hash("mask_key", self.mask_key)
+
+
+@dataclass(frozen=True)
+class AdvertiseList(Message):
+    """R1, coordinator to site: U1."""
+
+    entries: tuple[Advertise, ...]
+
+
+@dataclass(frozen=True)
+class Envelope(SignedMessage):
+    """R1, one dealer's two shares for one recipient, sealed. Bound to (ctx, h1).
+
+    Args:
+        sender, recipient: site identifiers; a dealer also seals an envelope to itself.
+        self_mask_commitment: 32-byte hash of the dealer's b, the same in all its envelopes.
+        self_mask_share_commitment, mask_key_share_commitment: 32-byte hashes of the recipient's two shares.
+        ciphertext: AES-256-GCM of both shares, 82 bytes.
+    """
+
+    LABEL: ClassVar[str] = "envelope"
+    sender: str
+    recipient: str
+    self_mask_commitment: bytes
+    self_mask_share_commitment: bytes
+    mask_key_share_commitment: bytes
+    ciphertext: bytes
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("sender", self.sender)
+        check_id("recipient", self.recipient)
+        check_hash("self_mask_commitment", self.self_mask_commitment)
+        check_hash("self_mask_share_commitment", self.self_mask_share_commitment)
+        check_hash("mask_key_share_commitment", self.mask_key_share_commitment)
+        check_size("an envelope's ciphertext", self.ciphertext, SEALED_BYTES)
+
+
+@dataclass(frozen=True)
+class EnvelopeList(Message):
+    """R1 site to coordinator: one dealer's envelopes. R2 coordinator to site: those addressed to it (U2)."""
+
+    entries: tuple[Envelope, ...]
+
+
+@dataclass(frozen=True)
+class ErrorReply(Message):
+    """What leaves when a step is refused: a code and the blamed party, no values."""
+
+    code: str
+    blamed: str
+
+    def check(self) -> None:
+        if self.code not in FAULTS and self.code not in POLICY_REFUSALS:
+            raise ValueError("the error code is unknown; both sides must run the same release")
+        if self.blamed not in (COORDINATOR, NOBODY):
+            check_id("the blamed party", self.blamed)
+
+    @classmethod
+    def of(cls, error: ProtocolError) -> Self:
+        """The reply that describes `error`."""
+        return cls(error.code, error.blamed)
+
+
+@dataclass(frozen=True)
+class MaskedHeader(SignedMessage):
+    """R2, site to all: the hash of its masked vector and what it found wrong with its envelopes. Bound to
+    (ctx, h2).
+
+    Args:
+        site_id: of the sender.
+        upload_hash: SHA-256 of the packed masked vector.
+        complaints: dealers whose shares could not be used, at most one entry a dealer.
+    """
+
+    LABEL: ClassVar[str] = "masked"
+    site_id: str
+    upload_hash: bytes
+    complaints: tuple[ErrorReply, ...]
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("site_id", self.site_id)
+        check_hash("upload_hash", self.upload_hash)
+        blamed = {complaint.blamed for complaint in self.complaints}
+        codes = {complaint.code for complaint in self.complaints}
+        if len(blamed) < len(self.complaints) or not codes <= {"E_SHARE_DECRYPT", "E_SHARE_COMMIT"}:
+            raise ValueError("complaints must name each dealer once, with E_SHARE_DECRYPT or E_SHARE_COMMIT")
+
+
+@dataclass(frozen=True)
+class MaskedList(Message):
+    """R3, coordinator to site: U3, the sites whose masked vectors are in the sum."""
+
+    entries: tuple[MaskedHeader, ...]
+
+
+@dataclass(frozen=True)
+class Confirm(SignedMessage):
+    """R3, site to all: it saw this survivor list. Bound to (ctx, h3)."""
+
+    LABEL: ClassVar[str] = "confirm"
+    site_id: str
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("site_id", self.site_id)
+
+
+@dataclass(frozen=True)
+class ConfirmList(Message):
+    """R4, coordinator to site: the confirmations it holds."""
+
+    entries: tuple[Confirm, ...]
+
+
+@dataclass(frozen=True)
+class DealtShare(Message):
+    """One revealed share: who dealt it, and its 33 bytes."""
+
+    dealer: str
+    share: bytes
+
+    def check(self) -> None:
+        check_id("dealer", self.dealer)
+        check_size("a share", self.share, SHARE_BYTES)
+
+
+@dataclass(frozen=True)
+class UnmaskShares(SignedMessage):
+    """R4, site to coordinator: b-shares of survivors, key shares of the dropped. Bound to (ctx, h3)."""
+
+    LABEL: ClassVar[str] = "unmask"
+    site_id: str
+    self_mask_shares: tuple[DealtShare, ...]
+    mask_key_shares: tuple[DealtShare, ...]
+    signature: bytes
+
+    def check(self) -> None:
+        super().check()
+        check_id("site_id", self.site_id)
+        dealers = [dealt.dealer for dealt in (*self.self_mask_shares, *self.mask_key_shares)]
+        if len(set(dealers)) < len(dealers):
+            raise ValueError("a dealer's shares must be revealed once, and never of both kinds")
+
+
+# What travels in clear, by message. Constants are fixed before any patient is drawn (plan, manifest,
+# roster, names); fresh randomness (keys, commitments, hashes of masked vectors, signatures) is independent
+# of the data or computationally indistinguishable from it; liveness (who is on a list, complaints) reflects
+# the network and peers.
+CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
+    "SourceShare": ("source", "max_samples"),
+    "StopRule": ("patience", "min_improvement"),
+    "StageSpec": (
+        *("name", "sources", "groups", "schedule", "learning_rate", "momentum", "local_steps"),
+        *("sampling_rate", "noise_multiplier", "max_rounds", "stop"),
+    ),
+    "SiteTerms": ("site_id", "declared_patients", "weight", "delta"),
+    "RunManifest": (
+        *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
+        *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
+        *("bits", "saturation", "stages", "sites"),
+    ),
+    "Plan": (
+        *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
+        *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),
+    ),
+    "SignedManifest": ("manifest", "signature"),
+    "Hello": ("site_id", "signature"),
+    "SignedPlan": ("plan", "signature"),
+    "Advertise": ("site_id", "channel_key", "mask_key", "signature"),
+    "AdvertiseList": ("entries",),
+    "Envelope": (
+        *("sender", "recipient", "self_mask_commitment"),
+        *("self_mask_share_commitment", "mask_key_share_commitment", "signature"),
+    ),
+    "EnvelopeList": ("entries",),
+    "ErrorReply": ("code", "blamed"),
+    "MaskedHeader": ("site_id", "upload_hash", "complaints", "signature"),
+    "MaskedList": ("entries",),
+    "Confirm": ("site_id", "signature"),
+    "ConfirmList": ("entries",),
+    "DealtShare": ("dealer", "share"),  # uniform; t of them rebuild one mask seed, never both of a site
+    "UnmaskShares": ("site_id", "self_mask_shares", "mask_key_shares", "signature"),
+}
+
+# The only other field there is: sealed between two sites.
+OPAQUE_FIELDS: dict[str, tuple[str, ...]] = {"Envelope": ("ciphertext",)}

@@ -1,0 +1,163 @@
+"""Ephemeral keys, everything derived from them, and the hashes that chain a round together.
+
+*Guarantees.* Every derived key is bound to the attempt (ctx), to the cohort as this party saw it (h1 or h2),
+to both parties and to its purpose; two parties that saw different plans or lists derive different keys. An
+envelope opens only for its recipient and only in its round. Commitments are compared in constant time.
+
+*Assumes.* X25519 (RFC 7748), HKDF-SHA256 (RFC 5869), AES-256-GCM; SHA-256 commitments hide their 256-bit
+uniform content in the random-oracle model. Ephemeral keys are fresh for each attempt, so a channel key seals
+one envelope and the zero nonce is used once.
+
+*Does not cover.* Post-quantum secrecy: X25519 falls to a quantum computer that recorded the traffic.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from privacy.encoding import Item, digest, transcript
+
+__all__ = [
+    "Agreement",
+    "Channel",
+    "RandomSource",
+    "SealError",
+    "announced_hash",
+    "commit",
+    "dealer_hash",
+    "is_weak",
+    "matches",
+    "open_sealed",
+    "pair_mask_key",
+    "seal",
+    "self_mask_key",
+    "survivor_hash",
+]
+
+_NONCE = bytes(12)
+
+
+class RandomSource(Protocol):
+    """Where secrets come from; `privacy.entropy.SystemEntropy` in production."""
+
+    def random_bytes(self, n: int) -> bytes:
+        """`n` uniform, unpredictable bytes."""
+
+
+class SealError(Exception):
+    """An envelope's ciphertext does not open."""
+
+
+class Agreement:
+    """An ephemeral X25519 key pair. Its `repr` shows nothing secret."""
+
+    def __init__(self, private: bytes) -> None:
+        self._private = X25519PrivateKey.from_private_bytes(private)
+
+    @classmethod
+    def fresh(cls, entropy: RandomSource) -> Agreement:
+        """A new pair from 32 random bytes."""
+        return cls(entropy.random_bytes(32))
+
+    def public_bytes(self) -> bytes:
+        """The 32-byte public key."""
+        return self._private.public_key().public_bytes_raw()
+
+    def private_bytes(self) -> bytes:
+        """The 32-byte private key, to be shared among the cohort; never sent whole."""
+        return self._private.private_bytes_raw()
+
+    def exchange(self, peer: bytes) -> bytes:
+        """The 32-byte shared secret. Raises ValueError for a peer key of low order."""
+        return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+
+    def __repr__(self) -> str:
+        return "Agreement(...)"
+
+
+def is_weak(public: bytes) -> bool:
+    """Whether a public key has low order, so that every exchange with it gives zero (RFC 7748, section
+    6.1)."""
+    try:
+        Agreement(b"\x01" * 32).exchange(public)
+    except ValueError:
+        return True
+    return False
+
+
+def announced_hash(ctx: bytes, adverts: Iterable[tuple[Item, ...]]) -> bytes:
+    """h1 = H(U1): every key announcement with its signature, in ascending order of site."""
+    return digest("U1", ctx, tuple(adverts))
+
+
+def dealer_hash(h1: bytes, dealers: Iterable[str]) -> bytes:
+    """h2 = H(U2): who dealt shares, chained to h1."""
+    return digest("U2", h1, tuple(sorted(dealers)))
+
+
+def survivor_hash(h2: bytes, uploads: Mapping[str, tuple[bytes, bytes]]) -> bytes:
+    """h3 = H(U3): each survivor with its upload's hash and signature, chained to h2."""
+    return digest("U3", h2, tuple((site, *uploads[site]) for site in sorted(uploads)))
+
+
+def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One direction between two sites in one round; what its key and its ciphertext are bound to."""
+
+    ctx: bytes
+    h1: bytes
+    sender: str
+    recipient: str
+
+    def items(self) -> tuple[Item, ...]:
+        """As encodable items."""
+        return (self.ctx, self.h1, self.sender, self.recipient)
+
+
+def seal(own: Agreement, peer: bytes, channel: Channel, plaintext: bytes) -> bytes:
+    """AES-256-GCM under HKDF(DH(c, c'), ctx, h1, sender -> recipient); plaintext + 16 bytes."""
+    key = _derive(own.exchange(peer), channel.ctx, transcript("channel-key", *channel.items()))
+    return AESGCM(key).encrypt(_NONCE, plaintext, transcript("envelope-aad", *channel.items()))
+
+
+def open_sealed(own: Agreement, peer: bytes, channel: Channel, ciphertext: bytes) -> bytes:
+    """The inverse of `seal`. Raises SealError when it does not authenticate."""
+    key = _derive(own.exchange(peer), channel.ctx, transcript("channel-key", *channel.items()))
+    try:
+        return AESGCM(key).decrypt(_NONCE, ciphertext, transcript("envelope-aad", *channel.items()))
+    except InvalidTag as error:
+        raise SealError from error
+
+
+def pair_mask_key(own: Agreement, peer: bytes, ctx: bytes, h2: bytes, a: str, b: str) -> bytes:
+    """The mask key of two sites, the same on both sides: HKDF(DH(s, s'), ctx, h2, lower id, higher id)."""
+    low, high = min(a, b), max(a, b)
+    return _derive(own.exchange(peer), ctx, transcript("pair-mask-key", ctx, h2, low, high))
+
+
+def self_mask_key(seed: bytes, ctx: bytes, h2: bytes, site_id: str) -> bytes:
+    """The key of a site's own mask, from its 32-byte seed b."""
+    return _derive(seed, ctx, transcript("self-mask-key", ctx, h2, site_id))
+
+
+def commit(kind: str, channel: Channel, secret: bytes) -> bytes:
+    """A 32-byte commitment to a share (per recipient), or to b (with the dealer as its own recipient)."""
+    return digest("commit", kind, *channel.items(), secret)
+
+
+def matches(commitment: bytes, other: bytes) -> bool:
+    """Whether two commitments are equal, in constant time."""
+    return hmac.compare_digest(commitment, other)

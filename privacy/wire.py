@@ -1,0 +1,165 @@
+"""How a message becomes bytes: typed, versioned, size-limited, one encoding per value.
+
+*Guarantees.* A `Message` that exists has fields of the declared types and passed its own `check`;
+`from_bytes` accepts exactly the bytes that `to_bytes` produces, and bounds their size before looking at
+them.
+
+*Assumes.* Every message is a frozen dataclass whose fields are scalars, literals, messages, or tuples of
+them.
+
+*Does not cover.* Authenticity (signatures are checked by whoever receives a message) and large vectors,
+which travel as arrays beside a message that holds their hash.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from privacy.encoding import Item, dec, digest, enc
+from privacy.errors import COORDINATOR, NOBODY, MessageFormatError
+
+__all__ = ["VERSION", "Message", "check_hash", "check_id", "check_range", "check_size"]
+
+VERSION = 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_MAX_INT = 1 << 63
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of everything that crosses the boundary. Integers given for a float field become floats.
+
+    Raises (on construction):
+        ValueError: a field has the wrong type, or `check` refuses its value.
+    """
+
+    LIMIT_BYTES: ClassVar[int] = 1 << 20
+
+    def __post_init__(self) -> None:
+        hints = _type_hints(type(self))
+        for field in fields(self):
+            name = f"{type(self).__name__}.{field.name}"
+            object.__setattr__(self, field.name, _conform(name, hints[field.name], getattr(self, field.name)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values that make no sense; subclasses override. Raises ValueError."""
+
+    def items(self) -> tuple[Item, ...]:
+        """The field values as encodable items, in declaration order."""
+        return tuple(_to_item(getattr(self, field.name)) for field in fields(self))
+
+    def to_bytes(self) -> bytes:
+        """Version byte, then the type's name and its fields."""
+        return bytes([VERSION]) + enc(type(self).__name__, *self.items())
+
+    def hash(self) -> bytes:
+        """SHA-256 that names this value, 32 bytes."""
+        return digest(type(self).__name__, *self.items())
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Decode; the strict inverse of `to_bytes`.
+
+        Raises:
+            MessageFormatError: another version or type, too long, or not exactly the encoding of a valid
+            value.
+        """
+        if len(data) > cls.LIMIT_BYTES or data[:1] != bytes([VERSION]):
+            raise MessageFormatError(f"a {cls.__name__} message has another version or is too long")
+        name, *items = dec(data[1:]) or ("",)
+        if name != cls.__name__:
+            raise MessageFormatError(f"a {cls.__name__} message was expected and another arrived")
+        try:
+            message = cls._from_items(tuple(items))
+        except ValueError as error:
+            raise MessageFormatError(f"a {cls.__name__} message has a field that is not valid") from error
+        if message.to_bytes() != data:
+            raise MessageFormatError(f"a {cls.__name__} message is not in canonical form")
+        return message
+
+    @classmethod
+    def _from_items(cls, items: tuple[Item, ...]) -> Self:
+        if len(items) != len(fields(cls)):
+            raise ValueError(f"{cls.__name__} has another number of fields; run the same release everywhere")
+        hints = _type_hints(cls)
+        return cls(*(_nested(hints[f.name], item) for f, item in zip(fields(cls), items, strict=True)))
+
+
+_CACHED_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _type_hints(cls: type) -> dict[str, Any]:
+    if cls not in _CACHED_HINTS:  # resolving annotations is slow, and envelopes come by the thousand
+        _CACHED_HINTS[cls] = get_type_hints(cls)
+    return _CACHED_HINTS[cls]
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _conform(name: str, hint: Any, value: Any) -> Any:
+    """Return `value` if it has the declared type (a float made of an int), else raise ValueError."""
+    for option in _alternatives(hint):
+        if get_origin(option) is tuple and type(value) is tuple:
+            return tuple(_conform(name, get_args(option)[0], inner) for inner in value)
+        if get_origin(option) is Literal and type(value) is str and value in get_args(option):
+            return value
+        if option is float and type(value) is int and abs(value) < 1 << 53:
+            return float(value)
+        if type(value) is option:
+            return _bounded(name, value)
+    wanted = hint if get_origin(hint) else getattr(hint, "__name__", hint)
+    raise ValueError(f"{name} has the wrong type or value; give {wanted}")
+
+
+def _bounded(name: str, value: Any) -> Any:
+    if type(value) is int and not -_MAX_INT <= value < _MAX_INT:
+        raise ValueError(f"{name} does not fit in 64 bits; give a smaller number")
+    return value
+
+
+def _to_item(value: Any) -> Item:
+    if isinstance(value, Message):
+        return value.items()
+    if isinstance(value, tuple):
+        return tuple(_to_item(inner) for inner in value)
+    item: Item = value
+    return item
+
+
+def _nested(hint: Any, item: Item) -> Any:
+    """Rebuild nested messages; scalars pass through and are checked by the constructor, strictly by type."""
+    for option in _alternatives(hint):
+        if isinstance(option, type) and issubclass(option, Message) and type(item) is tuple:
+            return option._from_items(item)
+        if get_origin(option) is tuple and type(item) is tuple:
+            return tuple(_nested(get_args(option)[0], inner) for inner in item)
+    return item
+
+
+def check_id(name: str, value: str) -> None:
+    """An identifier: 1-64 ASCII letters, digits, dots, dashes, underscores; not a reserved blame word."""
+    if not _ID.fullmatch(value) or value in (COORDINATOR, NOBODY):
+        raise ValueError(f"{name} must be 1-64 letters, digits, dots, dashes, underscores; no reserved word")
+
+
+def check_hash(name: str, value: bytes) -> None:
+    """A SHA-256 hash or a 32-byte key."""
+    check_size(name, value, 32)
+
+
+def check_size(name: str, value: bytes, size: int) -> None:
+    """Bytes of one fixed size."""
+    if len(value) != size:
+        raise ValueError(f"{name} must be {size} bytes long")
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """A number within closed bounds; NaN is refused."""
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be between {low} and {high}")

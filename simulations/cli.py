@@ -1,0 +1,94 @@
+"""`simulate`: a whole federation of hospitals on one machine. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["main"]
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; the exit code is 0 (done), 1 (a run failed) or 2 (bad input)."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    wrong = [item for item in rest if item.startswith("-") or "=" not in item]
+    if wrong:
+        parser.error(f"unknown argument {wrong[0]}; settings are written KEY=VALUE")
+    arguments.overrides = [*arguments.overrides, *rest]  # settings may stand after options too
+    _quiet_environment()
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError) as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except RuntimeError as error:
+        print(f"simulate: {error}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="simulate", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="train every row of the comparison and write a report",
+                              description="Run a simulation file into a folder; the same command again continues it.")
+    run.add_argument("config", help="YAML file, such as configs/simulations/demo.yaml")
+    run.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the file to change")
+    run.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME)")
+    run.add_argument("--engine", choices=("in-process", "flower"), default="in-process",
+                     help="flower = Flower's simulation engine on Ray; same result for the same seed")
+    run.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
+    run.set_defaults(command=_run)
+    make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
+                               description="Split the real data of two installed packages over hospitals.")
+    make.add_argument("out", type=Path, help="folder to make")
+    make.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as seed=3 num_test_reports=600")
+    make.set_defaults(command=_make)
+    return parser
+
+
+def _quiet_environment() -> None:
+    """No telemetry, no update check, no hub: before any library reads these."""
+    for name, value in {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "HF_HUB_OFFLINE": "1",
+                        "TRANSFORMERS_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
+                        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from configs.load import load_config
+    from configs.schema import SimulationConfig
+
+    config = load_config(SimulationConfig, arguments.config, arguments.overrides)
+    out = arguments.out or Path("runs") / config.name
+    from rich.console import Console
+
+    from simulations.report import print_table
+    from simulations.run import run_simulation
+
+    console = Console(stderr=arguments.json)
+    facts = run_simulation(config, out, arguments.engine, console)
+    if arguments.json:
+        print(json.dumps(facts))
+    else:
+        print_table(facts, console)
+    return EXIT_OK
+
+
+def _make(arguments: argparse.Namespace) -> int:
+    from configs.load import load_overrides
+    from configs.schema import DataConfig
+    from simulations.hospitals import make_hospitals
+    from simulations.materials import hospital_settings
+
+    folder = make_hospitals(arguments.out, hospital_settings(load_overrides(DataConfig, arguments.overrides)))
+    print(f"hospitals are in {folder}")
+    return EXIT_OK

@@ -1,0 +1,108 @@
+"""Lays out a simulated federation on disk: keys, roster, a site file for each hospital, the coordinator's files.
+
+The files are those of a real installation, so sites and coordinator open them as they would anywhere. Only the
+keys differ: they are derived from the run's seed, which makes a simulation repeatable and everything in it *not
+private*.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.schema import CoordinatorConfig, CurriculumConfig, PolicyConfig, SimulationConfig, SiteConfig
+from coordinator.manifest import build_manifest
+from privacy.identity import Roster, RosterSite, SigningKey
+from privacy.messages import RunManifest, SignedManifest
+from simulations.seeded import derived_secret
+
+__all__ = ["FederationFiles", "lay_out"]
+
+FEDERATION_ID = "simulated-consortium"
+
+
+@dataclass(frozen=True)
+class FederationFiles:
+    """Where everything is: the coordinator's file, the sites' files in node order, and the manifest."""
+
+    coordinator_file: str
+    site_files: tuple[str, ...]
+    site_ids: tuple[str, ...]
+    manifest: RunManifest
+    output: Path
+
+
+def lay_out(
+    folder: Path, config: SimulationConfig, curriculum: CurriculumConfig, *, hospitals: Path,
+    declared: Mapping[str, int], base_model: Path, base_hash: bytes, adapter_hash: bytes, public_examples: Path,
+    mode: Literal["patient-dp", "none"],
+) -> FederationFiles:
+    """Write (or find again) the files of one federation under `folder`.
+
+    Args:
+        hospitals: the folder that `make-hospitals` wrote; its `site-*` folders are the sites.
+        declared: declared number of patients for each site.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    coordinator_key = SigningKey.from_private_bytes(derived_secret(config.seed, "coordinator", "identity"))
+    keys = {site: _site_secrets(folder / site, config.seed, site) for site in declared}
+    roster = Roster(
+        federation_id=FEDERATION_ID, version=1, coordinator_key=coordinator_key.public_bytes(),
+        sites=tuple(RosterSite(site_id=site, public_key=keys[site].public_bytes(), declared_patients=count)
+                    for site, count in declared.items()),
+        min_cohort=config.federation.min_cohort, min_fraction=config.federation.min_fraction)
+    manifest = build_manifest(
+        run_id=f"{config.name}-{mode}-{config.seed}", curriculum=curriculum, privacy=config.privacy,
+        lora=config.lora, federation=config.federation, roster=roster, base_model_hash=base_hash,
+        adapter_hash=adapter_hash, mode=mode)
+    roster_file, manifest_file = folder / "roster.bin", folder / "manifest.bin"
+    _write(roster_file, roster.to_bytes())
+    _write(manifest_file, SignedManifest.make(manifest, coordinator_key).to_bytes())
+    _write(folder / "coordinator.key", coordinator_key.private_bytes(), mode=0o600)
+    sites = [_site_file(folder / site, SiteConfig(
+        site_id=site, data=str(hospitals / site), state=str(folder / site / "state"), base_model=str(base_model),
+        roster=str(roster_file), roster_hash=roster.hash().hex(),
+        policy=PolicyConfig(
+            max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,
+            allow_without_privacy=mode == "none"))) for site in declared]
+    coordinator = CoordinatorConfig(
+        manifest=str(manifest_file), roster=str(roster_file), key=str(folder / "coordinator.key"),
+        base_model=str(base_model), output=str(folder / "coordinator"), public_examples=str(public_examples),
+        server_learning_rate=config.federation.server_learning_rate,
+        server_momentum=config.federation.server_momentum, timeout_s=config.federation.timeout_s,
+        every_rounds=config.evaluation.every_rounds)
+    coordinator_file = folder / "coordinator.yaml"
+    _write_yaml(coordinator_file, asdict(coordinator))
+    return FederationFiles(str(coordinator_file), tuple(sites), tuple(declared), manifest, folder / "coordinator")
+
+
+def _site_secrets(folder: Path, seed: int, site: str) -> SigningKey:
+    state = folder / "state"
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    identity = derived_secret(seed, site, "identity")
+    _write(state / "identity.key", identity, mode=0o600)
+    _write(state / "pseudonym.key", derived_secret(seed, site, "pseudonym"), mode=0o600)
+    return SigningKey.from_private_bytes(identity)
+
+
+def _site_file(folder: Path, config: SiteConfig) -> str:
+    path = folder / "site.yaml"
+    _write_yaml(path, asdict(config))
+    return str(path)
+
+
+def _write_yaml(path: Path, values: dict[str, Any]) -> None:
+    """JSON is YAML: no second serialiser."""
+    _write(path, json.dumps(values, indent=1).encode())
+
+
+def _write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    partial = path.with_name(path.name + ".partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    partial.replace(path)

@@ -1,0 +1,162 @@
+"""Flower's Grid without Flower's processes: every message is serialised, handed to the ClientApp here, and back.
+
+The same ServerApp and ClientApp run on it as on a SuperLink; only the transport is missing. `LossyGrid` wraps this
+grid or Flower's own and loses the messages that a configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from uuid import uuid4
+
+from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from configs.schema import FaultConfig
+from privacy.errors import MessageFormatError
+from privacy.messages import Hello
+
+__all__ = ["InProcessGrid", "LossyGrid", "Traffic"]
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Serialised bytes that crossed the boundary, in both directions, over all sites."""
+
+    to_sites: int = 0
+    from_sites: int = 0
+
+
+class InProcessGrid(Grid):
+    """Nodes 1..n run `client_app` in this process, one message at a time, in the order they were pushed."""
+
+    def __init__(self, client_app: ClientApp, node_configs: list[dict[str, str]], run_id: int = 1) -> None:
+        # Flower reads the sender of a new Message from this process-wide identity.
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, SUPERLINK_NODE_ID
+        self._app = client_app
+        self._run_id = run_id
+        self._contexts = {
+            number: Context(run_id=run_id, node_id=number, node_config=dict(config), state=RecordDict(),
+                            run_config={})
+            for number, config in enumerate(node_configs, start=1)
+        }
+        self._waiting: dict[str, bytes] = {}
+        self.traffic = Traffic()
+
+    def set_run(self, run: object) -> None:
+        """Not needed: one run a grid."""
+
+    @property
+    def run(self) -> int:
+        return self._run_id
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        """Refused: Flower deprecated it; make a `Message`."""
+        raise TypeError("create_message is deprecated; construct flwr.app.Message instead")
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        identifiers = []
+        for message in messages:
+            message.metadata.__dict__["_message_id"] = str(uuid4())
+            message.metadata.__dict__["_run_id"] = self._run_id
+            data = message_to_proto(message).SerializeToString()
+            self.traffic.to_sites += len(data)
+            self._waiting[message.metadata.message_id] = data
+            identifiers.append(message.metadata.message_id)
+        return identifiers
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The reply to the oldest waiting message of `message_ids`: one a call, so that callers can stream."""
+        wanted = set(message_ids)
+        for identifier in list(self._waiting):
+            if identifier in wanted:
+                return [self._deliver(self._waiting.pop(identifier))]
+        return []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        identifiers = list(self.push_messages(messages))
+        return [reply for _ in identifiers for reply in self.pull_messages(identifiers)]
+
+    def _deliver(self, data: bytes) -> Message:
+        request = message_from_proto(ProtoMessage.FromString(data))
+        reply = self._app(request, self._contexts[int(request.metadata.dst_node_id)])
+        returned = message_to_proto(reply).SerializeToString()
+        self.traffic.from_sites += len(returned)
+        return message_from_proto(ProtoMessage.FromString(returned))
+
+
+class LossyGrid(Grid):
+    """Another grid whose network loses the messages that `faults` name; the sender sees "node unavailable"."""
+
+    def __init__(self, inner: Grid, faults: Iterable[FaultConfig]) -> None:
+        self._inner = inner
+        self._faults = {(fault.site, fault.round, fault.at) for fault in faults}
+        self._site_of: dict[int, str] = {}
+        self._round = 0
+        self._lost: dict[str, Message] = {}
+
+    def set_run(self, run: object) -> None:
+        self._inner.set_run(run)  # type: ignore[arg-type]
+
+    @property
+    def run(self) -> object:
+        return self._inner.run
+
+    def create_message(self, *args: object, **kwargs: object) -> Message:
+        raise TypeError("create_message is deprecated; construct flwr.app.Message instead")
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._inner.get_node_ids()
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        batch = list(messages)
+        step = batch[0].metadata.message_type.split(".")[-1] if batch else ""
+        self._round += step == "sa_train"
+        kept, identifiers = [], []
+        for message in batch:
+            site = self._site_of.get(int(message.metadata.dst_node_id), "")
+            if (site, self._round, step) in self._faults:
+                identifiers.append(self._lose(message))
+            else:
+                kept.append(message)
+        return [*identifiers, *self._inner.push_messages(kept)]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        wanted = set(message_ids)
+        for identifier in list(self._lost):
+            if identifier in wanted:
+                return [self._lost.pop(identifier)]
+        replies = list(self._inner.pull_messages(wanted))
+        for reply in replies:
+            self._learn(reply)
+        return replies
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        return self._inner.send_and_receive(messages, timeout=timeout)
+
+    def _lose(self, message: Message) -> str:
+        identifier = f"lost-{uuid4()}"
+        message.metadata.__dict__["_message_id"] = identifier
+        reply = Message(Error(code=ErrorCode.NODE_UNAVAILABLE, reason="Node Unavailable"), reply_to=message)
+        self._lost[identifier] = reply
+        return identifier
+
+    def _learn(self, reply: Message) -> None:
+        """Which node is which site: from the hello that it signed."""
+        if reply.has_error() or "message" not in reply.content:
+            return
+        record = reply.content["message"]
+        body = record["body"] if isinstance(record, ConfigRecord) else b""
+        try:
+            self._site_of[int(reply.metadata.src_node_id)] = Hello.from_bytes(body).site_id  # type: ignore[arg-type]
+        except MessageFormatError:
+            return

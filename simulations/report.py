@@ -1,0 +1,119 @@
+"""The result of a simulation: `report.json`, `report.html` with plots, the adapter, and the table on the screen."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from configs.schema import SimulationConfig
+from simulations.intervals import mean_interval, paired_interval
+from simulations.materials import Materials
+from simulations.report_page import render_page
+from simulations.report_text import KIND_TITLES, NOT_PRIVATE, percent
+
+__all__ = ["print_table", "write_report"]
+
+
+def write_report(
+    out: Path, config: SimulationConfig, materials: Materials, results: Sequence[Mapping[str, Any]], engine: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """Write everything under `out`; the content of `report.json`."""
+    base = next((row for row in results if row["name"] == "base"), None)
+    rows = [_row(row, base) for row in _ordered(results)]
+    facts: dict[str, Any] = {
+        "name": config.name, "engine": engine, "seed": config.seed, "seconds": seconds, "not_private": NOT_PRIVATE,
+        "base_model": materials.base_hash.hex(), "declared_patients": materials.declared, "rows": rows,
+        "rounds": {row["name"]: row["rounds"] for row in results if "rounds" in row},
+        "privacy": next((row["privacy"] for row in results if "privacy" in row), {}),
+        "manifest": next((row["manifest"] for row in results if row["name"] == "federated-dp"), None),
+        "samples": _side_by_side(results), "config": asdict(config),
+        "output": str(out),
+    }
+    adapter = _copy_adapter(out, results)
+    facts["adapter"] = adapter
+    (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    (out / "report.html").write_text(render_page(facts), encoding="utf-8")
+    return facts
+
+
+def _ordered(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    order = ["base", "alone", "pooled", "pooled-dp", "federated", "federated-dp"]
+    return sorted(results, key=lambda row: (order.index(row["name"].split(":")[0]), row["name"]))
+
+
+def _row(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One line of the table: accuracy per question with intervals, difference to the base, cost, privacy."""
+    accuracy = {kind: mean_interval(test["correct"], test["patients"]) for kind, test in row["test"].items()}
+    gain = {} if base is None or row is base else {
+        kind: paired_interval(test["correct"], base["test"][kind]["correct"], test["patients"])
+        for kind, test in row["test"].items()}
+    privacy = row.get("privacy", {})
+    sent = [sum(entry[side].values()) for entry in row.get("rounds", []) for side in ("bytes_from_sites",)]
+    return {
+        "name": row["name"], "accuracy": accuracy, "gain_over_base": gain, "seconds": row["seconds"],
+        "questions": {kind: len(test["correct"]) for kind, test in row["test"].items()},
+        "test_loss": {kind: test["loss"] for kind, test in row["test"].items()},
+        "epsilon": {site: values["epsilon"] for site, values in privacy.items()},
+        "delta": {site: values["delta"] for site, values in privacy.items()},
+        "bytes_from_sites": sum(sent), "serialised_bytes": row.get("serialised_bytes"),
+    }
+
+
+def _side_by_side(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """The same questions answered by the base and by the federated models."""
+    by_name = {row["name"]: row["samples"] for row in results}
+    if "base" not in by_name:
+        return []
+    others = [name for name in ("federated", "federated-dp") if name in by_name]
+    return [
+        {"kind": sample["kind"], "question": sample["question"], "truth": sample["truth"], "base": sample["answer"],
+         **{name: by_name[name][number]["answer"] for name in others}}
+        for number, sample in enumerate(by_name["base"])
+    ]
+
+
+def _copy_adapter(out: Path, results: Sequence[Mapping[str, Any]]) -> str | None:
+    """The federated adapter (with privacy where that row exists) as `adapter/`, in PEFT layout."""
+    names = {row["name"] for row in results}
+    for name in ("federated-dp", "federated"):
+        source = out / "arms" / name / "coordinator" / "adapter"
+        if name in names and source.is_dir():
+            shutil.rmtree(out / "adapter", ignore_errors=True)
+            shutil.copytree(source, out / "adapter")
+            return str(out / "adapter")
+    return None
+
+
+def print_table(facts: Mapping[str, Any], console: Console) -> None:
+    """The final table, and where the report is."""
+    kinds = [kind for kind in KIND_TITLES if any(kind in row["accuracy"] for row in facts["rows"])]
+    table = Table(title=f"{facts['name']}: accuracy on patients that no training saw (95% interval)")
+    table.add_column("row")
+    for kind in kinds:
+        table.add_column(KIND_TITLES[kind], justify="right")
+    for title in ("epsilon", "sent by sites", "seconds"):
+        table.add_column(title, justify="right")
+    for row in facts["rows"]:
+        table.add_row(
+            row["name"], *(percent(row["accuracy"][k]) if k in row["accuracy"] else "-" for k in kinds), _epsilon(row),
+            f"{row['bytes_from_sites'] / 1e6:.1f} MB" if row["bytes_from_sites"] else "-", f"{row['seconds']:.0f}")
+    console.print(table)
+    for site, values in facts["privacy"].items():
+        console.print(f"{site}: epsilon {values['epsilon']:.2f} at delta {values['delta']:.0e} for each of "
+                      f"{facts['declared_patients'][site]} declared patients")
+    console.print(NOT_PRIVATE, style="dim")
+    console.print(f"report: {facts['output']}/report.html")
+
+
+def _epsilon(row: Mapping[str, Any]) -> str:
+    if row["epsilon"]:
+        return f"{max(row['epsilon'].values()):.2f}"
+    return "none" if row["name"] not in ("base",) else "-"

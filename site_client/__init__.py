@@ -1,0 +1,1 @@
+"""The hospital's side: the only package that touches patient data."""

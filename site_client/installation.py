@@ -1,0 +1,84 @@
+"""What one hospital has on disk: configuration, keys, pinned roster, ledger, base model, indexed patients.
+
+Everything that costs seconds (model, index) is loaded on first use and kept for the life of the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from configs.load import load_config
+from configs.schema import ConfigError, SiteConfig
+from model.adapted import AdaptedModel, open_adapted
+from model.spec import LoraSpec
+from privacy.identity import Roster, SigningKey
+from privacy.ledger import Ledger
+from site_client.keystore import load_or_create_secret, signing_key
+from site_client.records import SiteIndex
+from site_client.sources.folder import read_folder
+from site_client.training import EncodedPatient
+
+__all__ = ["Installation"]
+
+_log = logging.getLogger(__name__)
+
+
+class Installation:
+    """Opens the files that a :class:`configs.schema.SiteConfig` names; secrets are made on first use (0600)."""
+
+    def __init__(self, config: SiteConfig) -> None:
+        self.config = config
+        self.state = Path(config.state)
+        self._encoded: dict[bytes, list[EncodedPatient]] = {}
+        self.roster = _pinned_roster(config)
+        self.key: SigningKey = signing_key(self.state)
+        if self.roster.site(config.site_id).public_key != self.key.public_bytes():
+            raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
+                              "ask the consortium for a roster with your current key")
+        cap = math.inf if config.policy.allow_without_privacy else config.policy.max_epsilon
+        self.ledger = Ledger.open(self.state / "ledger.sqlite", epsilon_cap=cap)
+
+    @staticmethod
+    def open(path: str | Path) -> Installation:
+        """The installation that the site file `path` describes."""
+        return Installation(load_config(SiteConfig, path))
+
+    @property
+    def site_id(self) -> str:
+        return self.config.site_id
+
+    def model(self, lora: LoraSpec) -> AdaptedModel:
+        """The base model with adapters (shared by the sites of one simulating process)."""
+        return open_adapted(self.config.base_model, lora)
+
+    def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
+        """Read and check this hospital's folder; refused items are logged as counts only."""
+        key = load_or_create_secret(self.state / "pseudonym.key")
+        index = read_folder(Path(self.config.data), pseudonym_key=key, progress=progress)
+        _log.info("indexed patients=%d refused=%d", len(index.patients), len(index.refused))
+        return index
+
+    def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
+        """Every patient's encoded samples, by source; the order is that of the pseudonyms."""
+        key = adapted.base.content_hash
+        if key not in self._encoded:
+            ordered = sorted(self.index().patients, key=lambda patient: patient.pseudonym)
+            self._encoded[key] = [
+                {source: adapted.encode(examples) for source, examples in patient.examples.items()}
+                for patient in ordered
+            ]
+        return self._encoded[key]
+
+
+def _pinned_roster(config: SiteConfig) -> Roster:
+    path = Path(config.roster)
+    if not path.is_file():
+        raise ConfigError(f"roster file {path} does not exist; ask the consortium for it")
+    roster = Roster.from_bytes(path.read_bytes())
+    if roster.hash().hex() != config.roster_hash:
+        raise ConfigError(f"roster file {path} is not the one pinned in this site's configuration; "
+                          "compare the hash with the consortium before you change roster_hash")
+    return roster

@@ -1,0 +1,50 @@
+"""A site's long-lived secrets on disk: identity key and pseudonym key, each a 0600 file in the site's state folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from privacy.identity import SigningKey
+
+__all__ = ["KeyFileError", "load_or_create_secret", "signing_key"]
+
+SECRET_BYTES = 32
+
+
+class KeyFileError(ValueError):
+    """A key file that must not be used; the text names the file and the fix."""
+
+
+def load_or_create_secret(path: Path) -> bytes:
+    """The 32 secret bytes in `path`; made from the kernel's generator and fsynced when the file does not exist.
+
+    Raises:
+        KeyFileError: readable by others than its owner, or not 32 bytes long.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _load(path)
+    secret = os.urandom(SECRET_BYTES)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    return secret
+
+
+def _load(path: Path) -> bytes:
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise KeyFileError(f"key file {path} is readable by others (mode {mode:o}); run: chmod 600 {path}")
+    secret = path.read_bytes()
+    if len(secret) != SECRET_BYTES:
+        raise KeyFileError(f"key file {path} has {len(secret)} bytes instead of {SECRET_BYTES}; restore it from backup")
+    return secret
+
+
+def signing_key(state: Path) -> SigningKey:
+    """The site's Ed25519 identity from `state/identity.key`, made on first use."""
+    return SigningKey.from_private_bytes(load_or_create_secret(state / "identity.key"))

@@ -1,0 +1,79 @@
+"""The site's veto: what its own policy file allows, checked against a run manifest before any training.
+
+The coordinator may only ask. Every check reads the manifest, the policy and the ledger; none reads a patient, so
+a refusal that leaves the site says nothing about its data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from configs.schema import PolicyConfig
+from privacy.dp.accounting import ReleaseEvent, epsilon
+from privacy.errors import PolicyRefusalError
+from privacy.identity import Roster
+from privacy.ledger import LedgerEntry
+from privacy.messages import RunManifest, SiteTerms
+from privacy.release import release_hash
+
+__all__ = ["check_manifest", "planned_events", "terms_of"]
+
+
+def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
+    """This site's constants in the manifest.
+
+    Raises:
+        PolicyRefusalError: P_TERMS.
+    """
+    for terms in manifest.sites:
+        if terms.site_id == site_id:
+            return terms
+    raise PolicyRefusalError("P_TERMS")
+
+
+def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
+    """Every release that the manifest's maximum of rounds can make: the budget is checked for all of it."""
+    return [
+        ReleaseEvent(stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds)
+        for stage in manifest.stages
+    ]
+
+
+def check_manifest(
+    manifest: RunManifest, *, policy: PolicyConfig, roster: Roster, site_id: str, base_model_hash: bytes,
+    booked: Sequence[LedgerEntry],
+) -> SiteTerms:
+    """Refuse `manifest`, or return this site's terms in it.
+
+    Args:
+        booked: what this site's ledger already holds of other runs.
+
+    Raises:
+        PolicyRefusalError: the first rule that the manifest breaks; the code is a constant, no value is in it.
+    """
+    terms = terms_of(manifest, site_id)
+    _refuse(manifest.roster_hash != roster.hash(), "P_ROSTER")
+    _refuse(manifest.release != release_hash(), "P_RELEASE")
+    _refuse(manifest.base_model_hash != base_model_hash, "P_BASE_MODEL")
+    allowed = policy.allowed_base_models
+    _refuse(bool(allowed) and manifest.base_model_hash.hex() not in allowed, "P_BASE_MODEL")
+    _refuse(terms.declared_patients < policy.min_patients, "P_FLOOR")
+    _refuse(terms.declared_patients != roster.site(site_id).declared_patients, "P_TERMS")
+    _refuse(roster.min_cohort < policy.min_cohort, "P_COHORT")
+    for stage in manifest.stages:
+        _refuse(bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE")
+        _refuse(sum(share.max_samples for share in stage.sources) > policy.max_samples, "P_SAMPLING")
+    if manifest.privacy == "none":
+        _refuse(not policy.allow_without_privacy, "P_PRIVACY")
+        return terms
+    _refuse(any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE")
+    _refuse(not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA")
+    _refuse(any(entry.mechanism == "none" for entry in booked), "P_BUDGET")
+    needed = epsilon([*(entry.event() for entry in booked), *planned_events(manifest)], terms.delta)
+    _refuse(not needed <= policy.max_epsilon, "P_BUDGET")
+    return terms
+
+
+def _refuse(broken: bool, code: str) -> None:
+    if broken:
+        raise PolicyRefusalError(code)

@@ -1,0 +1,142 @@
+"""What a site knows about its patients after reading its folder: one record for each patient, and what was
+refused.
+
+The record is the privacy unit: sampling, clipping and accounting work on `PatientRecord`, never on images or
+rows. Only pseudonyms leave this module upwards; the identifiers of the hospital's archive stay in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.inputs import Example
+
+__all__ = [
+    "PatientRecord", "SiteIndex", "Refusal", "RefusedItemError", "REASONS", "SOURCES",
+    "checked_patient_id", "keyed_digest", "pseudonym",
+]  # fmt: skip
+
+SOURCES = ("reports", "patches")
+
+REASONS: Mapping[str, str] = {
+    "answer-missing": "The question has no answer.",
+    "answer-not-a-choice": "The answer is not one of the choices.",
+    "choices-malformed": "The choices are fewer than two, repeated or empty.",
+    "dicom-unreadable": "The file is not a readable DICOM file.",
+    "file-not-readable": "The file cannot be opened, or is a link.",
+    "file-too-large": "The file is larger than the reader accepts.",
+    "identity-conflict": "The same identifier is claimed by two patients.",
+    "identifier-missing": "An identifier is empty.",
+    "identifier-repeated": "The same identifier appeared before; the first one was kept.",
+    "image-size": "Rows or columns are missing or out of bounds.",
+    "image-kind": "The pixels are not one frame of 8-bit RGB.",
+    "image-unknown": "The question names an image that was not read.",
+    "images-not-counted": "The question names no image, or too many.",
+    "issuer-differs": "The issuer of the patient ID is not the one configured for this folder.",
+    "kind-unknown": "The kind of question is unknown.",
+    "not-utf8": "The row is not valid UTF-8.",
+    "patient-dummy": "The patient ID is a placeholder, so patients cannot be told apart.",
+    "patient-mismatch": "The question and what it refers to belong to different patients.",
+    "patient-missing": "The patient ID is missing.",
+    "pixels-truncated": "The pixel data does not have the length that the header announces.",
+    "report-unknown": "The question names a report that was not read.",
+    "row-malformed": "The row cannot be split into the columns of the header.",
+    "sop-class": "The SOP class is not on the list of accepted ones.",
+    "text-missing": "A text is empty.",
+    "text-too-long": "A text is longer than the reader accepts.",
+    "transfer-syntax": "The transfer syntax is not uncompressed little endian.",
+}
+
+MIN_KEY_BYTES = 16
+
+_DUMMY_IDS = frozenset(
+    {"ANON", "ANONYM", "ANONYMISED", "ANONYMIZED", "ANONYMOUS", "DEIDENTIFIED", "DUMMY", "N/A", "NA", "NAN"}
+    | {"NIL", "NONE", "NULL", "PATIENT", "REMOVED", "TEST", "UNBEKANNT", "UNDEFINED", "UNKNOWN"}
+)
+_FILLERS = "0X-_.*?#^ "
+
+
+class RefusedItemError(Exception):
+    """One file, row or question is not used; ``code`` is a key of `REASONS`, the text is its sentence."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(REASONS[code])
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that was not read. ``reason`` (a key of `REASONS`) may be counted and shown anywhere.
+
+    ``item`` names the file or row for the hospital's own staff; it can contain a patient's identifier, so it
+    must not leave the site and is kept out of the representation.
+    """
+
+    item: str = field(repr=False)
+    reason: str
+
+
+@dataclass(frozen=True)
+class PatientRecord:
+    """Everything one patient contributes: examples by source (a member of `SOURCES`), in a fixed order.
+
+    ``pseudonym`` is 64 hexadecimal digits that only the holder of the site's key can link to the patient.
+    """
+
+    pseudonym: str = field(repr=False)
+    examples: Mapping[str, tuple[Example, ...]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SiteIndex:
+    """All patients of a site, by pseudonym, and everything that was refused."""
+
+    patients: tuple[PatientRecord, ...] = field(repr=False)
+    refused: tuple[Refusal, ...] = field(repr=False, default=())
+
+    def reasons(self) -> dict[str, int]:
+        """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own
+        screens."""
+        return dict(sorted(Counter(refusal.reason for refusal in self.refused).items()))
+
+
+def checked_patient_id(value: object) -> str:
+    """The patient ID normalised for comparison, or RefusedItemError when it cannot tell patients apart.
+
+    Case, width and runs of blanks are ignored. Two spellings that coincide count as one patient: that can
+    only make the privacy unit larger. Placeholders are refused, since they would merge strangers or split one
+    patient.
+    """
+    if not isinstance(value, str):
+        raise RefusedItemError("patient-missing")
+    normal = " ".join(unicodedata.normalize("NFKC", value).split()).upper()
+    if not normal:
+        raise RefusedItemError("patient-missing")
+    # Only the whole ID counts: "ANON 0042" is a pseudonym that tells patients apart.
+    if not normal.strip(_FILLERS) or normal.replace("-", "").strip(_FILLERS) in _DUMMY_IDS:
+        raise RefusedItemError("patient-dummy")
+    return normal
+
+
+def pseudonym(key: bytes, issuer: str, patient_id: str) -> str:
+    """HMAC-SHA256 (RFC 2104) of issuer, 0x1f and normalised patient ID under the site's key, as 64 hex
+    digits.
+
+    ``issuer`` is the authority that assigned the ID (DICOM PS3.3 C.7.1.1, Issuer of Patient ID), "" when
+    unnamed. Raises ValueError when the key is shorter than 16 bytes.
+    """
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"The pseudonym key has {len(key)} bytes; use at least {MIN_KEY_BYTES} random ones.")
+    return keyed_digest(key, issuer.strip(), patient_id)
+
+
+def keyed_digest(key: bytes, *parts: str) -> str:
+    """HMAC-SHA256 of the parts joined by 0x1f, as 64 hex digits."""
+    return hmac.new(key, "\x1f".join(parts).encode(), hashlib.sha256).hexdigest()

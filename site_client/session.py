@@ -1,0 +1,220 @@
+"""What a site does with each message of the coordinator: check, train, clip, noise, mask, sign, reply.
+
+Every refusal leaves as a code and a blamed party, never as an exception's text. The ledger entry of a round is on
+disk before the round's training begins, so a crash can over-count and never under-count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from model.adapted import AdaptedModel
+from model.evaluate import probe_is_finite
+from model.inputs import Example
+from model.spec import LoraSpec
+from privacy.entropy import Entropy
+from privacy.errors import (
+    NOBODY,
+    BudgetExceededError,
+    FaultyCoordinatorError,
+    MessageFormatError,
+    PolicyRefusalError,
+    ProtocolError,
+)
+from privacy.ledger import LedgerEntry
+from privacy.messages import ErrorReply, Hello, Plan, RunManifest, SignedManifest
+from privacy.secagg.client import SiteRound
+from privacy.secagg.params import ring_params
+from privacy.secagg.quantize import QuantizedVector, quantize
+from privacy.statistics import LANES, lane_scale
+from site_client.installation import Installation
+from site_client.policy import check_manifest, terms_of
+from site_client.training import LocalTask, run_local_steps
+
+__all__ = ["SiteSession"]
+
+_log = logging.getLogger(__name__)
+Answer = tuple[bytes, npt.NDArray[np.generic] | None]
+EntropySource = Callable[[str], Entropy]  # purpose -> random source; production ignores the purpose
+
+
+@dataclass(slots=True)
+class _OpenRound:
+    """Secrets of the round in progress; kept in memory only."""
+
+    plan: Plan
+    request: bytes
+    protocol: SiteRound
+    vector: QuantizedVector
+    advertised: bytes
+
+
+class SiteSession:
+    """One site's side of the federation, for the life of a process.
+
+    Args:
+        installation: the hospital's files.
+        entropy: returns a random source for a purpose; `privacy.entropy.SystemEntropy` in production.
+    """
+
+    def __init__(self, installation: Installation, entropy: EntropySource) -> None:
+        self._site = installation
+        self._entropy = entropy
+        self._approved: dict[str, RunManifest] = {}
+        self._open: dict[str, _OpenRound] = {}
+
+    def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
+        """The reply to one message. Never raises: a refusal is an :class:`ErrorReply` with a fixed code."""
+        handlers = {
+            "hello": self._hello, "sa_train": self._train, "sa_share": self._share, "sa_mask": self._mask,
+            "sa_confirm": self._confirm, "sa_unmask": self._unmask,
+        }
+        try:
+            return handlers[step](body, vector)
+        except ProtocolError as error:
+            return self._refuse(error.code, error.blamed)
+        except PolicyRefusalError as error:
+            return self._refuse(error.code, NOBODY)
+        except BudgetExceededError:
+            return self._refuse("P_BUDGET", NOBODY)
+        except MessageFormatError:
+            return self._refuse("E_FORMAT", "coordinator")
+        except Exception as error:
+            _log.error("step=%s failed kind=%s", step, type(error).__name__)
+            _log.debug("details stay on this machine", exc_info=True)
+            return self._refuse("E_SITE", self._site.site_id)
+
+    def _refuse(self, code: str, blamed: str) -> Answer:
+        _log.warning("refused code=%s blamed=%s", code, blamed)
+        return ErrorReply(code, blamed).to_bytes(), None
+
+    def _hello(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        """Check the run against the site's own policy; the run is approved for this process or refused."""
+        manifest = SignedManifest.open(body, self._site.roster)
+        ledger = self._site.ledger
+        other_runs = [entry for entry in ledger.entries() if entry.run_id != manifest.run_id]
+        check_manifest(
+            manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
+            base_model_hash=self._site.model(_lora(manifest)).base.content_hash, booked=other_runs)
+        self._approved[manifest.run_id] = manifest
+        return Hello.make(self._site.site_id, manifest.hash(), self._site.key).to_bytes(), None
+
+    def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
+        manifest = self._approved_manifest(body)
+        last = self._open.get(manifest.run_id)
+        if last is not None and last.request == body:
+            return last.advertised, None  # at-least-once delivery
+        ledger, run_id = self._site.ledger, manifest.run_id
+        plan = SiteRound.check_plan(
+            body, roster=self._site.roster, manifest=manifest, last=ledger.last_attempt(run_id))
+        if ledger.is_masked(run_id, plan.round):
+            raise FaultyCoordinatorError("E_SPENT")
+        adapter = _received_adapter(plan, vector)
+        if last is not None and (last.plan.round, last.plan.model_hash) == (plan.round, plan.model_hash):
+            quantized = last.vector  # a new attempt before any masked upload: same update, nothing spent again
+            ledger.record_attempt(run_id, plan.round, plan.attempt)
+        else:
+            quantized = self._trained(manifest, plan, adapter)
+        protocol = SiteRound(
+            site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
+            entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
+            on_masking=lambda: ledger.mark_masked(run_id, plan.round))
+        advertised = protocol.advertise(plan, quantized)
+        self._open[run_id] = _OpenRound(plan, body, protocol, quantized, advertised)
+        return advertised, None
+
+    def _trained(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]
+    ) -> QuantizedVector:
+        """Reserve the budget, train, weight and quantise; the plaintext update does not outlive this call."""
+        adapted = self._site.model(_lora(manifest))
+        stage = manifest.stages[plan.stage]
+        selection = adapted.layout.select(stage.groups, plan.factor)
+        if plan.dimension != selection.size + len(LANES) or adapter.size != adapted.layout.size:
+            raise FaultyCoordinatorError("E_PARAMS")
+        if not _is_finite(adapted, adapter):
+            raise PolicyRefusalError("P_NOT_FINITE")
+        terms = terms_of(manifest, self._site.site_id)
+        source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
+        self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source))
+        task = LocalTask(
+            stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
+            lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
+            expected_patients=stage.sampling_rate * terms.declared_patients)
+        update = run_local_steps(adapted, selection, self._site.patients(adapted), task, source)
+        ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
+        return quantize(np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes]), ring)
+
+    def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._current().share(body), None
+
+    def _mask(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._current().mask(body)
+
+    def _confirm(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._current().confirm(body), None
+
+    def _unmask(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._current().unmask(body), None
+
+    def _current(self) -> SiteRound:
+        """The newest round; a message of another one fails its signatures there."""
+        if not self._open:
+            raise FaultyCoordinatorError("E_STAGE")
+        return next(reversed(self._open.values())).protocol
+
+    def _approved_manifest(self, body: bytes) -> RunManifest:
+        manifest = self._approved.get(SiteRound.run_of(body))
+        if manifest is None:
+            raise PolicyRefusalError("P_NOT_APPROVED")
+        return manifest
+
+
+def _lora(manifest: RunManifest) -> LoraSpec:
+    return LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha)
+
+
+def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
+    """Set the received adapter and ask it the public probe; False before a private file is opened."""
+    if not np.isfinite(adapter).all():
+        return False
+    adapted.write(adapter.astype(np.float64))
+    return probe_is_finite(adapted.model, adapted.encode(PUBLIC_PROBE))
+
+
+def _received_adapter(plan: Plan, vector: npt.NDArray[np.generic] | None) -> npt.NDArray[np.float32]:
+    if vector is None or vector.dtype != np.dtype("<f4") or vector.ndim != 1:
+        raise FaultyCoordinatorError("E_PARAMS")
+    if hashlib.sha256(vector.tobytes()).digest() != plan.model_hash:
+        raise FaultyCoordinatorError("E_MODEL_HASH")
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> LedgerEntry:
+    stage = manifest.stages[plan.stage]
+    return LedgerEntry(
+        run_id=manifest.run_id, round=plan.round, attempt=plan.attempt, stage=plan.stage,
+        mechanism="none" if manifest.privacy == "none" else "poisson-gaussian",
+        sampling_rate=stage.sampling_rate, noise_multiplier=stage.noise_multiplier, steps=stage.local_steps,
+        clip_norm=manifest.clip_norm, delta=delta, entropy="simulated" if source.simulated else "system",
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _ramp(shift: int) -> npt.NDArray[np.uint8]:
+    line = (np.arange(32, dtype=np.int64) * 8 + shift) % 256
+    return np.broadcast_to(line[:, None, None], (32, 32, 3)).astype(np.uint8)
+
+
+#: Asked of every received adapter before a private file is opened; drawn and written by us, no patient's.
+PUBLIC_PROBE = (
+    Example(question="Findings: The heart and lungs are normal. Is this study normal?", answer="normal",
+            choices=("normal", "abnormal")),
+    Example(question="Are the two patches alike?", answer="yes", choices=("yes", "no"), images=(_ramp(0), _ramp(64))),
+)

@@ -1,0 +1,117 @@
+"""The accountant: known values, two opinions, calibration from below, and the Gaussian closed form."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from privacy.dp import accounting
+from privacy.dp.accounting import ReleaseEvent, calibrate, epsilon, epsilon_rdp
+
+STAGES = [ReleaseEvent(0.02, 1.0, 300), ReleaseEvent(0.05, 1.0, 200), ReleaseEvent(0.1, 1.5, 100)]
+
+
+def scaled(events, scale):
+    return [ReleaseEvent(e.sampling_rate, scale * e.noise_multiplier, e.steps) for e in events]
+
+
+@pytest.mark.parametrize(
+    ("event", "pld", "rdp"),
+    [
+        (ReleaseEvent(0.01, 0.7, 1000), 4.619, 5.423),
+        (ReleaseEvent(0.1, 1.0, 1000), 25.20, 27.16),
+        (ReleaseEvent(0.1, 2.0, 200), 3.360, 3.680),
+    ],
+)
+def test_published_values(event, pld, rdp):
+    assert epsilon([event], 1e-5) == pytest.approx(pld, rel=1e-3)
+    assert epsilon_rdp([event], 1e-5) == pytest.approx(rdp, rel=1e-3)
+
+
+@pytest.mark.parametrize("delta", [1e-4, 1e-6])
+@pytest.mark.parametrize("scale", [0.6, 1.0, 4.0])
+def test_pld_is_at_most_rdp(scale, delta):
+    events = scaled(STAGES, scale)
+    assert 0 < epsilon(events, delta) <= epsilon_rdp(events, delta)
+
+
+def test_without_subsampling_it_is_the_gaussian_closed_form():
+    """Balle and Wang, ICML 2018, theorem 8, for T Gaussian releases: sensitivity sqrt(T) / sigma."""
+    steps, sigma = 20, 10.0
+    found = epsilon([ReleaseEvent(1.0, sigma, steps)], 1e-5)
+    mu = math.sqrt(steps) / sigma
+
+    def normal(x):
+        return 0.5 * math.erfc(-x / math.sqrt(2))
+
+    def delta(eps):
+        return normal(mu / 2 - eps / mu) - math.exp(eps) * normal(-mu / 2 - eps / mu)
+
+    # `from below` it must not be: epsilon is an upper bound, and tight.
+    assert delta(found) <= 1e-5 <= delta(found - 0.02)
+
+
+def test_order_and_splitting_do_not_matter():
+    whole = epsilon(STAGES, 1e-5)
+    split = [ReleaseEvent(e.sampling_rate, e.noise_multiplier, 1) for e in STAGES for _ in range(e.steps)]
+    assert epsilon(split[::-1], 1e-5) == whole
+
+
+def test_it_equals_the_library_accountant_in_one_shot():
+    import dp_accounting
+    from dp_accounting import pld
+
+    def sampled(event):
+        gaussian = dp_accounting.GaussianDpEvent(event.noise_multiplier)
+        return dp_accounting.PoissonSampledDpEvent(event.sampling_rate, gaussian)
+
+    accountant = pld.PLDAccountant(value_discretization_interval=1e-3)
+    composed = [dp_accounting.SelfComposedDpEvent(sampled(event), event.steps) for event in STAGES]
+    accountant.compose(dp_accounting.ComposedDpEvent(composed))
+    assert epsilon(STAGES, 1e-5) == pytest.approx(accountant.get_epsilon(1e-5), rel=1e-9)
+
+
+@pytest.mark.parametrize(("target", "scale"), [(1, 3.967), (8, 0.887)])
+def test_calibration_meets_the_target_from_below(target, scale):
+    found = calibrate(STAGES, target, 1e-5)
+    assert found == pytest.approx(scale, rel=2e-3)
+    assert 0.99 * target <= epsilon(scaled(STAGES, found), 1e-5) <= target
+
+
+def test_calibration_of_one_stage_hits_eight():
+    found = calibrate([ReleaseEvent(0.1, 1.0, 40)], 8.0, 1e-4)
+    assert 7.92 <= epsilon([ReleaseEvent(0.1, found, 40)], 1e-4) <= 8.0
+
+
+def test_nothing_spends_nothing():
+    assert epsilon([], 1e-5) == epsilon_rdp([], 1e-5) == 0.0
+    assert epsilon([ReleaseEvent(0.0, 1.0, 10), ReleaseEvent(0.1, 1.0, 0)], 1e-5) == 0.0
+
+
+def test_an_absurd_spend_is_answered_quickly_and_from_above():
+    huge = [ReleaseEvent(0.5, 0.05, 1000)]
+    assert epsilon(huge, 1e-5) == epsilon_rdp(huge, 1e-5) > 1e3
+
+
+def test_bad_arguments_are_refused():
+    for values in ((-0.1, 1.0, 1), (1.1, 1.0, 1), (0.1, 0.0, 1), (0.1, math.nan, 1), (0.1, 1.0, -1)):
+        with pytest.raises(ValueError):
+            ReleaseEvent(*values)
+    for delta in (0.0, 1.0, -1e-5):
+        with pytest.raises(ValueError, match="delta"):
+            epsilon(STAGES, delta)
+    with pytest.raises(ValueError, match="target_epsilon"):
+        calibrate(STAGES, 0.0, 1e-5)
+    with pytest.raises(ValueError, match="nothing to calibrate"):
+        calibrate([], 1.0, 1e-5)
+
+
+def test_importing_the_module_does_not_load_the_library():
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    code = "import sys, privacy.ledger; assert not {'dp_accounting', 'torch', 'scipy'} & set(sys.modules)"
+    root = Path(accounting.__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
