@@ -8,7 +8,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet
+# Byte code is made at first import: compiling all of it here would take a third of the installation's time.
+PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --no-compile
 PINS := pyproject.toml constraints.txt data-packages.txt
 DEMO_READY := $(VENV)/ready-demo
 TEST_READY := $(VENV)/ready-test
@@ -48,7 +49,7 @@ $(DEMO_READY): $(PINS)
 	@index=; if [ -n "$(TORCH_INDEX)" ] && $(PY) -c \
 	    'import sys, urllib.request; urllib.request.urlopen(sys.argv[1] + "/torch/", timeout=8)' "$(TORCH_INDEX)" 2>/dev/null; \
 	  then index="--extra-index-url $(TORCH_INDEX)"; fi; \
-	  echo "environment: installing torch 2.13.0 $${index:+from $(TORCH_INDEX)}"; \
+	  echo "environment: installing torch 2.13.0$${index:+ from $(TORCH_INDEX)}"; \
 	  $(PIP) -c constraints.txt $$index torch==2.13.0
 	@echo "environment: installing the project and its pinned dependencies"
 	@$(PIP) -c constraints.txt -e '.[simulation]'

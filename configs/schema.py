@@ -261,6 +261,7 @@ class SiteConfig:
     roster: str              # the consortium's roster file
     roster_hash: str         # SHA-256 that this site pinned, hex
     policy: PolicyConfig
+    issuer: str = ""         # authority that assigned the patient IDs (DICOM PS3.3 C.7.1.1), "" when files name none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

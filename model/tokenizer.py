@@ -43,10 +43,10 @@ _MINIMUM_VOCABULARY = len(SPECIAL_TOKENS) + 256 + 64
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Sequence[str] = WHOLE_WORDS) -> Tokenizer:
-    """A byte-level BPE tokenizer of exactly `vocab_size` entries, every one of `words` a single token.
+    """A byte-level BPE tokenizer of at most `vocab_size` entries (fewer when the texts hold fewer words), every one of
+    `words` a single token. Deterministic in its arguments.
 
-    Deterministic in its arguments. Raises ValueError when vocab_size is too small to hold bytes, specials and words,
-    or when the texts are too poor to fill it.
+    Raises ValueError when vocab_size is too small to hold bytes, specials and words.
     """
     if vocab_size < _MINIMUM_VOCABULARY:
         raise ValueError(f"train_tokenizer: vocab_size must be at least {_MINIMUM_VOCABULARY}.")
@@ -60,8 +60,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, words: Sequence[str] 
         show_progress=False,
     )
     tokenizer.train_from_iterator(_weighted(list(texts), words), trainer)
-    if tokenizer.get_vocab_size() != vocab_size:
-        raise ValueError("train_tokenizer: the texts are too few to fill the vocabulary; give more or a smaller size.")
     tokenizer = _harden(tokenizer)
     for word in words:
         if len(text_ids(tokenizer, word)) != 1:

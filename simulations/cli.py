@@ -59,7 +59,8 @@ def _quiet_environment() -> None:
     """No telemetry, no update check, no hub: before any library reads these."""
     for name, value in {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "HF_HUB_OFFLINE": "1",
                         "TRANSFORMERS_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1",
-                        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error"}.items():
+                        "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error",
+                        "PYTHONWARNINGS": "ignore::FutureWarning"}.items():
         os.environ.setdefault(name, value)
 
 

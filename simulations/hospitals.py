@@ -23,7 +23,7 @@ from simulations.packages import PatchPair, Report, load_pairs, load_reports, pa
 from simulations.partition import NUM_FOLDS, Split, cut_by_colour, cut_by_label, draw_split
 from simulations.site_folder import write_site_folder
 
-__all__ = ["HospitalsConfig", "make_hospitals", "read_manifest"]
+__all__ = ["HospitalsConfig", "content_hash", "make_hospitals", "read_manifest"]
 
 _RECIPE = 1  # raise it when the same configuration starts to mean other bytes
 _MANIFEST = "manifest.json"
@@ -71,19 +71,19 @@ def make_hospitals(out: Path, config: HospitalsConfig) -> Path:
     not fit.
     """
     out, packages = Path(out), package_facts()
-    content_hash = _content_hash(config, packages)
-    if _is_finished(out, content_hash):
+    wanted = content_hash(config, packages)
+    if _is_finished(out, wanted):
         return out
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     try:
         partial.chmod(0o755)
         counts = _write_all(partial, config)
-        facts: dict[str, Any] = {"recipe": _RECIPE, "content_hash": content_hash}
+        facts: dict[str, Any] = {"recipe": _RECIPE, "content_hash": wanted}
         facts |= {"config": asdict(config), "packages": packages}
         facts |= {"test_fold": config.test_fold, "files_sha256": _hash_files(partial), "counts": counts}
         (partial / _MANIFEST).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        _publish(partial, out, content_hash)
+        _publish(partial, out, wanted)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out
@@ -98,25 +98,27 @@ def read_manifest(out: Path) -> dict[str, Any]:
     return facts
 
 
-def _content_hash(config: HospitalsConfig, packages: dict[str, dict[str, str]]) -> str:
-    basis = {"recipe": _RECIPE, "config": asdict(config) | {"fold": config.test_fold}, "packages": packages}
+def content_hash(config: HospitalsConfig, packages: dict[str, dict[str, str]] | None = None) -> str:
+    """SHA-256 (hex) of everything the folders depend on: recipe, configuration and the data packages' files."""
+    facts = package_facts() if packages is None else packages
+    basis = {"recipe": _RECIPE, "config": asdict(config) | {"fold": config.test_fold}, "packages": facts}
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
-def _is_finished(out: Path, content_hash: str) -> bool:
+def _is_finished(out: Path, wanted: str) -> bool:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
-    if read_manifest(out).get("content_hash") != content_hash:
+    if read_manifest(out).get("content_hash") != wanted:
         raise ValueError(f"{out} holds hospitals of another configuration; name another folder or remove this one.")
     return True
 
 
-def _publish(partial: Path, out: Path, content_hash: str) -> None:
+def _publish(partial: Path, out: Path, wanted: str) -> None:
     try:
         os.replace(partial, out)  # noqa: PTH105  (atomic, also over an empty folder)
     except OSError:
         # Lost a race against a process that made the same hospitals? Then its work is as good.
-        if not _is_finished(out, content_hash):
+        if not _is_finished(out, wanted):
             raise
 
 

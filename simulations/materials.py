@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +14,7 @@ from model.example_file import by_kind, load_examples, save_examples
 from model.inputs import Example
 from model.pretrain import Recipe, pretrain
 from model.spec import TINY
-from simulations.hospitals import HospitalsConfig, make_hospitals
+from simulations.hospitals import HospitalsConfig, content_hash, make_hospitals
 from simulations.seeded import derived_secret
 from site_client.sources.folder import read_folder
 
@@ -61,7 +59,7 @@ def prepare(config: SimulationConfig, progress: Progress) -> Materials:
     root = cache_folder()
     root.mkdir(parents=True, exist_ok=True)
     settings = hospital_settings(config.data)
-    tag = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
+    tag = content_hash(settings)[:12]
     progress("hospitals", 0, 1)
     hospitals = make_hospitals(root / f"hospitals-{tag}", settings)
     progress("hospitals", 1, 1)

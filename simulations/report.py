@@ -102,8 +102,9 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
     for title in ("epsilon", "sent by sites", "seconds"):
         table.add_column(title, justify="right")
     for row in facts["rows"]:
+        shares = (percent(row["accuracy"][kind]) if kind in row["accuracy"] else "-" for kind in kinds)
         table.add_row(
-            row["name"], *(percent(row["accuracy"][k]) if k in row["accuracy"] else "-" for k in kinds), _epsilon(row),
+            row["name"], *(share.replace(" ", "\n", 1) for share in shares), _epsilon(row),
             f"{row['bytes_from_sites'] / 1e6:.1f} MB" if row["bytes_from_sites"] else "-", f"{row['seconds']:.0f}")
     console.print(table)
     for site, values in facts["privacy"].items():

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 __all__ = ["KIND_TITLES", "NOT_PRIVATE", "percent"]
 
 KIND_TITLES = {
-    "normal": "is this study normal",
-    "impression": "which impression",
-    "alike": "are the two patches alike",
+    "normal": "study normal?",
+    "impression": "which impression?",
+    "alike": "patches alike?",
 }
 NOT_PRIVATE = ("This is a simulation with repeatable (seeded) randomness. Its epsilon shows what a real run would "
                "spend; nothing in it is private, and it carries no privacy statement.")

@@ -19,6 +19,7 @@ from privacy.ledger import Ledger
 from site_client.keystore import load_or_create_secret, signing_key
 from site_client.records import SiteIndex
 from site_client.sources.folder import read_folder
+from site_client.spool import Spool
 from site_client.training import EncodedPatient
 
 __all__ = ["Installation"]
@@ -38,6 +39,7 @@ class Installation:
         if self.roster.site(config.site_id).public_key != self.key.public_bytes():
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
+        self.spool = Spool(self.state)
         cap = math.inf if config.policy.allow_without_privacy else config.policy.max_epsilon
         self.ledger = Ledger.open(self.state / "ledger.sqlite", epsilon_cap=cap)
 
@@ -57,7 +59,8 @@ class Installation:
     def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
         """Read and check this hospital's folder; refused items are logged as counts only."""
         key = load_or_create_secret(self.state / "pseudonym.key")
-        index = read_folder(Path(self.config.data), pseudonym_key=key, progress=progress)
+        index = read_folder(Path(self.config.data), pseudonym_key=key, issuer=self.config.issuer,
+                            progress=progress)
         _log.info("indexed patients=%d refused=%d", len(index.patients), len(index.refused))
         return index
 

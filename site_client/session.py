@@ -49,10 +49,8 @@ EntropySource = Callable[[str], Entropy]  # purpose -> random source; production
 class _OpenRound:
     """Secrets of the round in progress; kept in memory only."""
 
-    plan: Plan
     request: bytes
     protocol: SiteRound
-    vector: QuantizedVector
     advertised: bytes
 
 
@@ -117,23 +115,36 @@ class SiteSession:
         if ledger.is_masked(run_id, plan.round):
             raise FaultyCoordinatorError("E_SPENT")
         adapter = _received_adapter(plan, vector)
-        if last is not None and (last.plan.round, last.plan.model_hash) == (plan.round, plan.model_hash):
-            quantized = last.vector  # a new attempt before any masked upload: same update, nothing spent again
-            ledger.record_attempt(run_id, plan.round, plan.attempt)
-        else:
-            quantized = self._trained(manifest, plan, adapter)
+        if last is not None:
+            last.protocol.abort()
         protocol = SiteRound(
             site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
-            on_masking=lambda: ledger.mark_masked(run_id, plan.round))
-        advertised = protocol.advertise(plan, quantized)
-        self._open[run_id] = _OpenRound(plan, body, protocol, quantized, advertised)
+            on_masking=lambda: self._spend(run_id, plan.round))
+        advertised = protocol.advertise(plan, self._update(manifest, plan, adapter))
+        self._open[run_id] = _OpenRound(body, protocol, advertised)
         return advertised, None
+
+    def _spend(self, run_id: str, round_number: int) -> None:
+        """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
+        self._site.ledger.mark_masked(run_id, round_number)
+        self._site.spool.drop()
+
+    def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
+        """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
+        ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
+        waiting = self._site.spool.find(manifest.run_id, plan.round, plan.model_hash, plan.dimension)
+        if waiting is not None:
+            self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
+            return QuantizedVector(waiting, ring)
+        quantized = quantize(self._trained(manifest, plan, adapter), ring)
+        self._site.spool.keep(manifest.run_id, plan.round, plan.model_hash, quantized.values)
+        return quantized
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]
-    ) -> QuantizedVector:
-        """Reserve the budget, train, weight and quantise; the plaintext update does not outlive this call."""
+    ) -> npt.NDArray[np.float64]:
+        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
         adapted = self._site.model(_lora(manifest))
         stage = manifest.stages[plan.stage]
         selection = adapted.layout.select(stage.groups, plan.factor)
@@ -149,8 +160,7 @@ class SiteSession:
             lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
             expected_patients=stage.sampling_rate * terms.declared_patients)
         update = run_local_steps(adapted, selection, self._site.patients(adapted), task, source)
-        ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
-        return quantize(np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes]), ring)
+        return np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         return self._current().share(body), None

@@ -1,0 +1,190 @@
+"""`coordinator`: what the consortium's operator plans and looks at. Heavy imports happen inside the commands.
+
+Exit codes: 0 done, 1 the run that was asked about has failed, 2 bad input (one sentence on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["main"]
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    _quiet_environment()
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except (ValueError, OSError) as error:
+        print(f"coordinator: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="coordinator", description="Plan and watch federated runs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    noise = commands.add_parser(
+        "noise", help="solve the noise that a curriculum needs for a target epsilon",
+        description="Solve one common noise scale over every step of the curriculum, and print what it costs.")
+    noise.add_argument("curriculum", help="YAML file, such as configs/curriculum/three-stage.yaml")
+    noise.add_argument("--patients", type=_count, required=True, metavar="N",
+                       help="declared patients of the largest site; fixes delta = min(1e-5, 1/(10 N))")
+    noise.add_argument("--epsilon", type=float, default=8.0, help="target for the whole run (default: 8)")
+    noise.set_defaults(command=_noise)
+    status = commands.add_parser(
+        "status", help="where a run stands", description="Rounds done, last cohort, who is missing and why.")
+    status.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run's output folder")
+    status.set_defaults(command=_status)
+    hashed = commands.add_parser(
+        "hash-model", help="the content hash that manifests and site policies name",
+        description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
+    hashed.add_argument("folder", type=Path, metavar="FOLDER")
+    hashed.set_defaults(command=_hash_model)
+    for command in (noise, status):
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of patients; give a whole number from 1 up")
+    return value
+
+
+def _quiet_environment() -> None:
+    """No hub and no advisory output: before any library reads these."""
+    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _noise(arguments: argparse.Namespace) -> int:
+    from configs.load import load_config
+    from configs.schema import CurriculumConfig
+    from coordinator.manifest import solve_noise
+    from privacy.dp.accounting import ReleaseEvent, epsilon
+    from privacy.manifest import standard_delta
+
+    curriculum = load_config(CurriculumConfig, arguments.curriculum)
+    delta = standard_delta(arguments.patients)
+    multipliers = solve_noise(curriculum, arguments.epsilon, delta)
+    events: list[ReleaseEvent] = []
+    stages: list[dict[str, Any]] = []
+    for stage, multiplier in zip(curriculum.stages, multipliers, strict=True):
+        events.append(ReleaseEvent(stage.sampling_rate, multiplier, stage.local_steps * stage.rounds))
+        stages.append({
+            "name": stage.name, "rounds": stage.rounds, "steps": events[-1].steps,
+            "sampling_rate": stage.sampling_rate, "noise_multiplier": multiplier,
+            "epsilon_so_far": epsilon(events, delta)})
+    facts = {"target_epsilon": arguments.epsilon, "epsilon": stages[-1]["epsilon_so_far"], "delta": delta,
+             "patients": arguments.patients, "stages": stages}
+    print(json.dumps(facts) if arguments.json else _noise_text(facts))
+    return EXIT_OK
+
+
+def _noise_text(facts: dict[str, Any]) -> str:
+    lines = [f"{'stage':<16}{'rounds':>7}{'steps':>7}{'rate':>8}{'noise':>9}{'epsilon so far':>16}"]
+    lines += [
+        f"{stage['name']:<16}{stage['rounds']:>7}{stage['steps']:>7}{stage['sampling_rate']:>8g}"
+        f"{stage['noise_multiplier']:>9.4f}{stage['epsilon_so_far']:>16.3f}" for stage in facts["stages"]]
+    lines.append(
+        f"each patient: epsilon {facts['epsilon']:.3f} (target {facts['target_epsilon']:g}) at delta "
+        f"{facts['delta']:.3g}, add or remove one patient, if every planned round runs")
+    return "\n".join(lines)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    facts = _run_facts(arguments.run)
+    print(json.dumps(facts) if arguments.json else _status_text(facts))
+    return EXIT_FAILED if facts["state"] == "failed" else EXIT_OK
+
+
+def _run_facts(folder: Path) -> dict[str, Any]:
+    """What the newest checkpoint and the journal in `folder` say; ValueError if it holds neither."""
+    inner = folder / "coordinator"
+    folder = inner if inner.is_dir() else folder
+    history = _checkpointed(folder / "checkpoints")
+    events = _journal(folder / "progress.jsonl")
+    if history is None and not events:
+        raise ValueError(f"no run in {folder}; name the folder that holds progress.jsonl and checkpoints/")
+    by_name = {event["event"]: event for event in events}  # the last of each kind
+    rounds = history or []
+    last = events[-1] if events else {}
+    cohort = by_name.get("cohort", {})
+    newest = rounds[-1] if rounds else {}
+    return {
+        "state": _state(str(last.get("event", ""))),
+        "reason": last.get("text") if last.get("event") == "failed" else None,
+        "rounds_done": len(rounds), "rounds_total": by_name.get("begin", {}).get("rounds_total"),
+        "stage": newest.get("stage_name"), "summed": newest.get("summed", []),
+        "missing": newest.get("missing", {}), "public": newest.get("public", {}),
+        "accepted": cohort.get("accepted", []), "refused": cohort.get("refused", []),
+        "floor": cohort.get("floor"),
+        "seconds_since_last_event": round(max(0.0, time.time() - last["time"]), 1) if "time" in last else None,
+    }
+
+
+def _state(last_event: str) -> str:
+    return {"end": "finished", "failed": "failed", "": "unknown"}.get(last_event, "running")
+
+
+def _checkpointed(folder: Path) -> list[dict[str, Any]] | None:
+    """The round records in the newest checkpoint; None without one."""
+    found = sorted(path for path in folder.glob("round-*") if (path / "state.json").is_file())
+    if not found:
+        return None
+    try:
+        return list(json.loads((found[-1] / "state.json").read_text(encoding="utf-8"))["history"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"checkpoint {found[-1]} cannot be read; the run goes on from the one before "
+                         "when that folder is removed") from None
+
+
+def _journal(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal; a last line that is still being written is left out."""
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "event" in event:
+            events.append(event)
+    return events
+
+
+def _status_text(facts: dict[str, Any]) -> str:
+    total = facts["rounds_total"] if facts["rounds_total"] is not None else "?"
+    age = facts["seconds_since_last_event"]
+    lines = [
+        f"state      {facts['state']}" + ("" if age is None else f", last event {age:.0f} s ago"),
+        f"rounds     {facts['rounds_done']} of {total}" + (f", stage {facts['stage']}" if facts["stage"] else ""),
+        f"accepted   {', '.join(facts['accepted']) or 'nobody yet'}"
+        + (f" (at least {facts['floor']} needed)" if facts["floor"] is not None else ""),
+        f"last sum   {', '.join(facts['summed']) or 'none yet'}",
+    ]
+    if facts["refused"]:
+        lines.append(f"refused    {', '.join(facts['refused'])}")
+    lines += [f"missing    {site}: {why}" for site, why in sorted(facts["missing"].items())]
+    lines += [f"public     {name} {value:.4g}" for name, value in sorted(facts["public"].items())]
+    if facts["reason"]:
+        lines.append(f"reason     {facts['reason']}")
+    return "\n".join(lines)
+
+
+def _hash_model(arguments: argparse.Namespace) -> int:
+    from model.backbone import hash_model
+
+    print(hash_model(arguments.folder).hex())
+    return EXIT_OK

@@ -1,0 +1,293 @@
+"""`site-client`: what a hospital's operator looks at on its own machine. Heavy imports happen inside the commands.
+
+Exit codes: 0 fine, 1 a check failed or the ledger's chain is broken, 2 bad input (one sentence on stderr). Only
+`index --refused` prints identifiers of the hospital's own files; nothing printed here is sent anywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from configs.schema import SiteConfig
+    from site_client.records import SiteIndex
+
+__all__ = ["main"]
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    _quiet_environment()
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except ValueError as error:
+        return _usage(str(error))
+    except OSError as error:  # its text could name a patient's file
+        return _usage(f"a file of this installation cannot be opened ({error.strerror or type(error).__name__}); "
+                      "run as the user that owns the site's folders")
+
+
+def _usage(text: str) -> int:
+    print(f"site-client: {text}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="site-client", description="A hospital's side of the federation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    index = commands.add_parser("index", help="read the data folder and count patients, samples and refusals",
+                                description="Read the hospital's folder as training would; nothing is sent.")
+    index.add_argument("--refused", action="store_true",
+                       help="also list every refused item; may show patient identifiers on this screen")
+    index.set_defaults(command=_index)
+    ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
+                                 description="Epsilon is computed from the ledger's entries every time.")
+    ledger.set_defaults(command=_ledger)
+    check = commands.add_parser("check", help="is everything in place for a run",
+                                description="One PASS or FAIL line for each part, with what to do about it.")
+    check.set_defaults(command=_check)
+    for command in (index, ledger, check):
+        command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
+        if command is not check:
+            command.add_argument("--json", action="store_true", help="print JSON instead of text")
+    return parser
+
+
+def _quiet_environment() -> None:
+    """No hub, no telemetry, no advisory output: before any library reads these."""
+    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                        "FLWR_TELEMETRY_ENABLED": "0"}.items():
+        os.environ.setdefault(name, value)
+
+
+def _site(path: str) -> SiteConfig:
+    from configs.load import load_config
+    from configs.schema import SiteConfig
+
+    return load_config(SiteConfig, path)
+
+
+def _index(arguments: argparse.Namespace) -> int:
+    from site_client.keystore import load_or_create_secret
+    from site_client.sources.folder import read_folder
+
+    config = _site(arguments.site_file)
+    key = load_or_create_secret(Path(config.state) / "pseudonym.key")
+    with _progress() as show:
+        index = read_folder(Path(config.data), pseudonym_key=key, progress=show)
+    facts = _index_facts(config.site_id, index)
+    if arguments.refused:
+        facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in index.refused]
+    print(json.dumps(facts) if arguments.json else _index_text(facts))
+    return EXIT_OK
+
+
+def _index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
+    patients: Counter[str] = Counter()
+    samples: Counter[str] = Counter()
+    for patient in index.patients:
+        for source, examples in patient.examples.items():
+            patients[source] += 1
+            samples[source] += len(examples)
+    sources = {name: {"patients": patients[name], "samples": samples[name]} for name in sorted(samples)}
+    return {"site_id": site_id, "patients": len(index.patients), "sources": sources,
+            "refused": len(index.refused), "refused_by_reason": index.reasons()}
+
+
+def _index_text(facts: dict[str, Any]) -> str:
+    from site_client.records import REASONS
+
+    lines = [f"{facts['site_id']}: {facts['patients']} patients"]
+    lines += [f"  {name:<10}{counts['samples']:>7} samples of {counts['patients']} patients"
+              for name, counts in facts["sources"].items()]
+    lines.append(f"refused: {facts['refused']} items" + ("" if facts["refused"] else "; everything was used"))
+    lines += [f"  {count:>6}  {reason:<22} {REASONS[reason]}" for reason, count in facts["refused_by_reason"].items()]
+    lines += [f"  {item['reason']:<22} {item['item']}" for item in facts.get("refused_items", [])]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar with the time left on stderr while files are read; nothing when stderr is not a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading files"), BarColumn(), MofNCompleteColumn(), TextColumn("left"),
+               TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("reading", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    from privacy.ledger import LedgerTamperedError
+
+    config = _site(arguments.site_file)
+    try:
+        facts = _ledger_facts(config)
+    except LedgerTamperedError as error:
+        facts = {"site_id": config.site_id, "chain_intact": False, "fault": str(error)}
+    print(json.dumps(facts) if arguments.json else _ledger_text(facts))
+    return EXIT_OK if facts["chain_intact"] else EXIT_FAILED
+
+
+def _ledger_facts(config: SiteConfig) -> dict[str, Any]:
+    """Entries and epsilon of this site's ledger; epsilon is None when a step without noise made it infinite.
+
+    Raises:
+        ValueError: there is no ledger file.
+        LedgerTamperedError: its chain does not hold.
+    """
+    from privacy.ledger import Ledger
+
+    path = Path(config.state) / "ledger.sqlite"
+    if not path.is_file():
+        raise ValueError(f"there is no ledger at {path}; the first run makes it, and if this site has trained before, "
+                         "restore it from backup, since a new one forgets what was spent")
+    ledger = Ledger.open(path, must_exist=True)
+    try:
+        entries = ledger.entries()
+        epsilon = ledger.spent()
+        return {
+            "site_id": config.site_id, "chain_intact": True, "entries": len(entries),
+            "runs": sorted({entry.run_id for entry in entries}), "steps": sum(entry.steps for entry in entries),
+            "epsilon": epsilon if math.isfinite(epsilon) else None,
+            "delta": min((entry.delta for entry in entries), default=None),
+            "max_epsilon": config.policy.max_epsilon, "private": ledger.is_private(), "head": ledger.head().hex(),
+        }
+    finally:
+        ledger.close()
+
+
+def _ledger_text(facts: dict[str, Any]) -> str:
+    if not facts["chain_intact"]:
+        return (f"{facts['site_id']}: chain BROKEN: {facts['fault']}\nRestore the ledger from backup before the next "
+                "run; until then nothing can be reserved.")
+    delta = "" if facts["delta"] is None else f" at delta {facts['delta']:.3g}"
+    lines = [
+        f"{facts['site_id']}: {facts['entries']} entries, {facts['steps']} steps, {len(facts['runs'])} runs",
+        f"  spent   epsilon {_epsilon_text(facts['epsilon'])}{delta}, for each patient",
+        f"  cap     epsilon {facts['max_epsilon']:g} (policy.max_epsilon)",
+        f"  chain   intact, head {facts['head'][:16]}",
+    ]
+    if not facts["private"]:
+        lines.append("  NOT PRIVATE: an entry has no noise, or noise from a simulated source")
+    return "\n".join(lines)
+
+
+def _epsilon_text(epsilon: float | None) -> str:
+    return "unlimited (a step had no noise)" if epsilon is None else f"{epsilon:.4g}"
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    config = _site(arguments.site_file)
+    failed = False
+    for name, part in _PARTS.items():
+        try:
+            line = f"PASS  {name:<11} {part(config)}"
+        except Exception as error:  # each part reports; one that is broken must not hide the others
+            failed = True
+            line = f"FAIL  {name:<11} {_reason(error)}"
+        print(line)
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _reason(error: Exception) -> str:
+    """What to print: the sentence of an error that has one; of any other only its kind, which names no patient."""
+    from privacy.ledger import LedgerTamperedError
+
+    if isinstance(error, OSError):
+        return f"cannot be opened ({error.strerror or type(error).__name__}); run as the user that owns the folder"
+    if isinstance(error, ValueError | LedgerTamperedError):
+        return str(error)
+    return f"failed unexpectedly ({type(error).__name__}); run `site-client index` or `ledger` for this part alone"
+
+
+def _check_keys(config: SiteConfig) -> str:
+    from site_client.keystore import load_or_create_secret, signing_key
+
+    load_or_create_secret(Path(config.state) / "pseudonym.key")
+    return f"identity {signing_key(Path(config.state)).public_bytes().hex()}"
+
+
+def _check_roster(config: SiteConfig) -> str:
+    from privacy.errors import MessageFormatError
+    from privacy.identity import Roster
+    from site_client.keystore import signing_key
+
+    path = Path(config.roster)
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist; ask the consortium for it")
+    try:
+        roster = Roster.from_bytes(path.read_bytes())
+    except MessageFormatError:
+        raise ValueError(f"{path} is not a roster of this release; get the file again from the consortium") from None
+    if roster.hash().hex() != config.roster_hash:
+        raise ValueError(f"{path} has hash {roster.hash().hex()}, not the pinned one; compare it with the consortium "
+                         "over the telephone before you change roster_hash")
+    if config.site_id not in roster.site_ids:
+        raise ValueError(f"{config.site_id} is not on the roster; ask the consortium to enrol this site")
+    site = roster.site(config.site_id)
+    if site.public_key != signing_key(Path(config.state)).public_bytes():
+        raise ValueError(f"the roster has another key for {config.site_id}; restore identity.key from backup, or ask "
+                         "the consortium for a roster with the identity shown above")
+    if site.declared_patients < config.policy.min_patients:
+        raise ValueError(f"this site declares {site.declared_patients} patients and its own policy.min_patients is "
+                         f"{config.policy.min_patients}; every run would be refused")
+    return f"version {roster.version}, {len(roster.sites)} sites, {site.declared_patients} patients declared here"
+
+
+def _check_ledger(config: SiteConfig) -> str:
+    if not (Path(config.state) / "ledger.sqlite").is_file():
+        return "none yet, the first run makes it (if this site has trained before, restore it from backup)"
+    facts = _ledger_facts(config)
+    if facts["epsilon"] is None or facts["epsilon"] >= facts["max_epsilon"]:
+        raise ValueError(f"epsilon {_epsilon_text(facts['epsilon'])} is spent and policy.max_epsilon is "
+                         f"{facts['max_epsilon']:g}; no further run will be accepted")
+    return f"chain intact, epsilon {_epsilon_text(facts['epsilon'])} of {facts['max_epsilon']:g} spent"
+
+
+def _check_base_model(config: SiteConfig) -> str:
+    from model.backbone import hash_model
+
+    found = hash_model(Path(config.base_model)).hex()
+    allowed = config.policy.allowed_base_models
+    if allowed and found not in allowed:
+        raise ValueError(f"{config.base_model} has hash {found}, which policy.allowed_base_models does not list; "
+                         "get the agreed folder, or add the hash")
+    return f"hash {found}" + ("" if allowed else " (policy.allowed_base_models is empty: any is allowed)")
+
+
+def _check_data(config: SiteConfig) -> str:
+    from site_client.sources.reports import read_questions
+
+    folder = Path(config.data)
+    if not folder.is_dir():
+        raise ValueError(f"{folder} does not exist; name the folder that holds questions.csv")
+    questions, refused = read_questions(folder / "questions.csv")
+    if not questions:
+        raise ValueError("questions.csv has no usable row; `site-client index SITE_FILE` says why")
+    return f"{len(questions)} questions, {len(refused)} rows refused (`site-client index` reads everything)"
+
+
+_PARTS: dict[str, Callable[[SiteConfig], str]] = {
+    "keys": _check_keys, "roster": _check_roster, "ledger": _check_ledger, "base model": _check_base_model,
+    "data": _check_data,
+}

@@ -1,0 +1,71 @@
+"""A tiny real federation for tests: real reports and patches, a base model trained for seconds, four sites."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from configs.load import load_config
+from configs.schema import CurriculumConfig, FaultConfig, SimulationConfig
+from model.adapted import open_adapted
+from model.adapter import adapter_hash
+from model.spec import LoraSpec
+from simulations.federation import FederationFiles, lay_out
+from simulations.materials import Materials, prepare
+
+QUICK = [
+    "data.max_reports=120", "data.max_images=16", "data.num_public_reports=60", "data.num_public_images=8",
+    "data.num_test_reports=30", "data.num_test_images=4", "evaluation.public_questions=10",
+    "base.epochs={normal: 1, impression: 0, alike: 1, free: 0}", "site_min_patients=10",
+]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Configuration and materials that federations of a test share."""
+
+    config: SimulationConfig
+    materials: Materials
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Prepared:
+    """Made once for all workers, in a folder beside theirs."""
+    root = tmp_path_factory.getbasetemp()
+    cache = (root if worker_id == "master" else root.parent) / "cache"
+    os.environ["XDG_CACHE_HOME"] = str(cache)
+    config = load_config(SimulationConfig, "configs/simulations/smoke.yaml", QUICK)
+    return Prepared(config, prepare(config, lambda what, done, total: None))
+
+
+Make = Callable[..., FederationFiles]
+
+
+@pytest.fixture
+def federation(prepared: Prepared, tmp_path: Path) -> Make:
+    """Lays out one federation: `federation(mode=..., folder=..., faults=[...])`."""
+
+    def make(mode: str = "patient-dp", folder: str = "federation") -> FederationFiles:
+        materials, config = prepared.materials, prepared.config
+        adapted = open_adapted(str(materials.base_model), LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha))
+        return lay_out(
+            tmp_path / folder, config, load_config(CurriculumConfig, config.curriculum),
+            hospitals=materials.hospitals, declared=materials.declared, base_model=materials.base_model,
+            base_hash=materials.base_hash, adapter_hash=adapter_hash(adapted.initial),
+            public_examples=materials.public_examples, mode=mode)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def without_faults(prepared: Prepared) -> SimulationConfig:
+    return replace(prepared.config, faults=[])
+
+
+def lost(site: str, round_number: int, step: str) -> list[FaultConfig]:
+    """One message that the network loses."""
+    return [FaultConfig(site=site, round=round_number, at=step)]
