@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ _FACTOR_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[
 
 @dataclass(frozen=True)
 class AdapterEntry:
-    """One factor matrix: its name in `named_parameters()`, shape, group, factor "A" or "B", offset in the full vector."""
+    """One factor matrix: its name in `named_parameters()`, shape, group, factor "A" or "B", offset in the vector."""
 
     name: str
     shape: tuple[int, int]
@@ -66,9 +67,12 @@ def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft calls what transformers has renamed
         torch.manual_seed(seed)
-        return get_peft_model(model, config)
+        adapted = get_peft_model(model, config)
+    adapted.eval()  # as the base; there is no dropout, so training in this mode is the same
+    return adapted
 
 
 class AdapterLayout:

@@ -107,7 +107,8 @@ def probe_is_finite(model: Any, samples: Sequence[Encoded], batch: int = 64) -> 
 
 
 def _device(model: Any) -> torch.device:
-    return next(iter(model.parameters())).device
+    device: torch.device = next(iter(model.parameters())).device
+    return device
 
 
 def _needs_scoring(sample: Encoded) -> bool:

@@ -19,7 +19,7 @@ tags: [lora, medgpt-oss]
 {description}
 
 - Base model: {base}
-- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias, attention q/k/v/o of the language model and both projector layers
+- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; language model's attention q/k/v/o, both projector layers
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
 Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and

@@ -31,7 +31,7 @@ IMAGE_PLACEHOLDER = "<image>"
 
 @dataclass(frozen=True)
 class Rendered:
-    """ids: token ids; mask: True where the token is a training target; truncated: the question lost its beginning."""
+    """ids: token ids; mask: True where the token is a training target; truncated: question or answer was cut."""
 
     ids: list[int]
     mask: list[bool]
@@ -44,17 +44,19 @@ def render(
     """One conversation as token ids and loss mask; `answer=None` ends with `<|start|>assistant`, ready to generate.
 
     A question too long for `spec.max_tokens` loses its beginning: in every format here the request stands at the end.
+    An answer longer than half of them loses its end (and with it `<|return|>`).
     Raises ValueError when placeholders and images disagree or when images and answer alone exceed the limit.
     """
     head = _system_turn(tokenizer, spec) + _opening(tokenizer, "user")
     tail = [special_id(tokenizer, "<|end|>"), *_prefix(tokenizer)]
-    target = [] if answer is None else _target(tokenizer, answer)
+    whole = [] if answer is None else _target(tokenizer, answer)
+    target = whole[: spec.max_tokens // 2]
     body = _user_body(question, tiles_per_image, tokenizer, spec)
     room = spec.max_tokens - len(head) - len(tail) - len(target)
     kept = _fit(body, room, spec.image_token_id)
     ids = head + kept + tail + target
     mask = [False] * (len(ids) - len(target)) + [True] * len(target)
-    return Rendered(ids, mask, truncated=len(kept) < len(body))
+    return Rendered(ids, mask, truncated=len(kept) < len(body) or len(target) < len(whole))
 
 
 def answer_header(tokenizer: Tokenizer) -> list[int]:

@@ -98,6 +98,8 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
         raise ValueError("encode: an example needs a non-empty answer.")
     tiles = [tile_image(im, image_size=spec.image_size, max_tiles=spec.max_tiles) for im in example.images]
     rendered = render(example.question, example.answer, [len(t) for t in tiles], tokenizer, spec)
+    if example.choices and rendered.ids[-1] != spec.eos_token_id:
+        raise ValueError("encode: a choice must be shorter than half of the model's max_tokens.")
     ids = torch.tensor(rendered.ids, dtype=torch.int64)
     mask = torch.tensor(rendered.mask)
     return Encoded(

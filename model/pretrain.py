@@ -41,9 +41,7 @@ class Recipe:
 
     version: int = 1
     seed: int = 0
-    epochs: Mapping[str, int] = field(
-        default_factory=lambda: {"normal": 20, "impression": 6, "alike": 10, "free": 6}
-    )
+    epochs: Mapping[str, int] = field(default_factory=lambda: {"normal": 1, "impression": 2, "alike": 3, "free": 4})
     batch_size: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.05

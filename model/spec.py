@@ -13,6 +13,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
+from typing import Any
 
 __all__ = [
     "ModelSpec",
@@ -111,19 +112,19 @@ class ModelSpec:
             values = json.loads(text)
             return cls(**values)
         except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError("The model spec is not valid: it must be one JSON object with ModelSpec's fields.") from error
+            raise ValueError("The model spec is malformed: it must be a JSON object of ModelSpec's fields.") from error
 
 
 def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
     """One field has its declared type, and sizes are positive."""
-    value = getattr(spec, name)
-    expected = {"int": int, "float": (int, float), "str": str}[kind]
-    if isinstance(value, bool) or not isinstance(value, expected):
+    value: Any = getattr(spec, name)
+    expected = {"int": (int,), "float": (int, float), "str": (str,)}[kind]
+    if type(value) not in expected:
         raise ValueError(f"ModelSpec: {name} must be of type {kind}.")
     if name.endswith("_token_id"):
         if not 0 <= value < spec.vocab_size:
             raise ValueError(f"ModelSpec: {name} must lie inside the vocabulary.")
-    elif kind != "str" and name != "vision_feature_layer" and value <= 0:
+    elif kind != "str" and name != "vision_feature_layer" and not 0 < value < 1e12:
         raise ValueError(f"ModelSpec: {name} must be positive.")
 
 
@@ -139,7 +140,7 @@ class LoraSpec:
         if self.rank < 1 or self.alpha < 1:
             raise ValueError("LoraSpec: rank and alpha must be at least 1.")
         if self.dropout != 0.0:
-            raise ValueError("LoraSpec: dropout must be 0, the clipped per-patient gradient must be a function of data.")
+            raise ValueError("LoraSpec: dropout must be 0, a patient's gradient must be a function of data alone.")
 
 
 def group_of(module: str) -> str | None:

@@ -7,9 +7,9 @@ ClientApp, and no file of a site can do the same.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -101,10 +101,11 @@ class _SimulatedCoordinator(ServerApp):
     def __init__(self, run: SimulatedRun) -> None:
         super().__init__()
         self._simulated = run
+        self.ended = threading.Event()
 
     def __call__(self, grid: Grid, context: Context) -> None:
         context.run_config["coordinator-file"] = self._simulated.coordinator_file
-        coordinator_app(LossyGrid(grid, self._simulated.faults), context)
+        coordinator_app(LossyGrid(grid, self._simulated.faults, self.ended), context)
 
 
 def _run_flower(run: SimulatedRun) -> None:
@@ -118,14 +119,12 @@ def _run_flower(run: SimulatedRun) -> None:
     from flwr.simulation import run_simulation
 
     cpus = os.cpu_count() or 1
-    run_simulation(
-        server_app=_SimulatedCoordinator(run), client_app=_SimulatedSites(run),
-        num_supernodes=len(run.site_files),
-        backend_config={"client_resources": {"num_cpus": float(cpus)},
-                        "init_args": {"num_cpus": cpus, "include_dashboard": False,
-                                      "runtime_env": {"env_vars": {"PYTHONPATH": str(_project_root())}}}},
-    )
-
-
-def _project_root() -> Path:
-    return Path(__file__).resolve().parent.parent
+    coordinator = _SimulatedCoordinator(run)
+    try:
+        run_simulation(
+            server_app=coordinator, client_app=_SimulatedSites(run), num_supernodes=len(run.site_files),
+            backend_config={"client_resources": {"num_cpus": float(cpus)},
+                            "init_args": {"num_cpus": cpus, "include_dashboard": False}},
+        )
+    finally:
+        coordinator.ended.set()  # its thread would otherwise wait for replies that cannot come

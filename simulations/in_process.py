@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from threading import Event
 from uuid import uuid4
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
@@ -97,8 +98,9 @@ class InProcessGrid(Grid):
 class LossyGrid(Grid):
     """Another grid whose network loses the messages that `faults` name; the sender sees "node unavailable"."""
 
-    def __init__(self, inner: Grid, faults: Iterable[FaultConfig]) -> None:
+    def __init__(self, inner: Grid, faults: Iterable[FaultConfig], ended: Event | None = None) -> None:
         self._inner = inner
+        self._ended = ended or Event()
         self._faults = {(fault.site, fault.round, fault.at) for fault in faults}
         self._site_of: dict[int, str] = {}
         self._round = 0
@@ -131,6 +133,8 @@ class LossyGrid(Grid):
         return [*identifiers, *self._inner.push_messages(kept)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        if self._ended.is_set():
+            raise RuntimeError("the simulation engine has ended")
         wanted = set(message_ids)
         for identifier in list(self._lost):
             if identifier in wanted:

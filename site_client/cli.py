@@ -88,7 +88,7 @@ def _index(arguments: argparse.Namespace) -> int:
     config = _site(arguments.site_file)
     key = load_or_create_secret(Path(config.state) / "pseudonym.key")
     with _progress() as show:
-        index = read_folder(Path(config.data), pseudonym_key=key, progress=show)
+        index = read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer, progress=show)
     facts = _index_facts(config.site_id, index)
     if arguments.refused:
         facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in index.refused]

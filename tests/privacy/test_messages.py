@@ -214,6 +214,26 @@ def test_a_manifest_that_makes_no_sense_is_refused(changes):
         replace(MANIFEST, **changes)
 
 
+@pytest.mark.parametrize("message", [*EXAMPLES, ROSTER, ROSTER.sites[0]], ids=lambda message: type(message).__name__)
+def test_every_byte_string_has_one_size_and_every_number_its_bounds(message):
+    bad = {
+        bytes: lambda value: (value[:-1], value + b"0"),
+        int: lambda _: (-1, 2**40, 2**70, 1.5),
+        float: lambda _: (-1.0, float("nan"), float("inf"), 2**60),
+    }
+    for field in fields(message):
+        value = getattr(message, field.name)
+        for wrong in bad.get(type(value), lambda _: ())(value):
+            with pytest.raises(ValueError):
+                replace(message, **{field.name: wrong})
+
+
+def test_terms_of_a_site():
+    assert MANIFEST.terms("b").weight == 2.0 and MANIFEST.site_ids == ("a", "b")
+    with pytest.raises(KeyError):
+        MANIFEST.terms("c")
+
+
 def test_a_run_without_privacy_says_so_and_adds_no_noise():
     quiet = replace(STAGE, noise_multiplier=0.0)
     run = replace(MANIFEST, privacy="none", target_epsilon=0.0, stages=(quiet,))

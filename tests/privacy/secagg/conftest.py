@@ -9,12 +9,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from privacy.errors import ProtocolError
 from privacy.identity import Roster, RosterSite, SigningKey
-from privacy.messages import Plan, RunManifest, SiteTerms, SourceShare, StageSpec
+from privacy.messages import (
+    AdvertiseList,
+    ConfirmList,
+    EnvelopeList,
+    MaskedList,
+    Plan,
+    RunManifest,
+    SiteTerms,
+    SourceShare,
+    StageSpec,
+)
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import quantize
 from privacy.secagg.server import CoordinatorRound
+
+LISTS = {1: AdvertiseList, 2: EnvelopeList, 3: MaskedList, 4: ConfirmList}
 
 
 class Stream:
@@ -136,6 +149,27 @@ class Session:
         for earlier in range(step):
             self.run_step(earlier)
         return self
+
+    def entries(self, step: int, site: str) -> list:
+        """The entries of the list that is waiting for `site` before step R1..R4."""
+        return list(LISTS[step].from_bytes(self.inbox[site]).entries)
+
+    def give(self, step: int, changed: Collection, site: str) -> object:
+        """What `site` answers to a list of these entries instead of the honest one."""
+        self.inbox[site] = LISTS[step](tuple(changed)).to_bytes()
+        return self.reply(step, site)
+
+    def refusal(self, step: int, changed: Collection, site: str) -> tuple[str, str]:
+        """The (code, blamed) with which `site` refuses those entries; it must have wiped its secrets."""
+        with pytest.raises(ProtocolError) as refused:
+            self.give(step, changed, site)
+        assert self.wiped(site)
+        return refused.value.code, refused.value.blamed
+
+    def wiped(self, site: str) -> bool:
+        machine = self.sites[site]
+        secrets = (machine._seed, machine._mask_pair, machine._channel_pair, machine._vector, machine._answered)
+        return machine.state == "aborted" and secrets == (None,) * 5 and machine._dealt == {}
 
     def finish(self) -> np.ndarray:
         return self.coordinator.finish()

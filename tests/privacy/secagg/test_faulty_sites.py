@@ -10,7 +10,7 @@ import pytest
 from privacy.errors import CohortTooSmallError, FaultySiteError
 from privacy.messages import Advertise, DealtShare, Envelope, EnvelopeList, ErrorReply, MaskedHeader, UnmaskShares
 from privacy.secagg.client import SiteRound
-from privacy.secagg.keys import pair_mask_key, self_mask_key
+from privacy.secagg.keys import commit, pair_mask_key, seal, self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.quantize import unpack
 from privacy.secagg.shamir import split
@@ -40,6 +40,19 @@ class BadCommitment(BadCiphertext):
 
     def _spoil(self, envelope):
         return self._resign(envelope, mask_key_share_commitment=bytes(32))
+
+
+class NotInField(BadCiphertext):
+    """Deals a value above the field's prime, with a good commitment and a good seal."""
+
+    def _spoil(self, envelope):
+        channel, bad = self._cohort.channel(self._id, envelope.recipient), b"\xff" * 33
+        peer = self._cohort.adverts[envelope.recipient].channel_key
+        return self._resign(
+            envelope, self_mask_share_commitment=commit("seed-share", channel, bad),
+            mask_key_share_commitment=commit("key-share", channel, bad),
+            ciphertext=seal(self._channel_pair, peer, channel, bad + bad),
+        )  # fmt: skip
 
 
 class BadToMany(BadCiphertext):
@@ -101,7 +114,8 @@ def run_with(federation, kind, silent_masked=()):
 
 
 @pytest.mark.parametrize(
-    ("kind", "code"), [(BadCiphertext, "E_SHARE_DECRYPT"), (BadCommitment, "E_SHARE_COMMIT")]
+    ("kind", "code"),
+    [(BadCiphertext, "E_SHARE_DECRYPT"), (BadCommitment, "E_SHARE_COMMIT"), (NotInField, "E_SHARE_COMMIT")],
 )
 @pytest.mark.parametrize("liar_drops", [False, True])
 def test_bad_share_is_reported_and_the_round_completes(make_federation, kind, code, liar_drops):
@@ -165,6 +179,19 @@ def test_a_share_that_is_not_a_field_element_is_blamed(federation):
     assert_blames(lambda: session.deliver(4, LIAR, message.to_bytes()), "E_UNMASK_SHARES")
 
 
+def test_a_bad_share_that_its_recipient_did_not_report_is_the_recipients_fault(federation):
+    class Accomplice(SiteRound):
+        def _open_all(self, envelopes):
+            super()._open_all(envelopes)
+            self._complaints = ()
+            self._dealt[LIAR] = (b"\xff" * 33,) * 2
+
+    session = federation.session(kinds={LIAR: NotInField, VICTIM: Accomplice}).run_to(4)
+    assert_blames(lambda: session.deliver(4, VICTIM, session.reply(4, VICTIM)), "E_UNMASK_SHARES", VICTIM)
+    session.run_step(4, silent={VICTIM})
+    np.testing.assert_array_equal(session.finish(), session.plain_sum(session.ids))
+
+
 def test_too_few_good_unmask_replies_give_no_sum(federation):
     session = federation.session(kinds={LIAR: WrongShare, "site-004": WrongShare}).run_to(4)
     for site in session.ids:
@@ -177,7 +204,7 @@ def test_too_few_good_unmask_replies_give_no_sum(federation):
 
 
 def test_a_late_masked_vector_stays_masked(federation):
-    """The coordinator gets a dropped site's upload after all: it can take the pair masks off, never the own one."""
+    """The coordinator gets a dropped site's upload after all: it can take the pair masks off, never b."""
     session = federation.session().run_to(2)
     seed = session.sites[LIAR]._seed
     _, late = session.reply(2, LIAR)
@@ -195,7 +222,7 @@ def test_a_late_masked_vector_stays_masked(federation):
     plain = session.plain_sum([LIAR])
     assert not np.any(stripped & 0xFFFFFF == plain)
     own = self_mask_key(seed, session.plan.context(), coordinator._h2, LIAR)
-    apply_masks(stripped, [], [own])  # with b, which no site gives, it would be bare: the test looks at the right thing
+    apply_masks(stripped, [], [own])  # with b, which nobody reveals, it would be bare
     np.testing.assert_array_equal(stripped & 0xFFFFFF, plain)
 
 

@@ -74,6 +74,22 @@ def test_a_step_below_its_floor_stays_open_and_can_still_be_closed(session):
     assert session.coordinator.step == "share"
 
 
+@pytest.mark.parametrize("step", [0, 1, 2, 3])
+def test_every_step_needs_its_floor_at_the_coordinator_too(session, step):
+    session.run_to(step)
+    for site in session.ids[:3]:  # the floor and t of five are four
+        session.deliver(step, site, session.reply(step, site))
+    if step == 0:
+        session.close(0)  # of three that announced, three are enough
+        assert session.coordinator.waiting == session.ids[:3]
+        return
+    with pytest.raises(CohortTooSmallError):
+        session.close(step)
+    assert session.coordinator.step == STEPS[step]
+    session.deliver(step, session.ids[3], session.reply(step, session.ids[3]))
+    session.close(step)
+
+
 def test_late_message_is_ignored_and_nobody_is_blamed(session):
     session.run_to(1)
     late = session.reply(1, "site-005")
@@ -119,15 +135,18 @@ def test_a_site_that_left_cannot_come_back(session):
 
 
 def test_steps_close_in_order_and_the_sum_is_given_once(session):
-    with pytest.raises(ValueError, match="open step is advertise"):
-        session.coordinator.close_share()
-    with pytest.raises(ValueError, match="open step is advertise"):
-        session.finish()
-    session.run_to(4)
-    session.run_step(4)
+    to = session.coordinator
+    closers = (to.close_advertise, to.close_share, to.close_masked, to.close_confirm, to.finish)
+    for step in range(5):
+        for other, close in enumerate(closers):
+            if other != step:
+                with pytest.raises(ValueError, match=f"open step is {STEPS[step]}"):
+                    close()
+        session.run_step(step)
     session.finish()
-    with pytest.raises(ValueError, match="open step is done"):
-        session.finish()
+    for close in closers:
+        with pytest.raises(ValueError, match="open step is done"):
+            close()
 
 
 def test_a_round_needs_its_own_roster_key_and_a_ring_that_cannot_wrap(federation):

@@ -1,0 +1,63 @@
+"""The spec: the published sizes of the full model, its validation, and which modules an adapter may touch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.adapter import AdapterLayout, attach
+from model.backbone import build
+from model.spec import GROUPS, MEDGPT_OSS_20B, TINY, LoraSpec, ModelSpec, group_of
+
+
+def test_the_full_model_has_the_published_number_of_parameters() -> None:
+    with torch.device("meta"):
+        model = build(MEDGPT_OSS_20B, seed=0)
+        language = sum(p.numel() for p in model.model.language_model.parameters())
+        language += sum(p.numel() for p in model.lm_head.parameters())
+        assert language == 20_914_757_184
+        layout = AdapterLayout(attach(model, LoraSpec(rank=8), seed=0))
+    assert layout.select(["attention"]).size == 3_981_312
+    assert layout.size == 4_058_624
+
+
+def test_the_tiny_model_is_about_half_a_million_parameters() -> None:
+    assert 400_000 < sum(p.numel() for p in build(TINY, seed=0).parameters()) < 750_000
+
+
+def test_json_round_trip() -> None:
+    assert ModelSpec.from_json(MEDGPT_OSS_20B.to_json()) == MEDGPT_OSS_20B
+    assert TINY.context == TINY.rope_factor * TINY.original_context
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "x"}', TINY.to_json().replace('"name"', '"nom"')])
+def test_malformed_json_is_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="model spec is malformed"):
+        ModelSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"patch_size": 7}, {"num_kv_heads": 4}, {"experts_per_token": 9}, {"max_tokens": 100_000}, {"hidden_size": "96"},
+     {"vision_feature_layer": -9}, {"image_token_id": 5000}, {"max_tiles": 0}, {"num_layers": True}],
+)  # fmt: skip
+def test_impossible_numbers_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="ModelSpec: "):
+        replace(TINY, **change)
+
+
+def test_dropout_is_refused() -> None:
+    with pytest.raises(ValueError, match="dropout"):
+        LoraSpec(dropout=0.1)
+
+
+def test_groups_hit_the_language_attention_and_the_projector_only() -> None:
+    names = [name for name, _ in build(TINY, seed=0).named_modules()]
+    hit = {name: group_of(name) for name in names if group_of(name)}
+    assert sum(group == "attention" for group in hit.values()) == 4 * TINY.num_layers
+    assert sum(group == "projector" for group in hit.values()) == 2
+    assert not any("vision" in name or "expert" in name or "router" in name for name in hit)
+    assert any("vision_tower" in name and name.endswith("q_proj") for name in names)  # the trap exists
+    assert set(hit.values()) == set(GROUPS)

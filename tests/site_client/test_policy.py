@@ -1,0 +1,137 @@
+"""The site's veto: every rule refuses with its own code, before any training and without looking at a patient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from configs.schema import PolicyConfig
+from privacy.dp.accounting import epsilon
+from privacy.errors import POLICY_REFUSALS, PolicyRefusalError
+from privacy.identity import Roster, RosterSite
+from privacy.ledger import LedgerEntry
+from privacy.manifest import RunManifest, SiteTerms, SourceShare, StageSpec
+from privacy.release import release_hash
+from site_client.policy import check_manifest, planned_events, terms_of
+
+BASE = bytes(range(32))
+ROSTER = Roster(
+    federation_id="consortium", version=1, coordinator_key=bytes([9] * 32),
+    sites=tuple(RosterSite(f"site-{i}", bytes([i] * 32), 500 + i) for i in range(4)), min_cohort=3, min_fraction=0.5)
+STAGE = StageSpec(
+    name="alignment", sources=(SourceShare("patches", 4),), groups=("projector",), schedule="alternate",
+    learning_rate=0.5, momentum=0.0, local_steps=5, sampling_rate=0.1, noise_multiplier=1.2, max_rounds=4)
+MANIFEST = RunManifest(
+    federation_id="consortium", run_id="run-1", release=release_hash(), roster_hash=ROSTER.hash(), base_model_hash=BASE,
+    adapter_hash=bytes(32), lora_rank=8, lora_alpha=16, privacy="patient-dp", clip_norm=1.0, target_epsilon=8.0,
+    lane_share=0.1, bits=24, saturation=4.0, stages=(STAGE, replace(STAGE, name="instruction")),
+    sites=tuple(SiteTerms(site.site_id, site.declared_patients, 0.25, 1e-5) for site in ROSTER.sites))
+POLICY = PolicyConfig(max_epsilon=8.0)
+PLANNED = epsilon(planned_events(MANIFEST), 1e-5)
+
+
+def check(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY, **changed: Any) -> SiteTerms:
+    arguments: dict[str, Any] = {
+        "roster": ROSTER, "site_id": "site-1", "base_model_hash": BASE, "booked": (), **changed}
+    return check_manifest(manifest, policy=policy, **arguments)
+
+
+def code(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY, **changed: Any) -> str:
+    with pytest.raises(PolicyRefusalError) as caught:
+        check(manifest, policy=policy, **changed)
+    assert str(caught.value) == POLICY_REFUSALS[caught.value.code]  # a fixed sentence, no value in it
+    return caught.value.code
+
+
+def with_terms(**changed: Any) -> RunManifest:
+    sites = tuple(replace(t, **changed) if t.site_id == "site-1" else t for t in MANIFEST.sites)
+    return replace(MANIFEST, sites=sites)
+
+
+def with_stage(**changed: Any) -> RunManifest:
+    return replace(MANIFEST, stages=(MANIFEST.stages[0], replace(MANIFEST.stages[1], **changed)))
+
+
+def without_privacy() -> RunManifest:
+    return replace(MANIFEST, privacy="none", target_epsilon=0.0,
+                   stages=tuple(replace(stage, noise_multiplier=0.0) for stage in MANIFEST.stages))
+
+
+def booked(**changed: Any) -> LedgerEntry:
+    values: dict[str, Any] = {
+        "run_id": "earlier", "round": 1, "attempt": 1, "stage": 0, "mechanism": "poisson-gaussian",
+        "sampling_rate": 0.1, "noise_multiplier": 1.2, "steps": 40, "clip_norm": 1.0, "delta": 1e-5,
+        "entropy": "system", "created_utc": "2026-01-01T00:00:00Z", **changed}
+    return LedgerEntry(**values)
+
+
+def test_an_allowed_run_returns_this_sites_terms() -> None:
+    assert check() == SiteTerms("site-1", 501, 0.25, 1e-5)
+    assert check(policy=replace(POLICY, allowed_stages=["alignment", "instruction"], allowed_base_models=[BASE.hex()]))
+
+
+def test_the_budget_counts_every_planned_round() -> None:
+    assert sum(event.steps for event in planned_events(MANIFEST)) == 2 * 5 * 4
+
+
+def test_a_site_that_the_run_leaves_out_is_refused() -> None:
+    assert code(replace(MANIFEST, sites=MANIFEST.sites[2:])) == "P_TERMS"
+    with pytest.raises(PolicyRefusalError):
+        terms_of(MANIFEST, "site-9")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        (replace(MANIFEST, roster_hash=bytes(32)), "P_ROSTER"),
+        (replace(MANIFEST, release="another"), "P_RELEASE"),
+        (replace(MANIFEST, base_model_hash=bytes(32)), "P_BASE_MODEL"),
+        (with_terms(declared_patients=502), "P_TERMS"),
+        (with_stage(noise_multiplier=0.29), "P_NOISE"),
+        (with_stage(sources=(SourceShare("reports", 9), SourceShare("patches", 8))), "P_SAMPLING"),
+        (with_stage(max_rounds=4000), "P_BUDGET"),
+        (without_privacy(), "P_PRIVACY"),
+    ])
+def test_what_a_manifest_may_not_ask_for(manifest: RunManifest, expected: str) -> None:
+    assert code(manifest) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"min_patients": 502}, "P_FLOOR"), ({"min_cohort": 4}, "P_COHORT"),
+        ({"allowed_stages": ["alignment"]}, "P_STAGE"),
+        ({"allowed_base_models": ["00"]}, "P_BASE_MODEL"), ({"max_samples": 3}, "P_SAMPLING"),
+        ({"max_delta": 9e-6}, "P_DELTA"), ({"min_noise_multiplier": 1.3}, "P_NOISE"),
+        ({"max_epsilon": 0.99 * PLANNED}, "P_BUDGET"),
+    ])
+def test_what_a_policy_may_forbid(changed: dict[str, Any], expected: str) -> None:
+    assert code(policy=replace(POLICY, **changed)) == expected
+
+
+def test_limits_are_inclusive() -> None:
+    exact = PolicyConfig(max_epsilon=PLANNED, min_patients=501, max_samples=4, min_noise_multiplier=1.2)
+    assert check(policy=exact)
+
+
+def test_what_earlier_runs_spent_counts_too() -> None:
+    roomy = replace(POLICY, max_epsilon=1.1 * PLANNED)
+    assert check(policy=roomy)
+    assert code(policy=roomy, booked=(booked(),)) == "P_BUDGET"
+
+
+def test_after_a_step_without_noise_no_private_run_is_accepted() -> None:
+    assert code(booked=(booked(mechanism="none", noise_multiplier=0.0),)) == "P_BUDGET"
+
+
+def test_a_run_without_privacy_needs_the_sites_consent_and_the_other_rules_still_hold() -> None:
+    willing = replace(POLICY, allow_without_privacy=True)
+    assert check(without_privacy(), policy=willing)
+    assert code(without_privacy(), policy=replace(willing, min_patients=502)) == "P_FLOOR"
+    assert code(without_privacy(), policy=replace(willing, min_cohort=4)) == "P_COHORT"
+
+
+def test_a_base_model_other_than_the_one_on_disk_is_refused_even_if_allowed() -> None:
+    assert code(policy=replace(POLICY, allowed_base_models=[BASE.hex()]), base_model_hash=bytes(32)) == "P_BASE_MODEL"
