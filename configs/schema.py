@@ -15,7 +15,7 @@ __all__ = [
     "StageConfig", "StopConfig",
 ]
 
-SOURCES = ("reports", "patches")
+SOURCES = ("reports", "impressions", "patches")
 GROUPS = ("attention", "projector")
 SCHEDULES = ("alternate", "b-only", "both")
 STEPS = ("hello", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
@@ -148,8 +148,8 @@ class FederationConfig:
 class DataConfig:
     """What `simulate make-hospitals` writes: real reports and real image pairs split over sites, public and test."""
 
-    seed: int = 20260301
-    fold: int = 0                    # which fifth of the source images is the test split
+    seed: int = 0
+    fold: int | None = None          # which fifth of the patients the test split comes from; None = seed modulo 5
     num_public_reports: int = 400
     num_test_reports: int = 600
     num_public_images: int = 40      # source images, ten pairs each
@@ -159,7 +159,7 @@ class DataConfig:
     max_images: int | None = None    # private source images over all sites; None = all
 
     def __post_init__(self) -> None:
-        _require(0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
+        _require(self.fold is None or 0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
         _require(len(self.site_shares) >= 3, "data.site_shares needs at least three sites")
         _require(abs(sum(self.site_shares) - 1) < 1e-6, "data.site_shares must add up to 1")
 
@@ -239,6 +239,7 @@ class PolicyConfig:
     min_cohort: int = 3                  # fewest sites in a sum
     allowed_stages: list[str] = field(default_factory=list)       # empty = none is refused by name
     allowed_base_models: list[str] = field(default_factory=list)  # SHA-256, hex
+    allowed_sources: list[str] = field(default_factory=list)      # empty = none is refused by name
     allow_without_privacy: bool = False  # only ever true in a simulation
     max_samples: int = 16                # of one patient in one step
     min_noise_multiplier: float = 0.3

@@ -180,7 +180,7 @@ class _Exchange:
         self._step("sa_unmask", confirmed, lambda reply: protocol.receive_unmask(reply.site_id, reply.body))
         try:
             total = protocol.finish()
-        except CohortTooSmallError as error:
+        except ProtocolError as error:  # too few, or a dealer whose shares do not rebuild its secret
             raise self._failed("sa_unmask", error) from None
         self.summed = list(protocol.survivors)
         return total
@@ -218,11 +218,11 @@ class _Exchange:
         except CohortTooSmallError as error:
             raise self._failed(step, error) from None
 
-    def _failed(self, step: str, error: CohortTooSmallError) -> RoundFailedError:
+    def _failed(self, step: str, error: ProtocolError) -> RoundFailedError:
         missing = "; ".join(f"{site} ({why})" for site, why in sorted(self.missing.items())) or "nobody"
         return RoundFailedError(
-            f"round {self.number} stopped at {step} ({error.code}): too few of the roster's "
-            f"{len(self.federation.roster.sites)} sites for a sum; missing: {missing}")
+            f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): no sum of the roster's "
+            f"{len(self.federation.roster.sites)} sites; missing: {missing}")
 
 
 def _refusal(reply: Reply) -> str | None:

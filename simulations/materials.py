@@ -18,7 +18,7 @@ from simulations.hospitals import HospitalsConfig, content_hash, make_hospitals
 from simulations.seeded import derived_secret
 from site_client.sources.folder import read_folder
 
-__all__ = ["Materials", "cache_folder", "hospital_settings", "prepare"]
+__all__ = ["Materials", "cache_folder", "hospital_settings", "prepare", "public_split"]
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -50,6 +50,11 @@ def hospital_settings(data: DataConfig) -> HospitalsConfig:
     return HospitalsConfig(**{**asdict(data), "site_shares": tuple(data.site_shares)})
 
 
+def public_split(config: SimulationConfig) -> Path:
+    """The file with every public question of `config` (after :func:`prepare`)."""
+    return cache_folder() / f"examples-{content_hash(hospital_settings(config.data))[:12]}-public.npz"
+
+
 def prepare(config: SimulationConfig, progress: Progress) -> Materials:
     """Make or find the hospitals and the public base model; safe to interrupt, finished parts are reused.
 
@@ -63,7 +68,7 @@ def prepare(config: SimulationConfig, progress: Progress) -> Materials:
     progress("hospitals", 0, 1)
     hospitals = make_hospitals(root / f"hospitals-{tag}", settings)
     progress("hospitals", 1, 1)
-    public = _examples_of(hospitals, "public", root / f"examples-{tag}-public.npz")
+    public = _examples_of(hospitals, "public", public_split(config))
     test = _examples_of(hospitals, "test", root / f"examples-{tag}-test.npz")
     evaluation = root / f"examples-{tag}-evaluation-{config.evaluation.public_questions}.npz"
     if not evaluation.exists():

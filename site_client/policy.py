@@ -61,7 +61,9 @@ def check_manifest(
     _refuse(terms.declared_patients != roster.site(site_id).declared_patients, "P_TERMS")
     _refuse(roster.min_cohort < policy.min_cohort, "P_COHORT")
     for stage in manifest.stages:
+        sources = {share.source for share in stage.sources}
         _refuse(bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE")
+        _refuse(bool(policy.allowed_sources) and not sources <= set(policy.allowed_sources), "P_SOURCE")
         _refuse(sum(share.max_samples for share in stage.sources) > policy.max_samples, "P_SAMPLING")
     if manifest.privacy == "none":
         _refuse(not policy.allow_without_privacy, "P_PRIVACY")

@@ -23,7 +23,7 @@ __all__ = [
     "checked_patient_id", "keyed_digest", "pseudonym",
 ]  # fmt: skip
 
-SOURCES = ("reports", "patches")
+SOURCES = ("reports", "impressions", "patches")
 
 REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",

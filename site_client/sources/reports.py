@@ -25,7 +25,7 @@ REPORT_COLUMNS = ("PatientID", "AccessionNumber", "Findings", "Impression")
 QUESTION_COLUMNS = (
     "PatientID", "QuestionID", "Kind", "AccessionNumber", "SOPInstanceUIDs", "Question", "Choices", "Answer",
 )  # fmt: skip
-KIND_SOURCES = {"normal": "reports", "impression": "reports", "alike": "patches"}
+KIND_SOURCES = {"normal": "reports", "impression": "impressions", "alike": "patches"}
 MAX_TEXT_CHARS = 20_000
 MAX_IMAGES = 8
 MAX_TABLE_BYTES = 256 * 2**20
@@ -103,7 +103,7 @@ def _parse_question(item: str, cells: dict[str, str]) -> Question:
 
 
 def _references(source: str, cells: dict[str, str]) -> tuple[str, tuple[str, ...]]:
-    if source == "reports":
+    if source != "patches":
         return _required(cells["AccessionNumber"], "identifier-missing"), ()
     uids = tuple(uid.strip() for uid in cells["SOPInstanceUIDs"].split(";") if uid.strip())
     if not 1 <= len(uids) <= MAX_IMAGES:

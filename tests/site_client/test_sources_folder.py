@@ -68,12 +68,13 @@ def test_a_whole_folder_becomes_one_record_a_patient(site, data):
     assert not index.refused
     assert len(index.patients) == NUM_REPORTS + NUM_IMAGES
     by_source = [{source: len(found) for source, found in record.examples.items()} for record in index.patients]
-    assert sorted(map(str, by_source)) == ["{'patches': 10}"] * NUM_IMAGES + ["{'reports': 2}"] * NUM_REPORTS
+    assert sorted(map(str, by_source)) == ["{'patches': 10}"] * NUM_IMAGES + ["{'reports': 1, 'impressions': 1}"] * NUM_REPORTS
 
 
 def test_a_report_question_opens_with_the_findings(site, data):
     report = data[0][0]
-    impression, normal = examples_of(read(site), f"CXR{report.number}", "reports")
+    (normal,) = examples_of(read(site), f"CXR{report.number}", "reports")
+    (impression,) = examples_of(read(site), f"CXR{report.number}", "impressions")
     assert normal.question == f"Findings: {report.findings} {NORMAL_QUESTION}"
     assert (normal.answer, normal.choices) == ("normal", ("normal", "abnormal"))
     assert impression.choices == ("A", "B")
@@ -142,7 +143,7 @@ def test_a_question_about_another_patients_report_or_image_is_refused(site):
     append(site / "questions.csv", "DERM000", "none", "alike", "", "1.2.3", "Alike?", "yes|no", "yes")
     index = read(site)
     assert index.reasons() == {"image-unknown": 1, "patient-mismatch": 2, "report-unknown": 1}
-    assert len(examples_of(index, "CXR1", "reports")) == 2
+    assert [len(examples_of(index, "CXR1", source)) for source in ("reports", "impressions")] == [1, 1]
     assert len(examples_of(index, "DERM000", "patches")) == 10
 
 
@@ -173,7 +174,7 @@ def test_repeats_by_the_same_patient_count_once(site):
         append(site / name, (site / name).read_text().splitlines()[1])
     index = read(site)
     assert index.reasons() == {"identifier-repeated": 3}
-    assert len(examples_of(index, "CXR1", "reports")) == 2
+    assert [len(examples_of(index, "CXR1", source)) for source in ("reports", "impressions")] == [1, 1]
 
 
 def test_damaged_files_are_refused_and_the_rest_is_read(site):

@@ -1,0 +1,1 @@
+"""Studies: what the documents' numbers rest on, each one command and resumable."""
