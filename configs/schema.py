@@ -102,7 +102,7 @@ class PrivacyConfig:
     """Patient-level differential privacy that the run asks for; a site's policy may still refuse it."""
 
     target_epsilon: float = 8.0
-    clip_norm: float = 1.0       # C, bound on the L2 norm of one patient's [gradient, statistics]
+    clip_norm: float = 0.1       # C, bound on the L2 norm of one patient's [gradient, statistics]
     lane_share: float = 0.1      # share of C set aside for loss, accuracy and draw-count statistics
 
     def __post_init__(self) -> None:
