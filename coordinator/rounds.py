@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
-from coordinator.server_update import ServerOptimizer
+from coordinator.server_update import ServerOptimizer, moving_average
 from privacy.errors import CohortTooSmallError, FaultySiteError, MessageFormatError, ProtocolError
 from privacy.identity import Roster, SigningKey
 from privacy.messages import ErrorReply, Plan, RunManifest
@@ -26,8 +26,7 @@ from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, Statistics, lane_scale
 
-__all__ = ["Federation", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds",
-           "with_public_metrics"]
+__all__ = ["Federation", "RoundFailedError", "RoundReport", "RunState", "lost_round", "report_fields", "run_rounds"]
 
 Selector = Callable[[Sequence[str], str], npt.NDArray[np.int64]]
 
@@ -46,16 +45,22 @@ class Federation:
     link: Link
     select: Selector              # (groups, factor) -> indices of the trained coordinates
     optimizer: ServerOptimizer
+    average_decay: float
     timeout_s: float
     participants: tuple[str, ...]  # sites that accepted the manifest
+    on_masking: Callable[[int], None] = lambda number: None  # before uploads are asked for: the round is spent
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What does: adapter float32[D], server momentum float64[D], and one record for each finished round."""
+    """What does: adapter float32[D], server momentum float64[D], and one record for each finished round.
+
+    `average` float64[D] is the moving average of the adapters: what is evaluated and exported, never trained on.
+    """
 
     adapter: npt.NDArray[np.float32]
     velocity: npt.NDArray[np.float64]
+    average: npt.NDArray[np.float64]
     history: tuple[RoundReport, ...] = ()
 
 
@@ -79,7 +84,7 @@ class RoundReport:
     bytes_to_sites: dict[str, int]
     bytes_from_sites: dict[str, int]
     seconds: float
-    public: dict[str, float] = field(default_factory=dict)  # metrics on public data, filled in by the caller
+    public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
 
 
 def run_rounds(
@@ -123,7 +128,8 @@ def _one_round(
         state.adapter, state.velocity, indices, total[: len(indices)], sum(weights[s] for s in protocol.summed))
     statistics = lane_scale(manifest, position.stage).decode(total[len(indices):])
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
-    return RunState(adapter, velocity, (*state.history, report))
+    average = moving_average(state.average, adapter, len(state.history), federation.average_decay)
+    return RunState(adapter, velocity, average, (*state.history, report))
 
 
 def _plan(
@@ -173,6 +179,7 @@ class _Exchange:
         shared = self._close("sa_train", protocol.close_advertise)
         self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
         envelopes = self._close("sa_share", protocol.close_share)
+        self.federation.on_masking(self.number)
         self.masked = self._step("sa_mask", envelopes, self._fold)
         survivors = self._close("sa_mask", protocol.close_masked)
         self._step("sa_confirm", survivors, lambda reply: protocol.receive_confirm(reply.site_id, reply.body))
@@ -233,10 +240,22 @@ def _refusal(reply: Reply) -> str | None:
         return None
 
 
-def with_public_metrics(state: RunState, metrics: Mapping[str, float]) -> RunState:
-    """`state` with `metrics` (measured on public data) in its last report."""
-    last = replace(state.history[-1], public=dict(metrics))
-    return replace(state, history=(*state.history[:-1], last))
+def lost_round(manifest: RunManifest, state: RunState, participants: Sequence[str]) -> RunState:
+    """`state` after a round that stopped once uploads had been asked for.
+
+    Sites never mask a second update for the same round, so it stays in the history without a sum: the adapter is
+    unchanged and the round counts towards its stage, as it does in every site's ledger.
+    """
+    summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
+    position = position_after(summaries, manifest.stages)
+    if position is None:
+        return state
+    report = RoundReport(
+        round=len(state.history) + 1, attempt=0, stage=position.stage,
+        stage_name=manifest.stages[position.stage].name, factor=position.factor, invited=sorted(participants),
+        started=[], masked=[], summed=[], missing=dict.fromkeys(participants, "lost: stopped after uploads began"),
+        drawn=0.0, mean_loss=None, accuracy=None, bytes_to_sites={}, bytes_from_sites={}, seconds=0.0)
+    return RunState(state.adapter, state.velocity, state.average, (*state.history, report))
 
 
 def report_fields(report: RoundReport) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from coordinator.rounds import (
     RoundFailedError,
     RoundReport,
     RunState,
+    lost_round,
     report_fields,
     run_rounds,
-    with_public_metrics,
 )
 from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
@@ -33,6 +34,7 @@ from privacy.messages import ErrorReply, Hello, RunManifest, SignedManifest
 
 __all__ = ["RunObserver", "run_federation"]
 
+PublicMetrics = Mapping[int, Mapping[str, float]]  # round -> metric -> value
 RunObserver = Callable[[str, dict[str, Any]], None]  # (event name, plain values)
 
 
@@ -57,23 +59,28 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
     opened = _open(config)
     state = _resume(opened) or _fresh(opened)
     participants = _meet(opened, link, config.timeout_s, observe)
+    numbers = _RoundNumbers(opened.output / "attempts.json")
+    if numbers.is_spent(len(state.history) + 1):
+        state = lost_round(opened.manifest, state, participants)
+    public = {report.round: report.public for report in state.history}
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
-        timeout_s=config.timeout_s, participants=participants)
+        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants,
+        on_masking=numbers.spend)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
-    attempts = _Attempts(opened.output / "attempts.json")
-    for finished in run_rounds(federation, state, first_attempt=attempts.next):
+    _save(opened, state, public)
+    for finished in run_rounds(federation, state, first_attempt=numbers.next_attempt):
         state = finished
-        if len(state.history) % config.every_rounds == 0:
-            state = with_public_metrics(state, opened.evaluation.measure(state.adapter))
-        checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
-            round=len(state.history), adapter=state.adapter, velocity=state.velocity,
-            manifest_hash=opened.manifest.hash().hex(), history=[report_fields(r) for r in state.history]))
-        observe("round", report_fields(state.history[-1]))
-    _write_result(opened, state)
+        _save(opened, state, public)  # at once: the sites have spent this round
+        number = len(state.history)
+        if number % config.every_rounds == 0:
+            public[number] = opened.evaluation.measure(state.average)
+            _save(opened, state, public)
+        observe("round", _records(state, public)[-1])
+    _write_result(opened, state, public)
     observe("end", {"rounds_done": len(state.history)})
     return state
 
@@ -93,14 +100,15 @@ def _fresh(opened: _Opened) -> RunState:
     if adapter_hash(initial) != opened.manifest.adapter_hash:
         raise RoundFailedError("the initial adapter is not the one that the manifest names; "
                                "make the manifest again from this base model")
-    return RunState(initial.astype(np.float32), initial_velocity(initial.size))
+    return RunState(initial.astype(np.float32), initial_velocity(initial.size), initial)
 
 
 def _resume(opened: _Opened) -> RunState | None:
     found = checkpoint.latest(opened.output / "checkpoints", opened.manifest.hash().hex())
     if found is None:
         return None
-    return RunState(found.adapter, found.velocity, tuple(RoundReport(**entry) for entry in found.history))
+    reports = tuple(RoundReport(**entry) for entry in found.history)
+    return RunState(found.adapter, found.velocity, found.average, reports)
 
 
 def _meet(opened: _Opened, link: Link, timeout_s: float, observe: RunObserver) -> tuple[str, ...]:
@@ -145,31 +153,61 @@ _ORIGIN = {
 }
 
 
-class _Attempts:
-    """Attempt numbers that survive a restart: a number is on disk before it is used, and never used twice."""
+def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
+    if state.history:
+        checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
+            round=len(state.history), adapter=state.adapter, velocity=state.velocity, average=state.average,
+            manifest_hash=opened.manifest.hash().hex(), history=_records(state, public)))
+
+
+def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:
+    """The history as plain values, each round with what was measured on public data after it."""
+    return [{**report_fields(report), "public": dict(public.get(report.round, {}))} for report in state.history]
+
+
+class _RoundNumbers:
+    """What a restart must know: attempt numbers already used, and whether a round's uploads were asked for.
+
+    Both are on disk before they take effect: an attempt number is never used twice, a spent round never repeated.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def next(self, round_number: int) -> int:
-        used: dict[str, int] = json.loads(self._path.read_text()) if self._path.is_file() else {}
+    def next_attempt(self, round_number: int) -> int:
+        used = self._read()
         used[str(round_number)] = used.get(str(round_number), 0) + 1
-        partial = self._path.with_suffix(".partial")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(used))
-        partial.replace(self._path)
+        self._write(used)
         return used[str(round_number)]
 
+    def spend(self, round_number: int) -> None:
+        self._write({**self._read(), "spent": round_number})
 
-def _write_result(opened: _Opened, state: RunState) -> None:
+    def is_spent(self, round_number: int) -> bool:
+        return self._read().get("spent") == round_number
+
+    def _read(self) -> dict[str, int]:
+        return json.loads(self._path.read_text()) if self._path.is_file() else {}
+
+    def _write(self, used: dict[str, int]) -> None:
+        partial = self._path.with_suffix(".partial")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(used))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self._path)
+
+
+def _write_result(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
     """The adapter in PEFT layout and `rounds.json` beside it."""
     adapted = opened.evaluation.adapted
-    adapted.write(state.adapter.astype(np.float64))
+    adapted.write(state.average)
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
                  description=_ORIGIN[opened.manifest.privacy])
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
              "manifest_hash": opened.manifest.hash().hex(),
-             "rounds": [report_fields(report) for report in state.history]}
+             "rounds": _records(state, public)}
     partial = opened.output / "rounds.json.partial"
     partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     partial.replace(opened.output / "rounds.json")

@@ -112,7 +112,8 @@ def write_run(folder: Path, *events: dict[str, Any], rounds: int = 2) -> None:
     (folder / "progress.jsonl").write_text("\n".join([*lines, '{"event": "rou']), encoding="utf-8")
     for number in range(1, rounds + 1):
         history = [round_report(n) for n in range(1, number + 1)]
-        save(folder / "checkpoints", Checkpoint(number, np.zeros(2, np.float32), np.zeros(2), "ab", history))
+        zeros = np.zeros(2)
+        save(folder / "checkpoints", Checkpoint(number, np.zeros(2, np.float32), zeros, zeros, "ab", history))
 
 
 BEGIN = {"event": "begin", "rounds_total": 10, "rounds_done": 0}

