@@ -217,7 +217,9 @@ def test_index_counts_patients_samples_and_refusals(
     assert site_client.cli.main(["index", str(site), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["patients"] == 6
-    assert facts["sources"] == {"patches": {"patients": 1, "samples": 9}, "reports": {"patients": 5, "samples": 10}}
+    assert facts["sources"] == {
+        "impressions": {"patients": 5, "samples": 5}, "patches": {"patients": 1, "samples": 9},
+        "reports": {"patients": 5, "samples": 5}}
     assert facts["refused_by_reason"] == {"dicom-unreadable": 1, "image-unknown": 1} and facts["refused"] == 2
     assert site_client.cli.main(["index", str(site)]) == 0
     text = capsys.readouterr().out
