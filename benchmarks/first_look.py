@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     smoke_s = _smoke(arguments.quick)
     for name, seconds in help_s.items():
         print(f"{name} --help{seconds:10.2f} s")
-    lines = [_goal("help-seconds", max(help_s.values()), GOALS["help"]), _goal("smoke-seconds", smoke_s, GOALS["smoke"])]
+    lines = [_goal("help-seconds", max(help_s.values()), GOALS["help"]),
+             _goal("smoke-seconds", smoke_s, GOALS["smoke"])]
     print(*lines, sep="\n")
     if arguments.json:
         arguments.json.write_text(json.dumps({"help_s": help_s, "smoke_s": smoke_s}, indent=1))
