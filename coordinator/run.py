@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
     """
     opened = _open(config)
-    state = _resume(opened) or _fresh(opened)
+    journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
+    state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
     participants = _meet(opened, link, config.timeout_s, observe)
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
@@ -64,8 +66,7 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
         timeout_s=config.timeout_s, participants=participants)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
-    attempts = _Attempts(opened.output / "attempts.json")
-    for finished in run_rounds(federation, state, first_attempt=attempts.next):
+    for finished in run_rounds(federation, state, journal):
         state = finished
         if len(state.history) % config.every_rounds == 0:
             state = with_public_metrics(state, opened.evaluation.measure(state.adapter))
@@ -145,20 +146,40 @@ _ORIGIN = {
 }
 
 
-class _Attempts:
-    """Attempt numbers that survive a restart: a number is on disk before it is used, and never used twice."""
+class _Journal:
+    """A manifest's attempt numbers and begun uploads, on disk before they are used (`coordinator.rounds.Journal`)."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, manifest_hash: str) -> None:
+        self._path, self._manifest_hash = path, manifest_hash
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        ours = facts.get("manifest_hash") == manifest_hash
+        self._attempts: dict[str, int] = facts["attempts"] if ours else {}
+        self._masked: dict[str, int] = facts["masked"] if ours else {}  # round -> stage
 
-    def next(self, round_number: int) -> int:
-        used: dict[str, int] = json.loads(self._path.read_text()) if self._path.is_file() else {}
-        used[str(round_number)] = used.get(str(round_number), 0) + 1
-        partial = self._path.with_suffix(".partial")
+    def next_attempt(self, number: int) -> int:
+        self._attempts[str(number)] = self._attempts.get(str(number), 0) + 1
+        self._write()
+        return self._attempts[str(number)]
+
+    def will_mask(self, number: int, stage: int) -> None:
+        self._masked[str(number)] = stage
+        self._write()
+
+    def with_lost_rounds(self, state: RunState) -> RunState:
+        """`state` with the rounds whose uploads began and which it does not hold as finished."""
+        finished = {report.round for report in state.history}
+        return replace(state, lost=tuple(
+            stage for number, stage in sorted(self._masked.items()) if int(number) not in finished))
+
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(used))
+        partial = self._path.with_suffix(".partial")
+        facts = {"manifest_hash": self._manifest_hash, "attempts": self._attempts, "masked": self._masked}
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump(facts, file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self._path)
-        return used[str(round_number)]
 
 
 def _write_result(opened: _Opened, state: RunState) -> None:
