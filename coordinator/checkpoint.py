@@ -21,7 +21,8 @@ from safetensors.numpy import load_file, save_file
 __all__ = ["Checkpoint", "CheckpointError", "latest", "save"]
 
 _TENSORS = ("adapter", "velocity", "average")
-_NAME = re.compile(r"round-(\d{5})$")
+_NAME = re.compile(r"round-(\d{5,})$")
+_PARTIAL = re.compile(r"\.partial-\d+-(\d+)$")
 
 
 class CheckpointError(ValueError):
@@ -45,7 +46,7 @@ def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"round-{state.round:05d}"
     partial = folder / f".partial-{state.round:05d}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
+    _remove_abandoned(folder)
     partial.mkdir()
     save_file({name: getattr(state, name) for name in _TENSORS}, partial / "state.safetensors")
     facts = {key: value for key, value in asdict(state).items() if key not in _TENSORS}
@@ -83,7 +84,27 @@ def latest(folder: Path, manifest_hash: str) -> Checkpoint | None:
 
 
 def _complete(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("round-*") if _NAME.search(path.name)) if folder.is_dir() else []
+    """Whole checkpoints, oldest first."""
+    named = ((_NAME.fullmatch(path.name), path) for path in folder.glob("round-*"))
+    return [path for _, path in sorted((int(name[1]), path) for name, path in named if name)]
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What processes that ended while writing left behind; one that still runs keeps its own."""
+    for path in folder.glob(".partial-*"):
+        name = _PARTIAL.fullmatch(path.name)
+        if name and (int(name[1]) == os.getpid() or not _is_running(int(name[1]))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fsync(path: Path) -> None:

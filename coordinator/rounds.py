@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,21 @@ from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, Statistics, lane_scale
 
-__all__ = ["Federation", "RoundFailedError", "RoundReport", "RunState", "lost_round", "report_fields", "run_rounds"]
+__all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
 Selector = Callable[[Sequence[str], str], npt.NDArray[np.int64]]
+
+
+class Journal(Protocol):
+    """What must be on disk before a round goes on, so that a restart asks no site for what it must refuse."""
+
+    def next_attempt(self, number: int) -> int:
+        """An attempt at round `number` that was never used before."""
+        ...
+
+    def will_mask(self, number: int, stage: int) -> None:
+        """Sites are about to upload for this round; should it end without a sum, its number is spent."""
+        ...
 
 
 class RoundFailedError(RuntimeError):
@@ -48,7 +60,6 @@ class Federation:
     average_decay: float
     timeout_s: float
     participants: tuple[str, ...]  # sites that accepted the manifest
-    on_masking: Callable[[int], None] = lambda number: None  # before uploads are asked for: the round is spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +67,16 @@ class RunState:
     """What does: adapter float32[D], server momentum float64[D], and one record for each finished round.
 
     `average` float64[D] is the moving average of the adapters: what is evaluated and exported, never trained on.
+
+    `lost` holds the stage of each round that ended without a sum after its uploads had begun. The sites have paid
+    for it and will not upload it again, so it counts as a round of its stage and its number is not used again.
     """
 
     adapter: npt.NDArray[np.float32]
     velocity: npt.NDArray[np.float64]
     average: npt.NDArray[np.float64]
     history: tuple[RoundReport, ...] = ()
+    lost: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +102,12 @@ class RoundReport:
     public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
 
 
-def run_rounds(
-    federation: Federation, state: RunState, *, first_attempt: Callable[[int], int] = lambda number: 1
-) -> Iterator[RunState]:
+def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Iterator[RunState]:
     """Run the rest of the curriculum, yielding the state after each round.
 
     Args:
         state: where to begin; a resumed run passes its checkpoint's state.
-        first_attempt: round number -> attempt number never used before (a restart must not reuse one).
+        journal: attempt numbers and spent rounds, kept over a restart.
 
     Raises:
         RoundFailedError: a step fell below its quorum.
@@ -103,25 +116,25 @@ def run_rounds(
     stages = federation.manifest.stages
     while True:
         summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
+        summaries += [RoundSummary(stage, None) for stage in state.lost]
         position = position_after(summaries, stages)
         if position is None:
             return
-        number = len(state.history) + 1
-        state = _one_round(federation, state, position, number, first_attempt(number))
+        state = _one_round(federation, state, position, journal)
         yield state
 
 
-def _one_round(
-    federation: Federation, state: RunState, position: Position, number: int, attempt: int
-) -> RunState:
+def _one_round(federation: Federation, state: RunState, position: Position, journal: Journal) -> RunState:
     begin = time.monotonic()
     manifest = federation.manifest
     stage = manifest.stages[position.stage]
     indices = federation.select(stage.groups, position.factor)
     ring = ring_params(manifest.bits, manifest.saturation, len(federation.roster.sites))
-    plan = _plan(federation, state, position, number, attempt, ring, len(indices))
-    protocol = _Exchange(federation, CoordinatorRound(
-        plan=plan, roster=federation.roster, signing_key=federation.signing_key), number)
+    number = len(state.history) + len(state.lost) + 1
+    plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
+    protocol = _Exchange(
+        federation, CoordinatorRound(plan=plan, roster=federation.roster, signing_key=federation.signing_key), number,
+        before_masking=lambda: journal.will_mask(number, position.stage))
     total = dequantize_sum(protocol.run(state.adapter), ring)
     weights = {terms.site_id: terms.weight for terms in manifest.sites}
     adapter, velocity = federation.optimizer.step(
@@ -129,7 +142,7 @@ def _one_round(
     statistics = lane_scale(manifest, position.stage).decode(total[len(indices):])
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
     average = moving_average(state.average, adapter, len(state.history), federation.average_decay)
-    return RunState(adapter, velocity, average, (*state.history, report))
+    return replace(state, adapter=adapter, velocity=velocity, average=average, history=(*state.history, report))
 
 
 def _plan(
@@ -161,8 +174,11 @@ def _report(
 class _Exchange:
     """Drives one :class:`CoordinatorRound` over the link and keeps count of who did what and how many bytes."""
 
-    def __init__(self, federation: Federation, protocol: CoordinatorRound, number: int) -> None:
+    def __init__(
+        self, federation: Federation, protocol: CoordinatorRound, number: int, *, before_masking: Callable[[], None]
+    ) -> None:
         self.federation, self.protocol, self.number = federation, protocol, number
+        self._before_masking = before_masking
         self.missing: dict[str, str] = {}
         self.sent: dict[str, int] = dict.fromkeys(federation.participants, 0)
         self.received: dict[str, int] = dict.fromkeys(federation.participants, 0)
@@ -176,24 +192,26 @@ class _Exchange:
         plan = Outgoing(protocol.signed_plan(), adapter)
         self.started = self._step("sa_train", dict.fromkeys(self.federation.participants, plan),
                                   lambda reply: protocol.receive_advertise(reply.site_id, reply.body))
-        shared = self._close("sa_train", protocol.close_advertise)
-        self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
-        envelopes = self._close("sa_share", protocol.close_share)
-        self.federation.on_masking(self.number)
+        roster, count = self.federation.roster, len(self.started)
+        floor, threshold = roster.floor(count), roster.threshold(count)
+        shared = self._close("sa_train", protocol.close_advertise, count, floor)
+        dealt = self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
+        envelopes = self._close("sa_share", protocol.close_share, len(dealt), floor)
+        self._before_masking()
         self.masked = self._step("sa_mask", envelopes, self._fold)
-        survivors = self._close("sa_mask", protocol.close_masked)
-        self._step("sa_confirm", survivors, lambda reply: protocol.receive_confirm(reply.site_id, reply.body))
-        confirmed = self._close("sa_confirm", protocol.close_confirm)
-        self._step("sa_unmask", confirmed, lambda reply: protocol.receive_unmask(reply.site_id, reply.body))
+        survivors = self._close("sa_mask", protocol.close_masked, len(self.masked), floor)
+        agreed = self._step("sa_confirm", survivors, lambda reply: protocol.receive_confirm(reply.site_id, reply.body))
+        confirmed = self._close("sa_confirm", protocol.close_confirm, len(agreed), threshold)
+        opened = self._step("sa_unmask", confirmed, lambda reply: protocol.receive_unmask(reply.site_id, reply.body))
         try:
             total = protocol.finish()
         except ProtocolError as error:  # too few, or a dealer whose shares do not rebuild its secret
-            raise self._failed("sa_unmask", error) from None
+            raise self._failed("sa_unmask", error, len(opened), threshold) from None
         self.summed = list(protocol.survivors)
         return total
 
     def _fold(self, reply: Reply) -> None:
-        if reply.vector is None:
+        if reply.vector is None or reply.vector.dtype != np.uint8:
             raise FaultySiteError("E_FORMAT", reply.site_id)
         self.protocol.receive_masked(reply.site_id, reply.body, np.asarray(reply.vector, dtype=np.uint8))
 
@@ -219,17 +237,21 @@ class _Exchange:
                 self.missing[reply.site_id] = f"{step}: {reason}"
         return accepted
 
-    def _close(self, step: str, close: Callable[[], Mapping[str, bytes]]) -> dict[str, Outgoing]:
+    def _close(
+        self, step: str, close: Callable[[], Mapping[str, bytes]], answered: int, needed: int
+    ) -> dict[str, Outgoing]:
         try:
             return {site: Outgoing(body) for site, body in close().items()}
         except CohortTooSmallError as error:
-            raise self._failed(step, error) from None
+            raise self._failed(step, error, answered, needed) from None
 
-    def _failed(self, step: str, error: ProtocolError) -> RoundFailedError:
-        missing = "; ".join(f"{site} ({why})" for site, why in sorted(self.missing.items())) or "nobody"
+    def _failed(self, step: str, error: ProtocolError, answered: int, needed: int) -> RoundFailedError:
+        absent = set(self.federation.roster.site_ids) - set(self.federation.participants)
+        why = {**dict.fromkeys(absent, "did not accept the run"), **self.missing}
+        missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
         return RoundFailedError(
-            f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): no sum of the roster's "
-            f"{len(self.federation.roster.sites)} sites; missing: {missing}")
+            f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
+            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}")
 
 
 def _refusal(reply: Reply) -> str | None:
@@ -238,24 +260,6 @@ def _refusal(reply: Reply) -> str | None:
         return ErrorReply.from_bytes(reply.body).code
     except MessageFormatError:
         return None
-
-
-def lost_round(manifest: RunManifest, state: RunState, participants: Sequence[str]) -> RunState:
-    """`state` after a round that stopped once uploads had been asked for.
-
-    Sites never mask a second update for the same round, so it stays in the history without a sum: the adapter is
-    unchanged and the round counts towards its stage, as it does in every site's ledger.
-    """
-    summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
-    position = position_after(summaries, manifest.stages)
-    if position is None:
-        return state
-    report = RoundReport(
-        round=len(state.history) + 1, attempt=0, stage=position.stage,
-        stage_name=manifest.stages[position.stage].name, factor=position.factor, invited=sorted(participants),
-        started=[], masked=[], summed=[], missing=dict.fromkeys(participants, "lost: stopped after uploads began"),
-        drawn=0.0, mean_loss=None, accuracy=None, bytes_to_sites={}, bytes_from_sites={}, seconds=0.0)
-    return RunState(state.adapter, state.velocity, state.average, (*state.history, report))
 
 
 def report_fields(report: RoundReport) -> dict[str, Any]:

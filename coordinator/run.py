@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from coordinator.rounds import (
     RoundFailedError,
     RoundReport,
     RunState,
-    lost_round,
     report_fields,
     run_rounds,
 )
@@ -57,25 +56,22 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
     """
     opened = _open(config)
-    state = _resume(opened) or _fresh(opened)
+    journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
+    state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
     participants = _meet(opened, link, config.timeout_s, observe)
-    numbers = _RoundNumbers(opened.output / "attempts.json")
-    if numbers.is_spent(len(state.history) + 1):
-        state = lost_round(opened.manifest, state, participants)
     public = {report.round: report.public for report in state.history}
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
-        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants,
-        on_masking=numbers.spend)
+        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)
-    for finished in run_rounds(federation, state, first_attempt=numbers.next_attempt):
+    for finished in run_rounds(federation, state, journal):
         state = finished
         _save(opened, state, public)  # at once: the sites have spent this round
-        number = len(state.history)
+        number = state.history[-1].round
         if number % config.every_rounds == 0:
             public[number] = opened.evaluation.measure(state.average)
             _save(opened, state, public)
@@ -165,35 +161,37 @@ def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:
     return [{**report_fields(report), "public": dict(public.get(report.round, {}))} for report in state.history]
 
 
-class _RoundNumbers:
-    """What a restart must know: attempt numbers already used, and whether a round's uploads were asked for.
+class _Journal:
+    """A manifest's attempt numbers and begun uploads, on disk before they are used (`coordinator.rounds.Journal`)."""
 
-    Both are on disk before they take effect: an attempt number is never used twice, a spent round never repeated.
-    """
+    def __init__(self, path: Path, manifest_hash: str) -> None:
+        self._path, self._manifest_hash = path, manifest_hash
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        ours = facts.get("manifest_hash") == manifest_hash
+        self._attempts: dict[str, int] = facts["attempts"] if ours else {}
+        self._masked: dict[str, int] = facts["masked"] if ours else {}  # round -> stage
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def next_attempt(self, number: int) -> int:
+        self._attempts[str(number)] = self._attempts.get(str(number), 0) + 1
+        self._write()
+        return self._attempts[str(number)]
 
-    def next_attempt(self, round_number: int) -> int:
-        used = self._read()
-        used[str(round_number)] = used.get(str(round_number), 0) + 1
-        self._write(used)
-        return used[str(round_number)]
+    def will_mask(self, number: int, stage: int) -> None:
+        self._masked[str(number)] = stage
+        self._write()
 
-    def spend(self, round_number: int) -> None:
-        self._write({**self._read(), "spent": round_number})
+    def with_lost_rounds(self, state: RunState) -> RunState:
+        """`state` with the rounds whose uploads began and which it does not hold as finished."""
+        finished = {report.round for report in state.history}
+        return replace(state, lost=tuple(
+            stage for number, stage in sorted(self._masked.items()) if int(number) not in finished))
 
-    def is_spent(self, round_number: int) -> bool:
-        return self._read().get("spent") == round_number
-
-    def _read(self) -> dict[str, int]:
-        return json.loads(self._path.read_text()) if self._path.is_file() else {}
-
-    def _write(self, used: dict[str, int]) -> None:
-        partial = self._path.with_suffix(".partial")
+    def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        facts = {"manifest_hash": self._manifest_hash, "attempts": self._attempts, "masked": self._masked}
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(used))
+            json.dump(facts, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self._path)

@@ -101,6 +101,7 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_TERMS": "The run's terms for this site are not the ones that the site declared.",
     "P_BUDGET": "The site's privacy budget does not cover this run or step.",
     "P_NOT_FINITE": "The adapter received does not give finite outputs on public examples.",
+    "P_RUN_ID": "The run's identifier already stands for another manifest at the site.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
 }
 

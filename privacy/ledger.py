@@ -168,6 +168,22 @@ class Ledger:
                 raise BudgetExceededError(_epsilon_of(booked, None), requested, self._cap)
             return self._append("release", asdict(entry))
 
+    def bind_run(self, run_id: str, manifest_hash: str) -> bool:
+        """Book that `run_id` stands for this manifest (its hash in hex).
+
+        False, and nothing is booked, when something was already reserved under `run_id` for another manifest:
+        its rounds were planned and approved under that one.
+        """
+        with self._transaction():
+            self.verify_chain()
+            bound = [b["manifest_hash"] for b in self._bodies("run") if b["run_id"] == run_id]
+            if bound and bound[-1] == manifest_hash:
+                return True
+            if self.last_attempt(run_id) is not None:
+                return False
+            self._append("run", {"run_id": run_id, "manifest_hash": manifest_hash})
+            return True
+
     def record_attempt(self, run_id: str, round: int, attempt: int) -> int:
         """Book an attempt that releases nothing new (it re-sends a vector already reserved and noised)."""
         with self._transaction():

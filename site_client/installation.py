@@ -5,6 +5,7 @@ Everything that costs seconds (model, index) is loaded on first use and kept for
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
 from model.adapted import AdaptedModel, open_adapted
+from model.inputs import Encoded, Example
 from model.spec import LoraSpec
 from privacy.identity import Roster, SigningKey
 from privacy.ledger import Ledger
@@ -36,6 +38,9 @@ class Installation:
         self._encoded: dict[bytes, list[EncodedPatient]] = {}
         self.roster = _pinned_roster(config)
         self.key: SigningKey = signing_key(self.state)
+        if config.site_id not in self.roster.site_ids:
+            raise ConfigError(f"site_id={config.site_id!r} is not on the roster {config.roster}; "
+                              "correct site_id, or ask the consortium to enrol this site")
         if self.roster.site(config.site_id).public_key != self.key.public_bytes():
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
@@ -65,15 +70,30 @@ class Installation:
         return index
 
     def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
-        """Every patient's encoded samples, by source; the order is that of the pseudonyms."""
+        """Every patient's encoded samples, by source; the order is that of the pseudonyms.
+
+        A sample that the model's format cannot hold is left out and counted in this site's log: an error would
+        leave the site as a refusal that depends on one patient's data.
+        """
         key = adapted.base.content_hash
         if key not in self._encoded:
             ordered = sorted(self.index().patients, key=lambda patient: patient.pseudonym)
             self._encoded[key] = [
-                {source: adapted.encode(examples) for source, examples in patient.examples.items()}
+                {source: _encodable(adapted, examples) for source, examples in patient.examples.items()}
                 for patient in ordered
             ]
+            found = sum(len(examples) for patient in ordered for examples in patient.examples.values())
+            kept = sum(len(samples) for patient in self._encoded[key] for samples in patient.values())
+            _log.info("encoded samples=%d refused=%d", kept, found - kept)
         return self._encoded[key]
+
+
+def _encodable(adapted: AdaptedModel, examples: Sequence[Example]) -> list[Encoded]:
+    encoded: list[Encoded] = []
+    for example in examples:
+        with contextlib.suppress(Exception):  # whatever it is, it was caused by this sample
+            encoded += adapted.encode([example])
+    return encoded
 
 
 def _pinned_roster(config: SiteConfig) -> Roster:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from configs.schema import PolicyConfig
 from privacy.dp.accounting import ReleaseEvent, epsilon
-from privacy.errors import PolicyRefusalError
+from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster
 from privacy.ledger import LedgerEntry
-from privacy.messages import RunManifest, SiteTerms
+from privacy.messages import Plan, RunManifest, SiteTerms, StageSpec
 from privacy.release import release_hash
 
-__all__ = ["check_manifest", "planned_events", "terms_of"]
+__all__ = ["check_manifest", "check_rounds_left", "check_schedule", "planned_events", "terms_of"]
 
 
 def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
@@ -71,9 +71,45 @@ def check_manifest(
     _refuse(any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE")
     _refuse(not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA")
     _refuse(any(entry.mechanism == "none" for entry in booked), "P_BUDGET")
-    needed = epsilon([*(entry.event() for entry in booked), *planned_events(manifest)], terms.delta)
+    planned = planned_events(manifest)
+    _refuse(epsilon(planned, terms.delta) > manifest.target_epsilon, "P_BUDGET")
+    needed = epsilon([*(entry.event() for entry in booked), *planned], terms.delta)
     _refuse(not needed <= policy.max_epsilon, "P_BUDGET")
     return terms
+
+
+def check_schedule(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEntry]) -> None:
+    """Refuse a round that the manifest's curriculum cannot have: stages come in order, each within its rounds.
+
+    Args:
+        booked: this run's entries in this site's ledger.
+
+    Raises:
+        FaultyCoordinatorError: E_MANIFEST.
+    """
+    before = manifest.stages[: plan.stage]
+    earliest = 1 + sum(_fewest_rounds(stage) for stage in before)
+    latest = sum(stage.max_rounds for stage in before) + manifest.stages[plan.stage].max_rounds
+    goes_back = any(entry.stage > plan.stage for entry in booked)
+    if goes_back or not earliest <= plan.round <= latest:
+        raise FaultyCoordinatorError("E_MANIFEST")
+
+
+def check_rounds_left(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEntry]) -> None:
+    """Refuse to train once the stage's rounds, for which the budget was checked, are all in the ledger.
+
+    Every entry counts, also that of a training which crashed: it may have been released.
+
+    Raises:
+        PolicyRefusalError: P_BUDGET.
+    """
+    spent = sum(entry.stage == plan.stage for entry in booked)
+    _refuse(spent >= manifest.stages[plan.stage].max_rounds, "P_BUDGET")
+
+
+def _fewest_rounds(stage: StageSpec) -> int:
+    """A stop rule compares the last `patience` rounds with at least one before them."""
+    return stage.max_rounds if stage.stop is None else min(stage.max_rounds, stage.stop.patience + 1)
 
 
 def _refuse(broken: bool, code: str) -> None:

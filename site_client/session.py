@@ -1,7 +1,8 @@
 """What a site does with each message of the coordinator: check, train, clip, noise, mask, sign, reply.
 
-Every refusal leaves as a code and a blamed party, never as an exception's text. The ledger entry of a round is on
-disk before the round's training begins, so a crash can over-count and never under-count.
+Every refusal leaves as a code and a blamed party, never as an exception's text, and none depends on a patient: the
+message, the manifest, the ledger and public examples decide. The ledger entry of a round is on disk before the
+round's training begins, so a crash can over-count and never under-count.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
+from traceback import extract_tb
 
 import numpy as np
 import numpy.typing as npt
 
 from model.adapted import AdaptedModel
+from model.adapter import Selection
 from model.evaluate import probe_is_finite
 from model.inputs import Example
 from model.spec import LoraSpec
@@ -29,14 +33,14 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
-from privacy.messages import ErrorReply, Hello, Plan, RunManifest, SignedManifest
+from privacy.messages import ErrorReply, Hello, Plan, RunManifest, SignedManifest, SiteTerms
 from privacy.secagg.client import SiteRound
-from privacy.secagg.params import ring_params
+from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.installation import Installation
-from site_client.policy import check_manifest, terms_of
-from site_client.training import LocalTask, run_local_steps
+from site_client.policy import check_manifest, check_rounds_left, check_schedule, terms_of
+from site_client.training import LocalTask, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
 
@@ -47,7 +51,7 @@ EntropySource = Callable[[str], Entropy]  # purpose -> random source; production
 
 @dataclass(slots=True)
 class _OpenRound:
-    """Secrets of the round in progress; kept in memory only."""
+    """Secrets of the one round in progress; kept in memory only."""
 
     request: bytes
     protocol: SiteRound
@@ -66,7 +70,7 @@ class SiteSession:
         self._site = installation
         self._entropy = entropy
         self._approved: dict[str, RunManifest] = {}
-        self._open: dict[str, _OpenRound] = {}
+        self._open: _OpenRound | None = None
 
     def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
         """The reply to one message. Never raises: a refusal is an :class:`ErrorReply` with a fixed code."""
@@ -85,8 +89,8 @@ class SiteSession:
         except MessageFormatError:
             return self._refuse("E_FORMAT", "coordinator")
         except Exception as error:
-            _log.error("step=%s failed kind=%s", step, type(error).__name__)
-            _log.debug("details stay on this machine", exc_info=True)
+            # Never the exception's text: it may quote a path or a value of a patient's file.
+            _log.error("step=%s failed kind=%s at=%s", step, type(error).__name__, _place(error))
             return self._refuse("E_SITE", self._site.site_id)
 
     def _refuse(self, code: str, blamed: str) -> Answer:
@@ -96,70 +100,77 @@ class SiteSession:
     def _hello(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         """Check the run against the site's own policy; the run is approved for this process or refused."""
         manifest = SignedManifest.open(body, self._site.roster)
-        ledger = self._site.ledger
-        other_runs = [entry for entry in ledger.entries() if entry.run_id != manifest.run_id]
+        other_runs = [entry for entry in self._site.ledger.entries() if entry.run_id != manifest.run_id]
         check_manifest(
             manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
             base_model_hash=self._site.model(_lora(manifest)).base.content_hash, booked=other_runs)
+        if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
+            raise PolicyRefusalError("P_RUN_ID")
         self._approved[manifest.run_id] = manifest
         return Hello.make(self._site.site_id, manifest.hash(), self._site.key).to_bytes(), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
         manifest = self._approved_manifest(body)
-        last = self._open.get(manifest.run_id)
-        if last is not None and last.request == body:
-            return last.advertised, None  # at-least-once delivery
+        if self._open is not None and self._open.request == body:
+            return self._open.advertised, None  # at-least-once delivery
         ledger, run_id = self._site.ledger, manifest.run_id
         plan = SiteRound.check_plan(
             body, roster=self._site.roster, manifest=manifest, last=ledger.last_attempt(run_id))
         if ledger.is_masked(run_id, plan.round):
             raise FaultyCoordinatorError("E_SPENT")
+        check_schedule(plan, manifest, self._booked(run_id))
         adapter = _received_adapter(plan, vector)
-        if last is not None:
-            last.protocol.abort()
+        if self._open is not None:
+            self._open.protocol.abort()
         protocol = SiteRound(
             site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
             on_masking=lambda: self._spend(run_id, plan.round))
         advertised = protocol.advertise(plan, self._update(manifest, plan, adapter))
-        self._open[run_id] = _OpenRound(body, protocol, advertised)
+        self._open = _OpenRound(body, protocol, advertised)
         return advertised, None
+
+    def _booked(self, run_id: str) -> list[LedgerEntry]:
+        return [entry for entry in self._site.ledger.entries() if entry.run_id == run_id]
 
     def _spend(self, run_id: str, round_number: int) -> None:
         """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
+        if self._site.ledger.is_masked(run_id, round_number):  # by another process of this site
+            raise FaultyCoordinatorError("E_SPENT")
         self._site.ledger.mark_masked(run_id, round_number)
         self._site.spool.drop()
 
     def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
+        adapted = self._site.model(_lora(manifest))
+        selection = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor)
         ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
-        waiting = self._site.spool.find(manifest.run_id, plan.round, plan.model_hash, plan.dimension)
+        _check_sizes(plan, selection, ring)
+        waiting = self._site.spool.find(plan)
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
-        quantized = quantize(self._trained(manifest, plan, adapter), ring)
-        self._site.spool.keep(manifest.run_id, plan.round, plan.model_hash, quantized.values)
+        quantized = quantize(self._trained(manifest, plan, adapter, adapted, selection), ring)
+        self._site.spool.keep(plan, quantized.values)
         return quantized
 
     def _trained(
-        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
+        selection: Selection,
     ) -> npt.NDArray[np.float64]:
         """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
-        adapted = self._site.model(_lora(manifest))
-        stage = manifest.stages[plan.stage]
-        selection = adapted.layout.select(stage.groups, plan.factor)
-        if plan.dimension != selection.size + len(LANES) or adapter.size != adapted.layout.size:
+        check_rounds_left(plan, manifest, self._booked(manifest.run_id))
+        if adapter.size != adapted.layout.size:
             raise FaultyCoordinatorError("E_PARAMS")
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
+        task = _task(manifest, plan, terms)
+        rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
+        patients = self._site.patients(adapted)
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
         self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source))
-        task = LocalTask(
-            stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
-            lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-            expected_patients=stage.sampling_rate * terms.declared_patients)
-        update = run_local_steps(adapted, selection, self._site.patients(adapted), task, source)
+        update = run_local_steps(adapted, selection, patients, task, source)
         return np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
@@ -176,9 +187,9 @@ class SiteSession:
 
     def _current(self) -> SiteRound:
         """The newest round; a message of another one fails its signatures there."""
-        if not self._open:
+        if self._open is None:
             raise FaultyCoordinatorError("E_STAGE")
-        return next(reversed(self._open.values())).protocol
+        return self._open.protocol
 
     def _approved_manifest(self, body: bytes) -> RunManifest:
         manifest = self._approved.get(SiteRound.run_of(body))
@@ -189,6 +200,22 @@ class SiteSession:
 
 def _lora(manifest: RunManifest) -> LoraSpec:
     return LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha)
+
+
+def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
+    """Before anything is spent: the plan's vector is the one that this site would upload."""
+    sizes = (plan.dimension, plan.num_lanes, plan.scale)
+    if sizes != (selection.size + len(LANES), len(LANES), ring.scale):
+        raise FaultyCoordinatorError("E_PARAMS")
+
+
+def _task(manifest: RunManifest, plan: Plan, terms: SiteTerms) -> LocalTask:
+    """Everything that training needs to know, from the manifest alone."""
+    stage = manifest.stages[plan.stage]
+    return LocalTask(
+        stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
+        lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
+        expected_patients=stage.sampling_rate * terms.declared_patients)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
@@ -215,6 +242,12 @@ def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> 
         sampling_rate=stage.sampling_rate, noise_multiplier=stage.noise_multiplier, steps=stage.local_steps,
         clip_norm=manifest.clip_norm, delta=delta, entropy="simulated" if source.simulated else "system",
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def _place(error: Exception) -> str:
+    """Source file and line that raised `error`, for this site's log."""
+    frames = extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
 
 
 def _ramp(shift: int) -> npt.NDArray[np.uint8]:

@@ -2,18 +2,19 @@
 
 Training costs budget, so a round that stopped before the masked upload goes on with the same update: a new attempt
 spends nothing again. The file is 0600 on the site's protected volume, is removed before the masked bytes leave, and
-is used for one (run, round, model) only.
+is used for one plan only: the same round of the same run, from the same model, in another attempt.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from privacy.encoding import digest
+from privacy.messages import Plan
 
 __all__ = ["Spool"]
 
@@ -24,11 +25,11 @@ class Spool:
     def __init__(self, state: Path) -> None:
         self._folder = state / "spool"
 
-    def keep(self, run_id: str, round_number: int, model_hash: bytes, values: npt.NDArray[np.uint32]) -> None:
+    def keep(self, plan: Plan, values: npt.NDArray[np.uint32]) -> None:
         """Write `values` (uint32[d], ring integers) durably; what waited before is dropped."""
         self.drop()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._path(run_id, round_number, model_hash)
+        path = self._path(plan)
         partial = path.with_suffix(".partial")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -37,10 +38,10 @@ class Spool:
             os.fsync(file.fileno())
         partial.replace(path)
 
-    def find(self, run_id: str, round_number: int, model_hash: bytes, size: int) -> npt.NDArray[np.uint32] | None:
-        """The update kept for exactly this round and model, or None."""
-        path = self._path(run_id, round_number, model_hash)
-        if not path.is_file() or path.stat().st_size != 4 * size:
+    def find(self, plan: Plan) -> npt.NDArray[np.uint32] | None:
+        """The update kept for exactly this plan, whatever its attempt, or None."""
+        path = self._path(plan)
+        if not path.is_file() or path.stat().st_size != 4 * plan.dimension:
             return None
         return np.frombuffer(path.read_bytes(), dtype="<u4").astype(np.uint32)
 
@@ -50,5 +51,5 @@ class Spool:
             for path in self._folder.iterdir():
                 path.unlink()
 
-    def _path(self, run_id: str, round_number: int, model_hash: bytes) -> Path:
-        return self._folder / f"{digest('spool', run_id, round_number, model_hash).hex()}.bin"
+    def _path(self, plan: Plan) -> Path:
+        return self._folder / f"{replace(plan, attempt=0).hash().hex()}.bin"

@@ -38,6 +38,7 @@ _TOLERANCE = 1e-3
 _SCALE_STEP = 1e-6
 _COARSE_ORDERS = (*range(2, 64), 128, 256, 512, 1024)
 _SCALE_LIMIT = 1e6
+_TOO_FINE = "this target epsilon is finer than the accountant's grid at this delta: raise it"
 
 
 @dataclass(frozen=True, order=True)
@@ -94,7 +95,7 @@ def calibrate(events: Sequence[ReleaseEvent], target_epsilon: float, delta: floa
     while _epsilon(_scaled(merged, high), delta) > target_epsilon:
         high *= 1.05
         if high > _SCALE_LIMIT:
-            raise ValueError("this target epsilon is finer than the accountant's grid: raise it")
+            raise ValueError(_TOO_FINE)
     low = 0.85 * high
     while _epsilon(_scaled(merged, low), delta) <= target_epsilon:
         low, high = 0.85 * low, low
@@ -119,7 +120,8 @@ def _bisect(spend: Callable[[float], float], target: float, low: float, high: fl
     at_low, at_high = spend(low), spend(high)
     by_middle = False
     while at_high < target * (1 - _TOLERANCE) and high / low > 1 + _SCALE_STEP:
-        slope = math.log(at_low / at_high) / math.log(high / low)
+        # Where the grid rounds a spend to nothing there is no power law: halve the bracket.
+        slope = math.log(at_low / at_high) / math.log(high / low) if at_high > 0 else 0.0
         aim = low * (at_low / (target * (1 - _TOLERANCE / 2))) ** (1 / slope) if slope > 0 else low
         middle = aim if low < aim < high and not by_middle else math.sqrt(low * high)
         by_middle = not by_middle
@@ -128,6 +130,8 @@ def _bisect(spend: Callable[[float], float], target: float, low: float, high: fl
             high, at_high = middle, at_middle
         else:
             low, at_low = middle, at_middle
+    if at_high == 0:
+        raise ValueError(_TOO_FINE)
     return high
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +109,22 @@ def test_other_folders_are_not_taken_for_checkpoints(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     found = latest(tmp_path, "ab")
     assert found is not None and found.round == 1
+
+
+def test_rounds_beyond_five_digits_are_found_in_order(tmp_path: Path) -> None:
+    for number in (99_998, 99_999, 100_000, 100_001):
+        save(tmp_path, replace(state(0), round=number), keep=2)
+    assert names(tmp_path) == ["round-100000", "round-100001"]
+    save(tmp_path, replace(state(0), round=99_999), keep=3)
+    found = latest(tmp_path, "ab")
+    assert found is not None and found.round == 100_001
+
+
+def test_what_a_dead_process_left_half_written_goes_and_a_living_ones_stays(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    living = f".partial-00001-{os.getppid()}"
+    for name in (f".partial-00001-{ended.pid}", f".partial-00007-{os.getpid()}", living, ".partial-notes"):
+        (tmp_path / name).mkdir()
+    save(tmp_path, state(2))
+    assert names(tmp_path) == sorted([living, ".partial-notes", "round-00002"])

@@ -278,3 +278,22 @@ def test_an_empty_ledger(path):
     ledger = Ledger.open(path)
     assert (ledger.spent(), ledger.entries(), ledger.head()) == (0.0, (), bytes(32))
     assert ledger.is_private() and path.stat().st_size > 0
+
+
+def test_a_run_stands_for_one_manifest_from_its_first_reservation_on(path):
+    ledger = Ledger.open(path, epsilon_cap=8.0)
+    assert ledger.bind_run("run", "aa")
+    assert ledger.bind_run("run", "bb")  # nothing reserved yet
+    ledger.reserve(entry())
+    rows = ledger.head()
+    assert not ledger.bind_run("run", "aa") and not ledger.bind_run("run", "cc")
+    assert ledger.bind_run("run", "bb") and ledger.head() == rows  # nothing is booked for what is known
+    assert ledger.bind_run("another", "aa")
+    ledger.close()
+    assert not Ledger.open(path, epsilon_cap=8.0).bind_run("run", "aa")
+
+
+def test_a_run_with_reservations_but_no_known_manifest_is_not_bound(path):
+    """As after restoring a ledger of an older release: nobody can say what was approved."""
+    ledger = filled(path, 1)
+    assert not ledger.bind_run("run", "aa")

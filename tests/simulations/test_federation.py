@@ -73,9 +73,7 @@ def test_a_round_that_stopped_after_uploads_is_lost_and_the_run_goes_on(federati
     with pytest.raises(RoundFailedError, match=r"round 2 stopped at sa_confirm"):
         run(files, lost("site-3", 2, "sa_confirm") + lost("site-4", 2, "sa_confirm"))
     state = run(files)
-    assert state.round == 6
-    assert state.history[1]["summed"] == [] and "lost" in state.history[1]["missing"]["site-1"]
-    assert [entry["stage"] for entry in state.history] == [0, 0, 1, 1, 2, 2]
+    assert [(entry["round"], entry["stage"]) for entry in state.history] == [(1, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
 
 
 def test_every_rounds_public_metrics_stay_in_the_history(federation: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -61,3 +62,33 @@ def test_no_error_shows_key_bytes(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError) as caught:
         signing_key(tmp_path)
     assert "secret-secret" not in str(caught.value)
+
+
+def test_a_kill_while_the_key_is_made_leaves_no_key_and_no_leftover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A half-written file would stand there as a damaged key for ever."""
+    def killed(_: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        load_or_create_secret(tmp_path / "identity.key")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+    assert len(load_or_create_secret(tmp_path / "identity.key")) == 32
+
+
+def test_of_two_processes_that_make_the_key_both_use_the_first_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "identity.key"
+    link, others = os.link, []
+
+    def other_was_faster(partial: str, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        others.append(load_or_create_secret(path))
+        link(partial, target)
+
+    monkeypatch.setattr(os, "link", other_was_faster)
+    assert load_or_create_secret(path) == others[0] == path.read_bytes()

@@ -84,6 +84,14 @@ def test_calibration_of_one_stage_hits_eight():
     assert 7.92 <= epsilon([ReleaseEvent(0.1, found, 40)], 1e-4) <= 8.0
 
 
+def test_a_target_that_the_grid_rounds_to_nothing_is_met_from_below_or_refused():
+    once = [ReleaseEvent(0.1, 1.0, 20)]
+    found = calibrate(once, 0.01, 0.3)  # at this delta any more noise spends exactly 0
+    assert 0.0099 <= epsilon(scaled(once, found), 0.3) <= 0.01
+    with pytest.raises(ValueError, match="finer than the accountant's grid"):
+        calibrate(once, 1e-7, 0.3)
+
+
 def test_nothing_spends_nothing():
     assert epsilon([], 1e-5) == epsilon_rdp([], 1e-5) == 0.0
     assert epsilon([ReleaseEvent(0.0, 1.0, 10), ReleaseEvent(0.1, 1.0, 0)], 1e-5) == 0.0

@@ -1,0 +1,238 @@
+"""Local DP-SGD: constants from the manifest alone, one clip a patient, and no patient who can stop a round."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.adapted import AdaptedModel
+from model.adapter import AdapterLayout, Selection, attach
+from model.backbone import BaseModel, build
+from model.inputs import IGNORE, Encoded, Example
+from model.spec import TINY, LoraSpec
+from model.tokenizer import train_tokenizer
+from privacy.dp.clipping import ClippedSum
+from privacy.dp.coverage import UncoveredParameterError
+from privacy.dp.noise import noisy_sum
+from privacy.dp.sampling import poisson_draw
+from privacy.entropy import Entropy
+from privacy.messages import SourceShare, StageSpec
+from privacy.statistics import LaneScale
+from site_client import training
+from site_client.training import EncodedPatient, LocalTask, LocalUpdate, rehearse, run_local_steps
+
+MICRO = replace(
+    TINY, name="micro", vocab_size=420, hidden_size=32, expert_size=16, num_heads=2, num_kv_heads=1, num_experts=3,
+    sliding_window=16, vision_hidden_size=16, vision_mlp_size=16, vision_layers=1, vision_heads=2, patch_size=16,
+    initializer_range=0.2)  # fmt: skip
+CLIP, SHARE, DECLARED = 0.05, 0.1, 40
+SCALE = LaneScale(SHARE * CLIP / 3**0.5, 1.0)
+STAGE = StageSpec(
+    name="one", sources=(SourceShare("reports", 2), SourceShare("patches", 1)), groups=("attention", "projector"),
+    schedule="b-only", learning_rate=1.0, momentum=0.0, local_steps=1, sampling_rate=1.0, noise_multiplier=1.0,
+    max_rounds=3)
+
+
+class Seeded(Entropy):
+    """A repeatable source."""
+
+    def __init__(self, seed: int = 1) -> None:
+        super().__init__(bytes([seed] * 32), simulated=True)
+
+
+def patch(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+REPORTS = [Example(f"Findings: effusion number {i}. Is this study normal?", "abnormal", ("normal", "abnormal"))
+           for i in range(4)]
+PATCHES = [Example("Are the two patches alike?", "yes", ("yes", "no"), (patch(i), patch(9))) for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def adapted() -> AdaptedModel:
+    torch.set_num_threads(1)
+    tokenizer = train_tokenizer([e.question + " " + e.answer for e in REPORTS + PATCHES], MICRO.vocab_size)
+    base = BaseModel(build(MICRO, seed=3), tokenizer, MICRO, bytes(32))
+    model = attach(base.model, LoraSpec(rank=2, alpha=4), seed=0)
+    model.eval()
+    layout = AdapterLayout(model)
+    return AdaptedModel(base, model, layout, layout.read(model))
+
+
+@pytest.fixture
+def selection(adapted: AdaptedModel) -> Selection:
+    adapted.write(adapted.initial)
+    return adapted.layout.select(STAGE.groups, "B")
+
+
+@pytest.fixture
+def patients(adapted: AdaptedModel) -> list[EncodedPatient]:
+    """One with reports, one with patches, one with both."""
+    reports, patches = adapted.encode(REPORTS), adapted.encode(PATCHES)
+    return [{"reports": reports[:2]}, {"patches": patches[:1]}, {"reports": reports[2:], "patches": patches[1:]}]
+
+
+def task(private: bool = False, **stage: Any) -> LocalTask:
+    return LocalTask(
+        stage=replace(STAGE, **stage), clip_norm=CLIP, private=private, lanes=SCALE, lane_bound=SHARE * CLIP,
+        expected_patients=float(DECLARED))
+
+
+def train(
+    adapted: AdaptedModel, selection: Selection, patients: Sequence[EncodedPatient], what: LocalTask | None = None,
+    entropy: Entropy | None = None,
+) -> LocalUpdate:
+    adapted.write(adapted.initial)
+    return run_local_steps(adapted, selection, patients, what or task(), entropy or Seeded())
+
+
+def same(first: LocalUpdate, second: LocalUpdate) -> bool:
+    """Equal up to the rounding of another batch."""
+    close = [np.allclose(a, b, rtol=0, atol=1e-6 * CLIP) for a, b in
+             ((first.delta, second.delta), (first.lanes, second.lanes))]
+    return all(close)
+
+
+def test_the_divisor_is_the_declared_size_whatever_the_index_holds(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    few = train(adapted, selection, patients)
+    many = train(adapted, selection, [*patients, *[{"reports": []}] * 50, *[{}] * 50])
+    assert np.abs(few.delta).max() > 0 and same(few, many)
+    halved = replace(task(), expected_patients=2.0 * DECLARED)
+    assert np.allclose(2 * train(adapted, selection, patients, halved).delta, few.delta, rtol=0, atol=1e-6 * CLIP)
+
+
+def test_patients_without_samples_for_the_stage_contribute_nothing(adapted: AdaptedModel, selection: Selection) -> None:
+    update = train(adapted, selection, [{}, {"reports": []}, {"impressions": adapted.encode(REPORTS[:1])}])
+    assert not update.delta.any() and not update.lanes.any()
+
+
+def test_each_patient_is_clipped_once_however_many_sources_and_samples_it_has(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    update = train(adapted, selection, [patients[2]])
+    gradient = update.delta * DECLARED  # learning rate 1, one step
+    assert np.linalg.norm(np.concatenate([gradient, update.lanes])) <= CLIP
+    assert np.linalg.norm(gradient) > 0.9 * CLIP  # the clip does bind
+    assert update.lanes[2] == pytest.approx(SCALE.unit, rel=1e-4)  # one patient, not three samples
+
+
+def test_removing_one_patient_moves_the_sum_by_at_most_the_clip_norm(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    whole = train(adapted, selection, patients)
+    for left_out in range(3):
+        rest = train(adapted, selection, [p for i, p in enumerate(patients) if i != left_out])
+        moved = np.concatenate([(whole.delta - rest.delta) * DECLARED, whole.lanes - rest.lanes])
+        assert 0 < np.linalg.norm(moved) <= CLIP
+
+
+def test_a_source_gives_at_most_its_share_of_samples(
+    adapted: AdaptedModel, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    real = training.collate
+    monkeypatch.setattr(training, "collate", lambda samples: rows.append(len(samples)) or real(samples))
+    train(adapted, selection, [{"reports": adapted.encode(REPORTS), "patches": adapted.encode(PATCHES)}])
+    assert rows == [3]
+
+
+def test_an_empty_draw_is_a_step_of_noise_alone(adapted: AdaptedModel, selection: Selection) -> None:
+    update = train(adapted, selection, [], task(private=True), Seeded(7))
+    mirror = Seeded(7)
+    poisson_draw(mirror, 0, 1.0)
+    noise = noisy_sum(ClippedSum(np.zeros(selection.size + 3), CLIP, 0, 0), 1.0, mirror)
+    # To the last bit but those that adding to the adapter's own numbers rounds away.
+    assert np.allclose(update.delta, -noise[:-3] / DECLARED, rtol=0, atol=1e-12)
+    assert np.array_equal(update.lanes, noise[-3:])
+
+
+def test_every_step_has_its_own_draw_and_its_own_noise(
+    adapted: AdaptedModel, selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: list[tuple[int, ...]] = []
+
+    def watched(entropy: Entropy, num_patients: int, rate: float) -> np.ndarray:
+        drawn = poisson_draw(entropy, num_patients, rate)
+        draws.append(tuple(drawn))
+        return drawn
+
+    monkeypatch.setattr(training, "poisson_draw", watched)
+    nobody: list[EncodedPatient] = [{}] * 100
+    two = train(adapted, selection, nobody, task(private=True, local_steps=2, sampling_rate=0.5))
+    one = train(adapted, selection, nobody, task(private=True, local_steps=1, sampling_rate=0.5))
+    assert len(set(draws[:2])) == 2 and draws[2] == draws[0]
+    assert not np.allclose(two.lanes, 2 * one.lanes)
+
+
+def broken(sample: Encoded, how: str) -> Encoded:
+    if how == "not a number":
+        assert sample.pixel_values is not None
+        return replace(sample, pixel_values=sample.pixel_values * float("nan"))
+    if how == "no answer":
+        return replace(sample, labels=torch.full_like(sample.labels, IGNORE))
+    return replace(sample, input_ids=sample.input_ids + MICRO.vocab_size)  # outside the vocabulary
+
+
+@pytest.mark.parametrize("how", ["not a number", "no answer", "no such token"])
+def test_a_patient_who_cannot_be_trained_on_contributes_zero_and_the_round_goes_on(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], how: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An error would leave the site, and would tell that this patient was drawn."""
+    bad: EncodedPatient = {"patches": [broken(sample, how) for sample in adapted.encode(PATCHES[:1])]}
+    with caplog.at_level(logging.DEBUG):
+        assert same(train(adapted, selection, [patients[0], bad, *patients[1:]]), train(adapted, selection, patients))
+    assert "patients that contributed zero=1" in caplog.text
+
+
+def test_a_batch_too_large_for_the_machine_is_done_patient_by_patient(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = train(adapted, selection, patients)
+    real = training.collate
+
+    def small_only(samples: Sequence[Encoded]) -> Any:
+        if len(samples) > 3:
+            raise MemoryError
+        return real(samples)
+
+    monkeypatch.setattr(training, "collate", small_only)
+    assert same(train(adapted, selection, patients), expected)
+
+
+def test_when_nobody_can_be_trained_on_the_step_is_noise_alone(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_: Sequence[Encoded]) -> Any:
+        raise RuntimeError("patient Smith")
+
+    monkeypatch.setattr(training, "collate", fails)
+    update = train(adapted, selection, patients, task(private=True))
+    assert update.delta.any() and np.isfinite(update.delta).all()
+
+
+class _Leaky(AdaptedModel):
+    """Trains a weight of the base as well, which no per-patient gradient covers."""
+
+    def set_trainable(self, selection: Selection) -> list[tuple[str, torch.nn.Parameter]]:
+        chosen = super().set_trainable(selection)
+        next(self.model.parameters()).requires_grad_(True)
+        return chosen
+
+
+def test_the_rehearsal_fails_closed_on_public_examples(adapted: AdaptedModel, selection: Selection) -> None:
+    public = adapted.encode([REPORTS[0], PATCHES[0]])
+    rehearse(adapted, selection, public, task())
+    assert np.array_equal(adapted.read(), adapted.initial)  # it trains nothing
+    leaky = _Leaky(adapted.base, adapted.model, adapted.layout, adapted.initial)
+    with pytest.raises(UncoveredParameterError):
+        rehearse(leaky, selection, public, task())
