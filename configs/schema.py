@@ -102,7 +102,7 @@ class PrivacyConfig:
     """Patient-level differential privacy that the run asks for; a site's policy may still refuse it."""
 
     target_epsilon: float = 8.0
-    clip_norm: float = 1.0       # C, bound on the L2 norm of one patient's [gradient, statistics]
+    clip_norm: float = 0.1       # C, bound on the L2 norm of one patient's [gradient, statistics]
     lane_share: float = 0.1      # share of C set aside for loss, accuracy and draw-count statistics
 
     def __post_init__(self) -> None:
@@ -131,6 +131,7 @@ class FederationConfig:
     saturation: float = 4.0      # largest |coordinate| of a site's weighted update
     server_momentum: float = 0.0
     server_learning_rate: float = 1.0
+    average_decay: float = 0.7   # of the average over rounds that is evaluated and exported; 0 = the last round's
     timeout_s: float = 3600.0    # per protocol step
 
     def __post_init__(self) -> None:
@@ -140,6 +141,8 @@ class FederationConfig:
         _positive("federation", saturation=self.saturation, timeout_s=self.timeout_s,
                   server_learning_rate=self.server_learning_rate)
         _require(self.bits in (16, 24, 32), f"federation.bits={self.bits} must be 16, 24 or 32")
+        _require(0 <= self.average_decay < 1,
+                 f"federation.average_decay={self.average_decay} must be in [0, 1)")
         _require(0 <= self.server_momentum < 1,
                  f"federation.server_momentum={self.server_momentum} must be in [0, 1)")
 
@@ -277,5 +280,6 @@ class CoordinatorConfig:
     public_examples: str     # public questions to evaluate on after each round
     server_learning_rate: float = 1.0
     server_momentum: float = 0.0
+    average_decay: float = 0.0
     timeout_s: float = 3600.0
     every_rounds: int = 1

@@ -1,7 +1,7 @@
 """Atomic checkpoints: after each round one new folder appears by rename, so a kill leaves the last whole one.
 
-`round-00012/` holds `state.safetensors` (adapter float32[D], velocity float64[D]) and `state.json` (round, history,
-manifest hash). Nothing in it is secret: the coordinator knows sums only.
+`round-00012/` holds `state.safetensors` (adapter float32[D], velocity and average float64[D]) and `state.json`
+(round, history, manifest hash). Nothing in it is secret: the coordinator knows sums only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 __all__ = ["Checkpoint", "CheckpointError", "latest", "save"]
 
+_TENSORS = ("adapter", "velocity", "average")
 _NAME = re.compile(r"round-(\d{5,})$")
 _PARTIAL = re.compile(r"\.partial-\d+-(\d+)$")
 
@@ -35,6 +36,7 @@ class Checkpoint:
     round: int
     adapter: npt.NDArray[np.float32]
     velocity: npt.NDArray[np.float64]
+    average: npt.NDArray[np.float64]
     manifest_hash: str
     history: list[dict[str, Any]] = field(default_factory=list)  # one record a round, as reported
 
@@ -46,8 +48,8 @@ def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
     partial = folder / f".partial-{state.round:05d}-{os.getpid()}"
     _remove_abandoned(folder)
     partial.mkdir()
-    save_file({"adapter": state.adapter, "velocity": state.velocity}, partial / "state.safetensors")
-    facts = {key: value for key, value in asdict(state).items() if key not in ("adapter", "velocity")}
+    save_file({name: getattr(state, name) for name in _TENSORS}, partial / "state.safetensors")
+    facts = {key: value for key, value in asdict(state).items() if key not in _TENSORS}
     (partial / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     for path in (*partial.iterdir(), partial):
         _fsync(path)
@@ -72,7 +74,7 @@ def latest(folder: Path, manifest_hash: str) -> Checkpoint | None:
     try:
         facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
         tensors = load_file(path / "state.safetensors")
-        state = Checkpoint(adapter=tensors["adapter"], velocity=tensors["velocity"], **facts)
+        state = Checkpoint(**{name: tensors[name] for name in _TENSORS}, **facts)
     except Exception as error:
         raise CheckpointError(f"checkpoint {path} cannot be read ({error.__class__.__name__}); remove that folder "
                               "to go on from the one before") from None

@@ -37,9 +37,9 @@ class PublicEvaluation:
         groups = by_kind(load_examples(public_examples))
         return PublicEvaluation(adapted, {kind: adapted.encode(group) for kind, group in groups.items()})
 
-    def measure(self, adapter: npt.NDArray[np.float32]) -> dict[str, float]:
+    def measure(self, adapter: npt.NDArray[np.float64]) -> dict[str, float]:
         """Accuracy (share, 0 to 1) and loss (nats) on the public questions of each kind, for `adapter`."""
-        self.adapted.write(adapter.astype(np.float64))
+        self.adapted.write(adapter)
         metrics: dict[str, float] = {}
         for kind, questions in self._questions.items():
             outcome = evaluate(self.adapted.model, questions)

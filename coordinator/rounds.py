@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
-from coordinator.server_update import ServerOptimizer
+from coordinator.server_update import ServerOptimizer, moving_average
 from privacy.errors import CohortTooSmallError, FaultySiteError, MessageFormatError, ProtocolError
 from privacy.identity import Roster, SigningKey
 from privacy.messages import ErrorReply, Plan, RunManifest
@@ -26,8 +26,7 @@ from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, Statistics, lane_scale
 
-__all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds",
-           "with_public_metrics"]
+__all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
 Selector = Callable[[Sequence[str], str], npt.NDArray[np.int64]]
 
@@ -58,6 +57,7 @@ class Federation:
     link: Link
     select: Selector              # (groups, factor) -> indices of the trained coordinates
     optimizer: ServerOptimizer
+    average_decay: float
     timeout_s: float
     participants: tuple[str, ...]  # sites that accepted the manifest
 
@@ -66,12 +66,15 @@ class Federation:
 class RunState:
     """What does: adapter float32[D], server momentum float64[D], and one record for each finished round.
 
+    `average` float64[D] is the moving average of the adapters: what is evaluated and exported, never trained on.
+
     `lost` holds the stage of each round that ended without a sum after its uploads had begun. The sites have paid
     for it and will not upload it again, so it counts as a round of its stage and its number is not used again.
     """
 
     adapter: npt.NDArray[np.float32]
     velocity: npt.NDArray[np.float64]
+    average: npt.NDArray[np.float64]
     history: tuple[RoundReport, ...] = ()
     lost: tuple[int, ...] = ()
 
@@ -96,7 +99,7 @@ class RoundReport:
     bytes_to_sites: dict[str, int]
     bytes_from_sites: dict[str, int]
     seconds: float
-    public: dict[str, float] = field(default_factory=dict)  # metrics on public data, filled in by the caller
+    public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
 
 
 def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Iterator[RunState]:
@@ -138,7 +141,8 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
         state.adapter, state.velocity, indices, total[: len(indices)], sum(weights[s] for s in protocol.summed))
     statistics = lane_scale(manifest, position.stage).decode(total[len(indices):])
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
-    return replace(state, adapter=adapter, velocity=velocity, history=(*state.history, report))
+    average = moving_average(state.average, adapter, len(state.history), federation.average_decay)
+    return replace(state, adapter=adapter, velocity=velocity, average=average, history=(*state.history, report))
 
 
 def _plan(
@@ -256,12 +260,6 @@ def _refusal(reply: Reply) -> str | None:
         return ErrorReply.from_bytes(reply.body).code
     except MessageFormatError:
         return None
-
-
-def with_public_metrics(state: RunState, metrics: Mapping[str, float]) -> RunState:
-    """`state` with `metrics` (measured on public data) in its last report."""
-    last = replace(state.history[-1], public=dict(metrics))
-    return replace(state, history=(*state.history[:-1], last))
 
 
 def report_fields(report: RoundReport) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from coordinator.rounds import (
     RunState,
     report_fields,
     run_rounds,
-    with_public_metrics,
 )
 from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
@@ -34,6 +33,7 @@ from privacy.messages import ErrorReply, Hello, RunManifest, SignedManifest
 
 __all__ = ["RunObserver", "run_federation"]
 
+PublicMetrics = Mapping[int, Mapping[str, float]]  # round -> metric -> value
 RunObserver = Callable[[str, dict[str, Any]], None]  # (event name, plain values)
 
 
@@ -59,22 +59,24 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
     journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
     participants = _meet(opened, link, config.timeout_s, observe)
+    public = {report.round: report.public for report in state.history}
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
-        timeout_s=config.timeout_s, participants=participants)
+        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
+    _save(opened, state, public)
     for finished in run_rounds(federation, state, journal):
         state = finished
-        if len(state.history) % config.every_rounds == 0:
-            state = with_public_metrics(state, opened.evaluation.measure(state.adapter))
-        checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
-            round=len(state.history), adapter=state.adapter, velocity=state.velocity,
-            manifest_hash=opened.manifest.hash().hex(), history=[report_fields(r) for r in state.history]))
-        observe("round", report_fields(state.history[-1]))
-    _write_result(opened, state)
+        _save(opened, state, public)  # at once: the sites have spent this round
+        number = state.history[-1].round
+        if number % config.every_rounds == 0:
+            public[number] = opened.evaluation.measure(state.average)
+            _save(opened, state, public)
+        observe("round", _records(state, public)[-1])
+    _write_result(opened, state, public)
     observe("end", {"rounds_done": len(state.history)})
     return state
 
@@ -94,14 +96,15 @@ def _fresh(opened: _Opened) -> RunState:
     if adapter_hash(initial) != opened.manifest.adapter_hash:
         raise RoundFailedError("the initial adapter is not the one that the manifest names; "
                                "make the manifest again from this base model")
-    return RunState(initial.astype(np.float32), initial_velocity(initial.size))
+    return RunState(initial.astype(np.float32), initial_velocity(initial.size), initial)
 
 
 def _resume(opened: _Opened) -> RunState | None:
     found = checkpoint.latest(opened.output / "checkpoints", opened.manifest.hash().hex())
     if found is None:
         return None
-    return RunState(found.adapter, found.velocity, tuple(RoundReport(**entry) for entry in found.history))
+    reports = tuple(RoundReport(**entry) for entry in found.history)
+    return RunState(found.adapter, found.velocity, found.average, reports)
 
 
 def _meet(opened: _Opened, link: Link, timeout_s: float, observe: RunObserver) -> tuple[str, ...]:
@@ -146,6 +149,18 @@ _ORIGIN = {
 }
 
 
+def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
+    if state.history:
+        checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
+            round=len(state.history), adapter=state.adapter, velocity=state.velocity, average=state.average,
+            manifest_hash=opened.manifest.hash().hex(), history=_records(state, public)))
+
+
+def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:
+    """The history as plain values, each round with what was measured on public data after it."""
+    return [{**report_fields(report), "public": dict(public.get(report.round, {}))} for report in state.history]
+
+
 class _Journal:
     """A manifest's attempt numbers and begun uploads, on disk before they are used (`coordinator.rounds.Journal`)."""
 
@@ -182,15 +197,15 @@ class _Journal:
         partial.replace(self._path)
 
 
-def _write_result(opened: _Opened, state: RunState) -> None:
+def _write_result(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
     """The adapter in PEFT layout and `rounds.json` beside it."""
     adapted = opened.evaluation.adapted
-    adapted.write(state.adapter.astype(np.float64))
+    adapted.write(state.average)
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
                  description=_ORIGIN[opened.manifest.privacy])
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
              "manifest_hash": opened.manifest.hash().hex(),
-             "rounds": [report_fields(report) for report in state.history]}
+             "rounds": _records(state, public)}
     partial = opened.output / "rounds.json.partial"
     partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     partial.replace(opened.output / "rounds.json")

@@ -120,7 +120,7 @@ def _federated(job: ArmJob, adapted: AdaptedModel) -> tuple[npt.NDArray[np.float
     if private:
         facts["privacy"] = {terms.site_id: _spent(job.folder, terms.site_id, terms.delta)
                             for terms in files.manifest.sites}
-    return state.adapter.astype(np.float64), facts
+    return state.average, facts
 
 
 def _manifest_facts(files: FederationFiles) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def _central(job: ArmJob, adapted: AdaptedModel, note: Note) -> npt.NDArray[np.f
     federation = job.config.federation
     return train_centrally(
         adapted, patients, files.manifest,
-        ServerOptimizer(federation.server_learning_rate, federation.server_momentum),
+        ServerOptimizer(federation.server_learning_rate, federation.server_momentum), federation.average_decay,
         lambda purpose: SeededEntropy(job.config.seed, job.name, purpose),
         on_round=lambda done, total: note({"event": "round", "round": done, "rounds_total": total}))
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator.curriculum import RoundSummary, position_after
-from coordinator.server_update import ServerOptimizer, initial_velocity
+from coordinator.server_update import ServerOptimizer, initial_velocity, moving_average
 from model.adapted import AdaptedModel
 from privacy.entropy import Entropy
 from privacy.messages import RunManifest
@@ -25,15 +25,16 @@ __all__ = ["train_centrally"]
 
 def train_centrally(
     adapted: AdaptedModel, patients: Sequence[EncodedPatient], manifest: RunManifest, optimizer: ServerOptimizer,
-    entropy: Callable[[str], Entropy], *,
+    average_decay: float, entropy: Callable[[str], Entropy], *,
     on_round: Callable[[int, int], None],
 ) -> npt.NDArray[np.float64]:
-    """The adapter float64[D] after the manifest's whole curriculum on `patients`.
+    """The averaged adapter float64[D] after the manifest's whole curriculum on `patients`.
 
     `manifest.privacy` says whether noise is added (the manifest's multiplier, full sampling of `patients`).
     """
     private = manifest.privacy == "patient-dp"
     state, velocity = adapted.initial.astype(np.float32), initial_velocity(adapted.layout.size)
+    average = adapted.initial
     history: list[RoundSummary] = []
     total = sum(stage.max_rounds for stage in manifest.stages)
     while (position := position_after(history, manifest.stages)) is not None:
@@ -48,6 +49,7 @@ def train_centrally(
         source = entropy(f"{len(history) + 1}/training")
         update = run_local_steps(adapted, selection, patients, task, source)
         state, velocity = optimizer.step(state, velocity, selection.indices, update.delta, 1.0)
+        average = moving_average(average, state, len(history), average_decay)
         history.append(RoundSummary(position.stage, task.lanes.decode(update.lanes).mean_loss))
         on_round(len(history), total)
-    return state.astype(np.float64)
+    return average

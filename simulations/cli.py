@@ -1,4 +1,4 @@
-"""`simulate`: a whole federation of hospitals on one machine. Heavy imports happen inside the commands."""
+"""A whole federation of hospitals on one machine: real apps, real protocol, real data, no network."""
 
 from __future__ import annotations
 

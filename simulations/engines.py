@@ -115,7 +115,7 @@ def _run_flower(run: SimulatedRun) -> None:
     try:
         import ray  # noqa: F401
     except ImportError:
-        raise ValueError("engine=flower needs Ray; run: pip install 'federated-medgpt[simulation]'") from None
+        raise ValueError("engine=flower needs Ray; run: pip install -e '.[simulation]'") from None
     from flwr.simulation import run_simulation
 
     cpus = os.cpu_count() or 1

@@ -73,7 +73,8 @@ def lay_out(
         manifest=str(manifest_file), roster=str(roster_file), key=str(folder / "coordinator.key"),
         base_model=str(base_model), output=str(folder / "coordinator"), public_examples=str(public_examples),
         server_learning_rate=config.federation.server_learning_rate,
-        server_momentum=config.federation.server_momentum, timeout_s=config.federation.timeout_s,
+        server_momentum=config.federation.server_momentum,
+        average_decay=config.federation.average_decay, timeout_s=config.federation.timeout_s,
         every_rounds=config.evaluation.every_rounds)
     coordinator_file = folder / "coordinator.yaml"
     _write_yaml(coordinator_file, asdict(coordinator))

@@ -12,13 +12,13 @@ from configs.schema import DataConfig, SimulationConfig
 from model.backbone import hash_model
 from model.example_file import by_kind, load_examples, save_examples
 from model.inputs import Example
-from model.pretrain import Recipe, pretrain
+from model.pretrain import Recipe, cache_key, pretrain
 from model.spec import TINY
 from simulations.hospitals import HospitalsConfig, content_hash, make_hospitals
 from simulations.seeded import derived_secret
 from site_client.sources.folder import read_folder
 
-__all__ = ["Materials", "cache_folder", "hospital_settings", "prepare", "public_split"]
+__all__ = ["Materials", "cache_folder", "hospital_settings", "is_prepared", "prepare", "public_split"]
 
 Progress = Callable[[str, int, int], None]  # (what, done, total)
 
@@ -75,14 +75,32 @@ def prepare(config: SimulationConfig, progress: Progress) -> Materials:
         chosen = [e for group in by_kind(load_examples(public)).values()
                   for e in group[: config.evaluation.public_questions]]
         save_examples(evaluation, chosen)
-    recipe = Recipe(seed=config.base.seed)
-    recipe = replace(recipe, epochs={**recipe.epochs, **config.base.epochs})
     base = pretrain(
-        [*load_examples(public), *_impressions(hospitals / "public")], TINY, root, recipe=recipe,
+        _base_examples(hospitals, public), TINY, root, recipe=_recipe(config),
         progress=lambda done, total, loss: progress("base model", done, total))
     return Materials(
         hospitals=hospitals, declared=_declared(hospitals), base_model=base, base_hash=hash_model(base),
         public_examples=evaluation, test_examples=test)
+
+
+def is_prepared(config: SimulationConfig) -> bool:
+    """True when :func:`prepare` would find everything, the base model included."""
+    public = public_split(config)
+    hospitals = cache_folder() / f"hospitals-{content_hash(hospital_settings(config.data))[:12]}"
+    if not (public.is_file() and hospitals.is_dir()):
+        return False
+    key = cache_key(_base_examples(hospitals, public), TINY, _recipe(config))
+    return (cache_folder() / f"base-{key[:16]}").is_dir()
+
+
+def _recipe(config: SimulationConfig) -> Recipe:
+    recipe = Recipe(seed=config.base.seed)
+    return replace(recipe, epochs={**recipe.epochs, **config.base.epochs})
+
+
+def _base_examples(hospitals: Path, public: Path) -> list[Example]:
+    """What the public base is trained on: every public question, and the public reports as free text."""
+    return [*load_examples(public), *_impressions(hospitals / "public")]
 
 
 def _examples_of(hospitals: Path, split: str, cached: Path) -> Path:

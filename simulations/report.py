@@ -96,7 +96,7 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
     """The final table, and where the report is."""
     kinds = [kind for kind in KIND_TITLES if any(kind in row["accuracy"] for row in facts["rows"])]
     table = Table(title=f"{facts['name']}: accuracy on patients that no training saw (95% interval)")
-    table.add_column("row")
+    table.add_column("row", no_wrap=True)
     for kind in kinds:
         table.add_column(KIND_TITLES[kind], justify="right")
     for title in ("epsilon", "sent by sites", "seconds"):

@@ -112,7 +112,8 @@ def write_run(folder: Path, *events: dict[str, Any], rounds: int = 2) -> None:
     (folder / "progress.jsonl").write_text("\n".join([*lines, '{"event": "rou']), encoding="utf-8")
     for number in range(1, rounds + 1):
         history = [round_report(n) for n in range(1, number + 1)]
-        save(folder / "checkpoints", Checkpoint(number, np.zeros(2, np.float32), np.zeros(2), "ab", history))
+        zeros = np.zeros(2)
+        save(folder / "checkpoints", Checkpoint(number, np.zeros(2, np.float32), zeros, zeros, "ab", history))
 
 
 BEGIN = {"event": "begin", "rounds_total": 10, "rounds_done": 0}
@@ -216,7 +217,9 @@ def test_index_counts_patients_samples_and_refusals(
     assert site_client.cli.main(["index", str(site), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["patients"] == 6
-    assert facts["sources"] == {"patches": {"patients": 1, "samples": 9}, "reports": {"patients": 5, "samples": 10}}
+    assert facts["sources"] == {
+        "impressions": {"patients": 5, "samples": 5}, "patches": {"patients": 1, "samples": 9},
+        "reports": {"patients": 5, "samples": 5}}
     assert facts["refused_by_reason"] == {"dicom-unreadable": 1, "image-unknown": 1} and facts["refused"] == 2
     assert site_client.cli.main(["index", str(site)]) == 0
     text = capsys.readouterr().out

@@ -22,6 +22,7 @@ import numpy as np
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig, StageConfig
 from coordinator.manifest import solve_noise
+from coordinator.server_update import moving_average
 from model.adapted import AdaptedModel, open_adapted
 from model.evaluate import evaluate
 from model.example_file import KINDS, load_examples
@@ -97,12 +98,15 @@ def try_rate(
         local_steps=stage.local_steps, sampling_rate=stage.sampling_rate, noise_multiplier=scaled,
         max_rounds=stage.rounds)
     unit = config.privacy.lane_share * clip / math.sqrt(len(LANES))
+    average = adapted.initial
     for number in range(stage.rounds):
         selection = adapted.layout.select(stage.groups, "B" if number % 2 == 0 else "A")
         task = LocalTask(
             stage=spec, clip_norm=clip, private=noise is not None, lanes=LaneScale(unit, 1.0),
             lane_bound=config.privacy.lane_share * clip, expected_patients=stage.sampling_rate * len(data.train))
         run_local_steps(adapted, selection, data.train, task, SeededEntropy(seed, stage.name, str(number)))
+        average = moving_average(average, adapted.read().astype(np.float32), number, config.federation.average_decay)
+    adapted.write(average)
     scores = {kind: evaluate(adapted.model, adapted.encode(group)) for kind, group in data.held_out.items()}
     return Outcome(stage.learning_rate, noise is not None, {k: s.accuracy for k, s in scores.items()},
                    {k: s.loss for k, s in scores.items()})

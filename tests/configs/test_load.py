@@ -108,7 +108,7 @@ def test_a_key_like_no_other_lists_the_known_ones(tmp_path: Path) -> None:
         ("sampling_rate: 0.1", "sampling_rate: .nan", "sampling_rate"),
         ("[attention]", "[atention]", "must be one of attention, projector"),
         ("[attention]", "[]", "groups is empty"),
-        ("{reports: 2}", "{xrays: 2}", "must be one of reports, patches"),
+        ("{reports: 2}", "{xrays: 2}", "must be one of reports, impressions, patches"),
         ("{reports: 2}", "{reports: 0}", "reports=0"),
         ("    rounds: 4\n", "", "rounds"),
         ("    rounds: 4\n", "    rounds: 4\n    stop: {patience: 0, min_improvement: 0.1}\n", "stop.patience=0"),

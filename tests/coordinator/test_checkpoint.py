@@ -19,7 +19,8 @@ from coordinator.checkpoint import Checkpoint, CheckpointError, latest, save
 def state(round_number: int, manifest_hash: str = "ab") -> Checkpoint:
     return Checkpoint(
         round=round_number, adapter=np.arange(4, dtype=np.float32) / (round_number + 1),
-        velocity=np.arange(4, dtype=np.float64) / 3, manifest_hash=manifest_hash,
+        velocity=np.arange(4, dtype=np.float64) / 3, average=np.arange(4, dtype=np.float64) / 7,
+        manifest_hash=manifest_hash,
         history=[{"round": n, "mean_loss": 1 / (n + 1), "missing": {"site-2": "sa_mask: timeout"}}
                  for n in range(round_number)])
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from coordinator.exchange import Outgoing, Reply
-from coordinator.rounds import Federation, RoundFailedError, RunState, report_fields, run_rounds, with_public_metrics
+from coordinator.rounds import Federation, RoundFailedError, RunState, report_fields, run_rounds
 from coordinator.run import _Journal
 from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity
 from privacy.errors import ProtocolError
@@ -134,13 +134,13 @@ class Memory:
 def federation(link: Sites, **changed: Any) -> Federation:
     values: dict[str, Any] = {
         "manifest": MANIFEST, "roster": ROSTER, "signing_key": key_of("coordinator"), "link": link,
-        "select": lambda groups, factor: TRAINED, "optimizer": ServerOptimizer(), "timeout_s": 1.0,
-        "participants": IDS, **changed}
+        "select": lambda groups, factor: TRAINED, "optimizer": ServerOptimizer(), "average_decay": 0.0,
+        "timeout_s": 1.0, "participants": IDS, **changed}
     return Federation(**values)
 
 
 def fresh() -> RunState:
-    return RunState(np.zeros(SIZE, dtype=np.float32), initial_velocity(SIZE))
+    return RunState(np.zeros(SIZE, dtype=np.float32), initial_velocity(SIZE), np.zeros(SIZE))
 
 
 def run(link: Sites, **changed: Any) -> list[RunState]:
@@ -179,7 +179,7 @@ def test_the_whole_curriculum_adds_the_weighted_means(tmp_path: Path) -> None:
     assert (report.drawn, report.mean_loss, report.accuracy) == pytest.approx((20.0, 1.0, 0.8), abs=0.02)
     assert report.invited == report.started == report.masked == report.summed == sorted(IDS)
     assert report.missing == {} and min(report.bytes_from_sites.values()) > 0
-    json.dumps(report_fields(with_public_metrics(states[-1], {"accuracy": 0.5}).history[-1]))
+    json.dumps(report_fields(states[-1].history[-1]))
 
 
 def test_a_site_that_drops_before_its_upload_is_left_out_of_sum_and_weights() -> None:

@@ -67,6 +67,20 @@ def test_a_stopped_run_goes_on_with_the_next_round(federation: Any) -> None:
     assert [entry["attempt"] for entry in state.history] == [1, 1, 1, 2, 1, 1]
 
 
+def test_a_round_that_stopped_after_uploads_is_lost_and_the_run_goes_on(federation: Any) -> None:
+    """Sites never mask a second update for a round, so repeating it would be refused for ever."""
+    files = federation()
+    with pytest.raises(RoundFailedError, match=r"round 2 stopped at sa_confirm"):
+        run(files, lost("site-3", 2, "sa_confirm") + lost("site-4", 2, "sa_confirm"))
+    state = run(files)
+    assert [(entry["round"], entry["stage"]) for entry in state.history] == [(1, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+def test_every_rounds_public_metrics_stay_in_the_history(federation: Any) -> None:
+    history = run(federation()).history
+    assert all("accuracy_normal" in entry["public"] for entry in history)
+
+
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(federation: Any) -> None:
     first = run(federation(folder="first"))
     second = run(federation(folder="second"))
@@ -116,7 +130,8 @@ def test_the_adapter_loads_with_peft_and_equals_the_checkpoint(federation: Any, 
     base = load_base(prepared.materials.base_model)
     loaded = PeftModel.from_pretrained(base.model, str(files.output / "adapter"))
     ours = open_adapted(str(prepared.materials.base_model), LoraSpec(rank=8, alpha=16))
-    assert np.allclose(ours.layout.read(loaded), state.adapter)
+    assert np.allclose(ours.layout.read(loaded), state.average)
+    assert not np.allclose(state.average, state.adapter)
 
 
 class _Spy(InProcessGrid):
@@ -210,7 +225,7 @@ def _poisoned_state(opened: Any) -> Any:
     from coordinator.server_update import initial_velocity
 
     initial = opened.evaluation.adapted.initial
-    return RunState(np.full(initial.size, np.nan, dtype=np.float32), initial_velocity(initial.size))
+    return RunState(np.full(initial.size, np.nan, dtype=np.float32), initial_velocity(initial.size), initial)
 
 
 def test_a_run_without_privacy_is_refused_by_a_site_that_does_not_allow_it(federation: Any) -> None:

@@ -4,168 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from configs.schema import PolicyConfig
-from model.adapter import Selection
 from privacy.dp.accounting import epsilon
-from privacy.entropy import Entropy
-from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.ledger import Ledger
-from privacy.manifest import Plan, RunManifest, SiteTerms, SourceShare, StageSpec
-from privacy.messages import Advertise, ErrorReply, Hello, SignedManifest, SignedPlan
-from privacy.release import release_hash
-from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import dequantize_sum, quantize
-from privacy.secagg.server import CoordinatorRound
+from privacy.messages import (
+    Advertise,
+    ErrorReply,
+    Hello,
+)
+from privacy.secagg.quantize import quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.policy import planned_events
-from site_client.session import SiteSession
-from site_client.spool import Spool
 from site_client.training import LocalUpdate
-
-IDS = ("site-1", "site-2", "site-3", "site-4")
-SIZE = 6
-ADAPTER = np.linspace(-1, 1, 9, dtype=np.float32)
-
-
-class Seeded(Entropy):
-    """A repeatable source for one purpose."""
-
-    def __init__(self, *purpose: str) -> None:
-        super().__init__(hashlib.sha256("|".join(purpose).encode()).digest(), simulated=True)
-
-
-def key_of(name: str) -> SigningKey:
-    return SigningKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
-
-
-COORDINATOR = key_of("coordinator")
-ROSTER = Roster(
-    federation_id="fed", version=1, coordinator_key=COORDINATOR.public_bytes(),
-    sites=tuple(RosterSite(site, key_of(site).public_bytes(), 100 * (i + 1)) for i, site in enumerate(IDS)),
-    min_cohort=3, min_fraction=0.5)
-STAGE = StageSpec(
-    name="one", sources=(SourceShare("reports", 2),), groups=("attention",), schedule="alternate", learning_rate=0.1,
-    momentum=0.0, local_steps=2, sampling_rate=0.1, noise_multiplier=2.0, max_rounds=2)
-MANIFEST = RunManifest(
-    federation_id="fed", run_id="run", release=release_hash(), roster_hash=ROSTER.hash(), base_model_hash=bytes(32),
-    adapter_hash=bytes(32), lora_rank=8, lora_alpha=16, privacy="patient-dp", clip_norm=1.0, target_epsilon=8.0,
-    lane_share=0.1, bits=24, saturation=2.0, stages=(STAGE, replace(STAGE, name="two")),
-    sites=tuple(SiteTerms(site, 100 * (i + 1), 0.1 * (i + 1), 1e-5) for i, site in enumerate(IDS)))
-RING = ring_params(24, 2.0, 4)
-PLAN = Plan(
-    federation_id="fed", run_id="run", roster_hash=ROSTER.hash(), manifest_hash=MANIFEST.hash(), round=1, attempt=1,
-    stage=0, factor="B", model_hash=hashlib.sha256(ADAPTER.tobytes()).digest(), dimension=SIZE + 3, num_lanes=3,
-    bits=24, scale=RING.scale, saturation=2.0)
-
-
-def plan_of(manifest: RunManifest = MANIFEST, **changed: Any) -> bytes:
-    plan = replace(PLAN, run_id=manifest.run_id, manifest_hash=manifest.hash(), **changed)
-    return SignedPlan.signed(COORDINATOR, (), plan=plan).to_bytes()
-
-
-def manifest_of(**changed: Any) -> RunManifest:
-    return replace(MANIFEST, **changed)
-
-
-#: Stands for the adapted model: shapes only.
-MODEL = SimpleNamespace(
-    base=SimpleNamespace(content_hash=bytes(32)), model=None, encode=list, write=lambda vector: None,
-    layout=SimpleNamespace(size=ADAPTER.size, select=lambda groups, factor: Selection(("x",), SIZE, np.arange(SIZE))))
-
-
-class Site:
-    """Stands for an installation: a real ledger and spool in a folder, everything else in memory."""
-
-    def __init__(self, folder: Path, site_id: str = "site-1", **policy: Any) -> None:
-        self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
-        self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
-        folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger.open(folder / "ledger.sqlite", epsilon_cap=8.0)
-        self.spool = Spool(folder)
-
-    def model(self, lora: object) -> Any:
-        return MODEL
-
-    def patients(self, adapted: object) -> list[Any]:
-        events.append("patients")
-        return []
-
-
-events: list[str] = []
-UPDATE = LocalUpdate(np.linspace(-0.5, 0.5, SIZE), np.array([0.01, 0.02, 0.03]))
-
-
-@pytest.fixture(autouse=True)
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training without a model; `events` says in which order things happened."""
-    events.clear()
-
-    def trains(*_: object) -> LocalUpdate:
-        events.append("train")
-        return UPDATE
-
-    monkeypatch.setattr("site_client.session.run_local_steps", trains)
-    monkeypatch.setattr("site_client.session.rehearse", lambda *_: events.append("rehearse"))
-    monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: True)
-
-
-def session_of(site: Site, manifest: RunManifest | None = MANIFEST) -> SiteSession:
-    session = SiteSession(site, lambda purpose: Seeded(site.site_id, purpose))  # type: ignore[arg-type]
-    if manifest is not None:
-        Hello.from_bytes(hello(session, manifest))
-    return session
-
-
-def hello(session: SiteSession, manifest: RunManifest) -> bytes:
-    return session.answer("hello", SignedManifest.make(manifest, COORDINATOR).to_bytes(), None)[0]
-
-
-def train(session: SiteSession, signed: bytes, adapter: np.ndarray = ADAPTER) -> bytes:
-    return session.answer("sa_train", signed, adapter)[0]
-
-
-def code(reply: bytes) -> str:
-    return ErrorReply.from_bytes(reply).code
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path / "site-1")
-
-
-class Round:
-    """A coordinator and four sessions; `run` stops before the named step."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sites = {site: Site(folder / site, site) for site in IDS}
-        self.sessions = {name: session_of(site) for name, site in self.sites.items()}
-        self.requests: dict[str, dict[str, bytes]] = {}
-
-    def run(self, before: str = "", **plan: Any) -> np.ndarray | None:
-        to = CoordinatorRound(plan=replace(PLAN, **plan), roster=ROSTER, signing_key=COORDINATOR)
-        requests = dict.fromkeys(IDS, to.signed_plan())
-        steps: list[tuple[str, Callable[..., None], Callable[[], dict[str, bytes]]]] = [
-            ("sa_train", to.receive_advertise, to.close_advertise), ("sa_share", to.receive_share, to.close_share),
-            ("sa_mask", to.receive_masked, to.close_masked), ("sa_confirm", to.receive_confirm, to.close_confirm),
-            ("sa_unmask", to.receive_unmask, dict)]
-        for step, receive, close in steps:
-            self.requests[step] = requests
-            if step == before:
-                return None
-            for name, body in requests.items():
-                reply, vector = self.sessions[name].answer(step, body, ADAPTER if step == "sa_train" else None)
-                receive(name, reply, vector) if step == "sa_mask" else receive(name, reply)
-            requests = close()
-        return dequantize_sum(to.finish(), RING)
+from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
+    ADAPTER,
+    MANIFEST,
+    PLAN,
+    RING,
+    SIZE,
+    STAGE,
+    UPDATE,
+    Round,
+    Site,
+    code,
+    events,
+    hello,
+    light,
+    manifest_of,
+    plan_of,
+    session_of,
+    site,
+    train,
+)
 
 
 def test_the_sum_of_four_sites_is_that_of_their_weighted_updates_and_lanes(tmp_path: Path) -> None:
@@ -207,6 +83,9 @@ def test_a_round_that_stopped_goes_on_with_the_same_update_and_spends_nothing(tm
     assert events.count("train") == 4
     assert all(len(site.ledger.entries()) == 1 for site in federation.sites.values())
     assert {site.ledger.last_attempt("run") for site in federation.sites.values()} == {(1, 2)}
+
+
+# ------------------------------------------------------------------ the ledger comes first
 
 
 def test_public_checks_then_the_index_then_the_ledger_then_training(
@@ -257,11 +136,14 @@ def _crash(*_: object) -> LocalUpdate:
 def test_no_upload_without_a_reservation_even_if_the_spool_holds_one(tmp_path: Path) -> None:
     """A spool restored without its ledger."""
     federation = Round(tmp_path)
-    for site in federation.sites.values():
-        site.spool.keep(PLAN, quantize(np.zeros(SIZE + 3), RING).values)
+    for other in federation.sites.values():
+        other.spool.keep(PLAN, quantize(np.zeros(SIZE + 3), RING).values)
     federation.run(before="sa_mask")
     reply, vector = federation.sessions["site-1"].answer("sa_mask", federation.requests["sa_mask"]["site-1"], None)
     assert code(reply) == "E_SITE" and vector is None
+
+
+# ------------------------------------------------------------------ the manifest binds the coordinator
 
 
 def test_a_run_identifier_stands_for_one_manifest(site: Site) -> None:
@@ -278,8 +160,7 @@ def test_a_run_identifier_stands_for_one_manifest(site: Site) -> None:
 
 def test_what_another_run_spent_counts_against_this_one(tmp_path: Path) -> None:
     Advertise.from_bytes(train(session_of(Site(tmp_path)), plan_of()))
-    planned = epsilon(planned_events(MANIFEST), 1e-5)
-    tight = Site(tmp_path, max_epsilon=1.01 * planned)
+    tight = Site(tmp_path, max_epsilon=1.01 * epsilon(planned_events(MANIFEST), 1e-5))
     Hello.from_bytes(hello(session_of(tight, None), MANIFEST))  # its own entries are part of its plan
     assert code(hello(session_of(tight, None), manifest_of(run_id="second"))) == "P_BUDGET"
 
@@ -308,11 +189,17 @@ def test_the_last_round_of_a_stage_may_be_tried_again_with_its_waiting_update(si
     assert len(site.ledger.entries()) == 2
 
 
-def test_a_round_that_the_schedule_cannot_have_is_refused(site: Site) -> None:
-    session = session_of(site)
-    assert code(train(session, plan_of(round=3))) == "E_MANIFEST"
+@pytest.mark.parametrize("changed", [{"round": 0}, {"round": 3}, {"round": 2, "stage": 1}, {"round": 5, "stage": 1}])
+def test_a_round_that_the_schedule_cannot_have_is_refused(site: Site, changed: dict[str, int]) -> None:
+    assert code(train(session_of(site), plan_of(**changed))) == "E_MANIFEST"
     assert events == [] and site.ledger.entries() == ()
-    Advertise.from_bytes(train(session, plan_of(round=3, stage=1)))
+
+
+def test_a_stage_does_not_come_back(site: Site) -> None:
+    session = session_of(site, manifest := manifest_of(
+        stages=(replace(STAGE, max_rounds=3, stop=None), replace(STAGE, name="two", max_rounds=3))))
+    Advertise.from_bytes(train(session, plan_of(manifest, round=4, stage=1)))
+    assert code(train(session, plan_of(manifest, round=5, stage=0))) == "E_MANIFEST"
 
 
 @pytest.mark.parametrize(
@@ -343,6 +230,9 @@ def test_an_update_without_noise_needs_the_sites_own_consent(site: Site) -> None
     session = session_of(site, None)
     assert code(hello(session, bare)) == "P_PRIVACY"
     assert code(train(session, plan_of(bare))) == "P_NOT_APPROVED"
+
+
+# ------------------------------------------------------------------ what leaves
 
 
 def test_the_same_bytes_get_the_same_reply_and_no_second_training(site: Site) -> None:

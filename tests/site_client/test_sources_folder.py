@@ -68,7 +68,8 @@ def test_a_whole_folder_becomes_one_record_a_patient(site, data):
     assert not index.refused
     assert len(index.patients) == NUM_REPORTS + NUM_IMAGES
     by_source = [{source: len(found) for source, found in record.examples.items()} for record in index.patients]
-    assert sorted(map(str, by_source)) == ["{'patches': 10}"] * NUM_IMAGES + ["{'reports': 1, 'impressions': 1}"] * NUM_REPORTS
+    of_reports = "{'reports': 1, 'impressions': 1}"
+    assert sorted(map(str, by_source)) == ["{'patches': 10}"] * NUM_IMAGES + [of_reports] * NUM_REPORTS
 
 
 def test_a_report_question_opens_with_the_findings(site, data):

@@ -1,0 +1,190 @@
+"""A hospital with a stand-in model, so that the session's own rules can be tested in milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs.schema import PolicyConfig
+from model.adapter import Selection
+from privacy.entropy import Entropy
+from privacy.identity import Roster, RosterSite, SigningKey
+from privacy.ledger import Ledger
+from privacy.messages import (
+    ErrorReply,
+    Hello,
+    Plan,
+    RunManifest,
+    SignedManifest,
+    SignedPlan,
+    SiteTerms,
+    SourceShare,
+    StageSpec,
+)
+from privacy.release import release_hash
+from privacy.secagg.params import ring_params
+from privacy.secagg.quantize import dequantize_sum
+from privacy.secagg.server import CoordinatorRound
+from site_client.session import SiteSession
+from site_client.spool import Spool
+from site_client.training import LocalUpdate
+
+IDS = ("site-1", "site-2", "site-3", "site-4")
+SIZE = 6
+ADAPTER = np.linspace(-1, 1, 9, dtype=np.float32)
+
+
+class Seeded(Entropy):
+    """A repeatable source for one purpose."""
+
+    def __init__(self, *purpose: str) -> None:
+        super().__init__(hashlib.sha256("|".join(purpose).encode()).digest(), simulated=True)
+
+
+def key_of(name: str) -> SigningKey:
+    return SigningKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+
+
+COORDINATOR = key_of("coordinator")
+ROSTER = Roster(
+    federation_id="fed", version=1, coordinator_key=COORDINATOR.public_bytes(),
+    sites=tuple(RosterSite(site, key_of(site).public_bytes(), 100 * (i + 1)) for i, site in enumerate(IDS)),
+    min_cohort=3, min_fraction=0.5)
+STAGE = StageSpec(
+    name="one", sources=(SourceShare("reports", 2),), groups=("attention",), schedule="alternate", learning_rate=0.1,
+    momentum=0.0, local_steps=2, sampling_rate=0.1, noise_multiplier=2.0, max_rounds=2)
+MANIFEST = RunManifest(
+    federation_id="fed", run_id="run", release=release_hash(), roster_hash=ROSTER.hash(), base_model_hash=bytes(32),
+    adapter_hash=bytes(32), lora_rank=8, lora_alpha=16, privacy="patient-dp", clip_norm=1.0, target_epsilon=8.0,
+    lane_share=0.1, bits=24, saturation=2.0, stages=(STAGE, replace(STAGE, name="two")),
+    sites=tuple(SiteTerms(site, 100 * (i + 1), 0.1 * (i + 1), 1e-5) for i, site in enumerate(IDS)))
+RING = ring_params(24, 2.0, 4)
+PLAN = Plan(
+    federation_id="fed", run_id="run", roster_hash=ROSTER.hash(), manifest_hash=MANIFEST.hash(), round=1, attempt=1,
+    stage=0, factor="B", model_hash=hashlib.sha256(ADAPTER.tobytes()).digest(), dimension=SIZE + 3, num_lanes=3,
+    bits=24, scale=RING.scale, saturation=2.0)
+
+
+def plan_of(manifest: RunManifest = MANIFEST, **changed: Any) -> bytes:
+    plan = replace(PLAN, run_id=manifest.run_id, manifest_hash=manifest.hash(), **changed)
+    return SignedPlan.signed(COORDINATOR, (), plan=plan).to_bytes()
+
+
+def manifest_of(**changed: Any) -> RunManifest:
+    return replace(MANIFEST, **changed)
+
+
+@dataclass
+class Model:
+    """Stands for the adapted model: shapes only."""
+
+    base: Any = field(default_factory=lambda: SimpleNamespace(content_hash=bytes(32)))
+    model: Any = None
+
+    @property
+    def layout(self) -> Any:
+        return SimpleNamespace(
+            size=ADAPTER.size,
+            select=lambda groups, factor: Selection(("x",), SIZE, np.arange(SIZE, dtype=np.int64)))
+
+    def write(self, vector: np.ndarray) -> None:
+        pass
+
+    def encode(self, examples: Any) -> list[Any]:
+        return list(examples)
+
+
+class Site:
+    """Stands for an installation: a real ledger and spool in a folder, everything else in memory."""
+
+    def __init__(self, folder: Path, site_id: str = "site-1", **policy: Any) -> None:
+        self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
+        self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger.open(folder / "ledger.sqlite", epsilon_cap=8.0)
+        self.spool = Spool(folder)
+
+    def model(self, lora: object) -> Model:
+        return Model()
+
+    def patients(self, adapted: object) -> list[Any]:
+        events.append("patients")
+        return []
+
+
+events: list[str] = []
+UPDATE = LocalUpdate(np.linspace(-0.5, 0.5, SIZE), np.array([0.01, 0.02, 0.03]))
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training without a model; `events` says in which order things happened."""
+    events.clear()
+
+    def trains(*_: object) -> LocalUpdate:
+        events.append("train")
+        return UPDATE
+
+    monkeypatch.setattr("site_client.session.run_local_steps", trains)
+    monkeypatch.setattr("site_client.session.rehearse", lambda *_: events.append("rehearse"))
+    monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: True)
+
+
+def session_of(site: Site, manifest: RunManifest | None = MANIFEST) -> SiteSession:
+    session = SiteSession(site, lambda purpose: Seeded(site.site_id, purpose))  # type: ignore[arg-type]
+    if manifest is not None:
+        Hello.from_bytes(hello(session, manifest))
+    return session
+
+
+def hello(session: SiteSession, manifest: RunManifest) -> bytes:
+    return session.answer("hello", SignedManifest.make(manifest, COORDINATOR).to_bytes(), None)[0]
+
+
+def train(session: SiteSession, signed: bytes, adapter: np.ndarray = ADAPTER) -> bytes:
+    return session.answer("sa_train", signed, adapter)[0]
+
+
+def code(reply: bytes) -> str:
+    return ErrorReply.from_bytes(reply).code
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site-1")
+
+
+# ------------------------------------------------------------------ a whole round
+
+
+class Round:
+    """A coordinator and four sessions; `run` stops before the named step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.sites = {site: Site(folder / site, site) for site in IDS}
+        self.sessions = {name: session_of(site) for name, site in self.sites.items()}
+        self.requests: dict[str, dict[str, bytes]] = {}
+
+    def run(self, before: str = "", **plan: Any) -> np.ndarray | None:
+        to = CoordinatorRound(plan=replace(PLAN, **plan), roster=ROSTER, signing_key=COORDINATOR)
+        requests = dict.fromkeys(IDS, to.signed_plan())
+        steps: list[tuple[str, Callable[..., None], Callable[[], dict[str, bytes]]]] = [
+            ("sa_train", to.receive_advertise, to.close_advertise), ("sa_share", to.receive_share, to.close_share),
+            ("sa_mask", to.receive_masked, to.close_masked), ("sa_confirm", to.receive_confirm, to.close_confirm),
+            ("sa_unmask", to.receive_unmask, dict)]
+        for step, receive, close in steps:
+            self.requests[step] = requests
+            if step == before:
+                return None
+            for name, body in requests.items():
+                reply, vector = self.sessions[name].answer(step, body, ADAPTER if step == "sa_train" else None)
+                receive(name, reply, vector) if step == "sa_mask" else receive(name, reply)
+            requests = close()
+        return dequantize_sum(to.finish(), RING)
