@@ -9,12 +9,12 @@ import pytest
 
 from configs.schema import PolicyConfig
 from privacy.dp.accounting import epsilon
-from privacy.errors import POLICY_REFUSALS, PolicyRefusalError
+from privacy.errors import POLICY_REFUSALS, FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster, RosterSite
 from privacy.ledger import LedgerEntry
-from privacy.manifest import RunManifest, SiteTerms, SourceShare, StageSpec
+from privacy.manifest import Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.release import release_hash
-from site_client.policy import check_manifest, planned_events, terms_of
+from site_client.policy import check_manifest, check_rounds_left, check_schedule, planned_events, terms_of
 
 BASE = bytes(range(32))
 ROSTER = Roster(
@@ -135,3 +135,52 @@ def test_a_run_without_privacy_needs_the_sites_consent_and_the_other_rules_still
 
 def test_a_base_model_other_than_the_one_on_disk_is_refused_even_if_allowed() -> None:
     assert code(policy=replace(POLICY, allowed_base_models=[BASE.hex()]), base_model_hash=bytes(32)) == "P_BASE_MODEL"
+
+
+def test_a_manifest_may_not_plan_more_than_the_epsilon_it_names() -> None:
+    assert check(replace(MANIFEST, target_epsilon=PLANNED))
+    assert code(replace(MANIFEST, target_epsilon=0.999 * PLANNED)) == "P_BUDGET"
+
+
+def plan(round_number: int, stage: int) -> Plan:
+    return Plan(
+        federation_id="consortium", run_id="run-1", roster_hash=ROSTER.hash(), manifest_hash=MANIFEST.hash(),
+        round=round_number, attempt=1, stage=stage, factor="B", model_hash=bytes(32), dimension=5, num_lanes=3, bits=24,
+        scale=2.0**18, saturation=4.0)
+
+
+def allowed(manifest: RunManifest, stage: int, *spent: LedgerEntry) -> list[int]:
+    """The round numbers that `stage` may have."""
+    found = []
+    for number in range(12):
+        try:
+            check_schedule(plan(number, stage), manifest, spent)
+            found.append(number)
+        except FaultyCoordinatorError as refusal:
+            assert (refusal.code, refusal.blamed) == ("E_MANIFEST", "coordinator")
+    return found
+
+
+def test_stages_come_in_order_and_have_their_rounds_only() -> None:
+    assert allowed(MANIFEST, 0) == [1, 2, 3, 4]
+    assert allowed(MANIFEST, 1) == [5, 6, 7, 8]
+
+
+def test_a_stage_with_a_stop_rule_may_end_early_but_not_before_the_rule_can_speak() -> None:
+    stages = (replace(STAGE, stop=StopRule(1, 0.1)), MANIFEST.stages[1])
+    assert allowed(replace(MANIFEST, stages=stages), 1) == [3, 4, 5, 6, 7, 8]
+
+
+def test_a_stage_that_was_left_does_not_come_back() -> None:
+    stages = (replace(STAGE, stop=StopRule(1, 0.1)), MANIFEST.stages[1])
+    manifest, later = replace(MANIFEST, stages=stages), booked(run_id="run-1", round=3, stage=1)
+    assert allowed(manifest, 0) == [1, 2, 3, 4] and allowed(manifest, 0, later) == []
+    assert allowed(manifest, 1, later) == [3, 4, 5, 6, 7, 8]
+
+
+def test_every_entry_of_a_stage_uses_up_one_of_its_rounds() -> None:
+    spent = [booked(run_id="run-1", round=1, attempt=attempt, stage=0) for attempt in range(1, 4)]
+    check_rounds_left(plan(2, 0), MANIFEST, spent)
+    with pytest.raises(PolicyRefusalError, match="privacy budget"):
+        check_rounds_left(plan(2, 0), MANIFEST, [*spent, booked(run_id="run-1", round=2, stage=0)])
+    check_rounds_left(plan(5, 1), MANIFEST, spent)

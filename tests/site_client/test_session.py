@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger
 from privacy.messages import (
     Advertise,
@@ -19,6 +20,7 @@ from privacy.messages import (
 )
 from privacy.secagg.quantize import quantize
 from privacy.statistics import LANES, lane_scale
+from site_client.policy import planned_events
 from site_client.training import LocalUpdate
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     ADAPTER,
@@ -80,6 +82,7 @@ def test_a_round_that_stopped_goes_on_with_the_same_update_and_spends_nothing(tm
     assert federation.run(attempt=2) is not None
     assert events.count("train") == 4
     assert all(len(site.ledger.entries()) == 1 for site in federation.sites.values())
+    assert {site.ledger.last_attempt("run") for site in federation.sites.values()} == {(1, 2)}
 
 
 # ------------------------------------------------------------------ the ledger comes first
@@ -157,7 +160,8 @@ def test_a_run_identifier_stands_for_one_manifest(site: Site) -> None:
 
 def test_what_another_run_spent_counts_against_this_one(tmp_path: Path) -> None:
     Advertise.from_bytes(train(session_of(Site(tmp_path)), plan_of()))
-    tight = Site(tmp_path, max_epsilon=Ledger.open(tmp_path / "ledger.sqlite").spent() * 1.01)
+    tight = Site(tmp_path, max_epsilon=1.01 * epsilon(planned_events(MANIFEST), 1e-5))
+    Hello.from_bytes(hello(session_of(tight, None), MANIFEST))  # its own entries are part of its plan
     assert code(hello(session_of(tight, None), manifest_of(run_id="second"))) == "P_BUDGET"
 
 

@@ -125,6 +125,23 @@ def test_each_patient_is_clipped_once_however_many_sources_and_samples_it_has(
     assert update.lanes[2] == pytest.approx(SCALE.unit, rel=1e-4)  # one patient, not three samples
 
 
+def test_a_patients_loss_is_the_mean_over_its_samples(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    once: EncodedPatient = {"reports": patients[0]["reports"][:1]}
+    twice: EncodedPatient = {"reports": [*once["reports"], *once["reports"]]}
+    roomy = replace(task(), clip_norm=1e3, lane_bound=1.0)  # the clip would hide a factor of two
+    first, second = train(adapted, selection, [once], roomy), train(adapted, selection, [twice], roomy)
+    assert np.abs(first.delta).max() > 1e-5 and same(first, second)
+
+
+def test_the_statistics_of_all_steps_are_added(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    update = train(adapted, selection, patients, task(local_steps=3))
+    assert update.lanes[2] == pytest.approx(3 * len(patients) * SCALE.unit, rel=1e-4)
+
+
 def test_removing_one_patient_moves_the_sum_by_at_most_the_clip_norm(
     adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
 ) -> None:
