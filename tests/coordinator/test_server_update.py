@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity
+from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity, moving_average
 
 ADAPTER = np.array([1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
 INDICES = np.array([1, 3], dtype=np.int64)
@@ -59,3 +59,17 @@ def test_a_sum_of_no_weight_stops_the_run(weight: float) -> None:
 def test_an_adapter_that_overflows_float32_stops_the_run() -> None:
     with pytest.raises(NonFiniteUpdateError, match="updated adapter"), np.errstate(over="ignore"):
         ServerOptimizer().step(ADAPTER, initial_velocity(5), INDICES, np.array([1e39, 0.0]), 1.0)
+
+
+def test_the_average_is_the_plain_mean_at_first_and_forgets_later() -> None:
+    average = np.zeros(1)
+    for rounds, value in enumerate([2.0, 4.0]):
+        average = moving_average(average, np.array([value], np.float32), rounds, 0.7)
+    assert average == 3.0
+    for rounds in range(2, 40):
+        average = moving_average(average, np.array([10.0], np.float32), rounds, 0.7)
+    assert abs(average[0] - 10.0) < 1e-4
+
+
+def test_no_decay_exports_the_last_adapter() -> None:
+    assert moving_average(np.array([5.0]), np.array([1.0], np.float32), 9, 0.0) == 1.0
