@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, rest = parser.parse_known_args(argv)
     wrong = [item for item in rest if item.startswith("-") or "=" not in item]
     if wrong:
-        parser.error(f"unknown argument {wrong[0]}; settings are written KEY=VALUE")
+        parser.error(f"{wrong[0]!r} is not a setting; write KEY=VALUE")
     arguments.overrides = [*arguments.overrides, *rest]  # settings may stand after options too
     _quiet_environment()
     try:

@@ -61,7 +61,7 @@ def test_a_run_leaves_report_page_adapter_and_table(prepared: Any, tmp_path: Pat
     (["run", "configs/simulations/smoke.yaml", "federaton.bits=16"], "did you mean federation"),
     (["run", "configs/simulations/smoke.yaml", "federation.bits=17"], "must be 16, 24 or 32"),
     (["run", "configs/simulations/smoke.yaml", "curriculum=curriculum/smke.yaml"], "mean curriculum/smoke.yaml"),
-    (["run", "configs/simulations/smoke.yaml", "rounds"], "settings are written KEY=VALUE"),
+    (["run", "configs/simulations/smoke.yaml", "rounds"], "'rounds' is not a setting; write KEY=VALUE"),
     (["make-hospitals", "x", "seeed=3"], "did you mean seed"),
 ])
 def test_a_users_mistake_is_one_sentence(arguments: list[str], expected: str, tmp_path: Path) -> None:
