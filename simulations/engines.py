@@ -76,23 +76,22 @@ class _SimulatedSites(ClientApp):
     def __init__(self, run: SimulatedRun) -> None:
         super().__init__()
         self._simulated = run
-        self._ready = False
 
     def __call__(self, message: Message, context: Context) -> Message:
         run = self._simulated
-        if _ray_worker_seed() != run.seed:
-            set_session_factory(lambda site_file: _seeded_session(run.seed, site_file))
-            os.environ[_SEED_MARK] = str(run.seed)
+        _seed_sessions_once(run.seed)
         context.node_config["site-file"] = run.site_files[int(context.node_config["partition-id"])]
         return site_app(message, context)
 
 
-_SEED_MARK = "FEDERATED_MEDGPT_SIMULATION_SEED"
+_worker_seed: int | None = None  # of the sessions in this process: a Ray worker keeps them between messages
 
 
-def _ray_worker_seed() -> int | None:
-    mark = os.environ.get(_SEED_MARK)
-    return int(mark) if mark is not None else None
+def _seed_sessions_once(seed: int) -> None:
+    global _worker_seed
+    if _worker_seed != seed:
+        set_session_factory(lambda site_file: _seeded_session(seed, site_file))
+        _worker_seed = seed
 
 
 class _SimulatedCoordinator(ServerApp):

@@ -51,8 +51,9 @@ def refusal(cls: type, path: Path, *overrides: str) -> str:
 def test_every_shipped_file_loads(path: Path) -> None:
     cls = {"curriculum": CurriculumConfig, "simulations": SimulationConfig}[path.parent.name]
     loaded = load_config(cls, path)
+    assert isinstance(loaded, cls)
     if isinstance(loaded, SimulationConfig):
-        load_config(CurriculumConfig, loaded.curriculum)
+        assert load_config(CurriculumConfig, loaded.curriculum).stages
 
 
 def test_the_shipped_curriculum_has_the_three_stages_of_the_recipe() -> None:
