@@ -23,19 +23,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, refuse_uncovered
 from privacy.dp.per_patient import MicroBatch, RowMap, patient_linear
 
 __all__ = ["EngineStateError", "MissingGradientError", "PatientGradients", "UncoveredParameterError"]
-
-# Entries of the (P, D) buffer that are widened to float64 at a time: 32 MiB.
-_CHUNK = 1 << 22
 
 
 class MissingGradientError(Exception):
@@ -44,13 +41,6 @@ class MissingGradientError(Exception):
 
 class EngineStateError(Exception):
     """The engine was called out of order, or after an error without `discard`; nothing is released."""
-
-
-class _Carry(NamedTuple):
-    """What an open patient brings into the next micro-batch: its gradient (D,) and lanes (num_lanes,)."""
-
-    gradient: Tensor
-    lanes: Tensor
 
 
 class PatientGradients:
@@ -81,22 +71,19 @@ class PatientGradients:
         lane_bound: float = 0.0,
         image_modules: str = "multi_modal_projector|vision_tower",
     ) -> None:
-        self._bounds = ClipBounds(clip_norm, lane_bound)
-        if num_lanes < 0 or (num_lanes > 0) != (lane_bound > 0):
-            raise ValueError("statistic lanes need a lane_bound above 0, and a lane_bound needs lanes")
+        bounds = ClipBounds(clip_norm, lane_bound)
         self._layers = cover(model, parameters, image_modules)
         if len({layer.weight.device for layer in self._layers}) != 1:
             raise ValueError("the trained parameters lie on several devices: put them on one")
         self._model = model
-        self._num_lanes = num_lanes
         self._device = self._layers[0].weight.device
         double = any(layer.weight.dtype == torch.float64 for layer in self._layers)
         self._dtype = torch.float64 if double else torch.float32
         self._dimension = self._layers[-1].stop
         self._buffer = torch.empty(0, self._dimension, dtype=self._dtype, device=self._device)
+        self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device)
         self._batch: MicroBatch | None = None
-        self._carry: _Carry | None = None
-        self.discard()
+        self._failed = False
         for layer in self._layers:
             self._patch(layer)
 
@@ -143,14 +130,7 @@ class PatientGradients:
         batch.open = False
         self._failed = True
         self._require_gradients(batch)
-        rows, joined = batch.gradients, self._lane_rows(lanes, batch.gradients.shape[0])
-        if self._carry is not None:
-            rows[0] += self._carry.gradient
-            joined[0] += self._carry.lanes
-        closed = rows.shape[0] - int(_is_open(complete, rows.shape[0]))
-        is_open = closed < rows.shape[0]
-        self._carry = _Carry(rows[-1].clone(), joined[-1].clone()) if is_open else None
-        self._add(rows[:closed], joined[:closed])
+        self._sum.add(batch.gradients, lanes, complete)
         self._failed = False
 
     def finish(self) -> ClippedSum:
@@ -159,21 +139,14 @@ class PatientGradients:
         Raises EngineStateError when a patient or a micro-batch is still open, or after an error.
         """
         self._require_sound()
-        if self._batch is not None or self._carry is not None:
+        if self._batch is not None or self._sum.is_open:
             raise EngineStateError("a micro-batch or a patient is still open: collect it before finish()")
-        vector = self._sum.cpu().numpy()
-        total = ClippedSum(vector, self._bounds.clip_norm, self._num_patients, self._num_nonfinite)
-        self.discard()
-        return total
+        return self._sum.finish()
 
     def discard(self) -> None:
         """Drop everything that was collected since the last `finish`, and any error."""
-        size = self._dimension + self._num_lanes
-        self._sum = torch.zeros(size, dtype=torch.float64, device=self._device)
-        self._carry = None
+        self._sum.discard()
         self._batch = None
-        self._num_patients = 0
-        self._num_nonfinite = 0
         self._failed = False
 
     def detach(self) -> None:
@@ -223,50 +196,3 @@ class PatientGradients:
                 batch.zero(layer)
                 continue
             raise MissingGradientError(f"{layer.name} received no per-patient gradient: freeze it or use it")
-
-    def _lane_rows(self, lanes: Tensor | None, num_patients: int) -> Tensor:
-        """A float64 copy (P, num_lanes) of the lanes, on the engine's device."""
-        if lanes is None:
-            lanes = torch.empty(num_patients, 0)
-        if lanes.shape != (num_patients, self._num_lanes):
-            raise ValueError(f"lanes must have shape ({num_patients}, {self._num_lanes}), a row a patient")
-        return lanes.detach().to(self._device, torch.float64, copy=True)
-
-    def _add(self, rows: Tensor, lanes: Tensor) -> None:
-        gradient_norms, lane_norms = _row_norms(rows), torch.linalg.vector_norm(lanes, dim=1)
-        gradient_factors, lane_factors = self._bounds.factors(gradient_norms, lane_norms)
-        broken = ~(torch.isfinite(gradient_norms) & torch.isfinite(lane_norms))
-        if bool(broken.any()):
-            # A factor of zero is not enough: 0 * NaN is NaN.
-            rows[broken] = 0
-            lanes[broken] = 0
-        for columns in _chunks(rows):
-            self._sum[columns] += rows[:, columns].double().mT @ gradient_factors
-        self._sum[self._dimension :] += lanes.mT @ lane_factors
-        self._num_patients += rows.shape[0]
-        self._num_nonfinite += int(broken.sum())
-
-
-def _is_open(complete: Tensor | None, num_patients: int) -> bool:
-    """Whether the last patient goes on in the next micro-batch."""
-    if complete is None:
-        return False
-    if complete.dtype != torch.bool or complete.shape != (num_patients,):
-        raise ValueError(f"complete must be a bool tensor with {num_patients} entries, one a patient")
-    if not bool(complete[:-1].all()):
-        raise ValueError("only the last patient of a micro-batch may be open: keep samples in patient order")
-    return not bool(complete[-1])
-
-
-def _chunks(rows: Tensor) -> Iterator[slice]:
-    step = max(1, _CHUNK // max(1, rows.shape[0]))
-    for start in range(0, rows.shape[1], step):
-        yield slice(start, min(start + step, rows.shape[1]))
-
-
-def _row_norms(rows: Tensor) -> Tensor:
-    """L2 norm of each row in float64, float64[P]; not finite when any entry is not."""
-    squares = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)
-    for columns in _chunks(rows):
-        squares += rows[:, columns].double().square().sum(dim=1)
-    return squares.sqrt()

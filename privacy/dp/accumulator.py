@@ -1,0 +1,141 @@
+"""Clips each patient's joint vector once and adds it to one float64 sum, over any number of micro-batches.
+
+*Guarantees.*
+    * `finish` returns the sum over patients of [gradient, statistic lanes], each of norm at most C (1 - SLACK),
+      with one clip a patient however many micro-batches its rows took.
+    * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others.
+    * Memory does not grow with the number of patients: one sum, and one carry for a patient that is open.
+
+*Assumes.*
+    * A row handed in is that patient's whole gradient in this micro-batch, a function of that patient alone.
+    * An open patient is the last of its micro-batch and the first of the next.
+
+*Does not cover.*
+    * How rows are made (`privacy.dp.engine`, `privacy.dp.opacus_engine`), noise, accounting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from privacy.dp.clipping import ClipBounds, ClippedSum
+
+__all__ = ["ClippedAccumulator"]
+
+# Entries of the (P, D) rows that are widened to float64 at a time: 32 MiB.
+_CHUNK = 1 << 22
+
+
+class _Carry(NamedTuple):
+    """What an open patient brings into the next micro-batch: its gradient (D,) and lanes (num_lanes,)."""
+
+    gradient: Tensor
+    lanes: Tensor
+
+
+class ClippedAccumulator:
+    """The clipped sum of one step, on `device`.
+
+    Args:
+        dimension: D, gradient coordinates. num_lanes: statistic lanes after them.
+        bounds: how C is shared between them.
+    """
+
+    def __init__(self, dimension: int, num_lanes: int, bounds: ClipBounds, device: torch.device) -> None:
+        if num_lanes < 0 or (num_lanes > 0) != (bounds.lane_bound > 0):
+            raise ValueError("statistic lanes need a lane_bound above 0, and a lane_bound needs lanes")
+        self._dimension = dimension
+        self._num_lanes = num_lanes
+        self._bounds = bounds
+        self._device = device
+        self._carry: _Carry | None = None
+        self.discard()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the last patient's rows go on in the next micro-batch."""
+        return self._carry is not None
+
+    def add(self, rows: Tensor, lanes: Tensor | None, complete: Tensor | None = None) -> None:
+        """Add the per-patient gradients `rows` (P, D), which are overwritten, and `lanes` (P, num_lanes).
+
+        `complete` bool[P] is False for the last patient when it goes on. Raises ValueError for other shapes.
+        """
+        joined = self._lane_rows(lanes, rows.shape[0])
+        closed = rows.shape[0] - int(_last_is_open(complete, rows.shape[0]))
+        if self._carry is not None:
+            rows[0] += self._carry.gradient
+            joined[0] += self._carry.lanes
+        self._carry = _Carry(rows[-1].clone(), joined[-1].clone()) if closed < rows.shape[0] else None
+        self._add_closed(rows[:closed], joined[:closed])
+
+    def finish(self) -> ClippedSum:
+        """The step's sum float64[dimension + num_lanes], zero when nothing was added; starts a new step.
+
+        Raises ValueError when a patient is still open.
+        """
+        if self._carry is not None:
+            raise ValueError("a patient is still open: add its last micro-batch before finish()")
+        vector = self._sum.cpu().numpy()
+        total = ClippedSum(vector, self._bounds.clip_norm, self._num_patients, self._num_nonfinite)
+        self.discard()
+        return total
+
+    def discard(self) -> None:
+        """Drop everything that was added since the last `finish`."""
+        size = self._dimension + self._num_lanes
+        self._sum = torch.zeros(size, dtype=torch.float64, device=self._device)
+        self._carry = None
+        self._num_patients = 0
+        self._num_nonfinite = 0
+
+    def _lane_rows(self, lanes: Tensor | None, num_patients: int) -> Tensor:
+        """A float64 copy (P, num_lanes) of the lanes, on this device."""
+        if lanes is None:
+            lanes = torch.empty(num_patients, 0)
+        if lanes.shape != (num_patients, self._num_lanes):
+            raise ValueError(f"lanes must have shape ({num_patients}, {self._num_lanes}), a row a patient")
+        return lanes.detach().to(self._device, torch.float64, copy=True)
+
+    def _add_closed(self, rows: Tensor, lanes: Tensor) -> None:
+        gradient_norms, lane_norms = row_norms(rows), torch.linalg.vector_norm(lanes, dim=1)
+        gradient_factors, lane_factors = self._bounds.factors(gradient_norms, lane_norms)
+        broken = ~(torch.isfinite(gradient_norms) & torch.isfinite(lane_norms))
+        if bool(broken.any()):
+            # A factor of zero is not enough: 0 * NaN is NaN.
+            rows[broken] = 0
+            lanes[broken] = 0
+        for columns in _chunks(rows):
+            self._sum[columns] += rows[:, columns].double().mT @ gradient_factors
+        self._sum[self._dimension :] += lanes.mT @ lane_factors
+        self._num_patients += rows.shape[0]
+        self._num_nonfinite += int(broken.sum())
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """L2 norm of each row in float64, float64[P]; not finite when any entry is not."""
+    squares = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)
+    for columns in _chunks(rows):
+        squares += rows[:, columns].double().square().sum(dim=1)
+    return squares.sqrt()
+
+
+def _last_is_open(complete: Tensor | None, num_patients: int) -> bool:
+    """Whether the last patient goes on in the next micro-batch."""
+    if complete is None:
+        return False
+    if complete.dtype != torch.bool or complete.shape != (num_patients,):
+        raise ValueError(f"complete must be a bool tensor with {num_patients} entries, one a patient")
+    if not bool(complete[:-1].all()):
+        raise ValueError("only the last patient of a micro-batch may be open: keep samples in patient order")
+    return not bool(complete[-1])
+
+
+def _chunks(rows: Tensor) -> Iterator[slice]:
+    step = max(1, _CHUNK // max(1, rows.shape[0]))
+    for start in range(0, rows.shape[1], step):
+        yield slice(start, min(start + step, rows.shape[1]))
