@@ -24,7 +24,7 @@ from privacy.dp.sampling import poisson_draw
 from privacy.entropy import Entropy
 from privacy.messages import SourceShare, StageSpec
 from privacy.statistics import LaneScale
-from site_client import training
+from site_client import mechanism
 from site_client.training import EncodedPatient, LocalTask, LocalUpdate, rehearse, run_local_steps
 
 MICRO = replace(
@@ -156,8 +156,8 @@ def test_a_source_gives_at_most_its_share_of_samples(
     adapted: AdaptedModel, selection: Selection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows: list[int] = []
-    real = training.collate
-    monkeypatch.setattr(training, "collate", lambda samples: rows.append(len(samples)) or real(samples))
+    real = mechanism.collate
+    monkeypatch.setattr(mechanism, "collate", lambda samples: rows.append(len(samples)) or real(samples))
     train(adapted, selection, [{"reports": adapted.encode(REPORTS), "patches": adapted.encode(PATCHES)}])
     assert rows == [3]
 
@@ -182,7 +182,7 @@ def test_every_step_has_its_own_draw_and_its_own_noise(
         draws.append(tuple(drawn))
         return drawn
 
-    monkeypatch.setattr(training, "poisson_draw", watched)
+    monkeypatch.setattr(mechanism, "poisson_draw", watched)
     nobody: list[EncodedPatient] = [{}] * 100
     two = train(adapted, selection, nobody, task(private=True, local_steps=2, sampling_rate=0.5))
     one = train(adapted, selection, nobody, task(private=True, local_steps=1, sampling_rate=0.5))
@@ -215,14 +215,14 @@ def test_a_batch_too_large_for_the_machine_is_done_patient_by_patient(
     adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = train(adapted, selection, patients)
-    real = training.collate
+    real = mechanism.collate
 
     def small_only(samples: Sequence[Encoded]) -> Any:
         if len(samples) > 3:
             raise MemoryError
         return real(samples)
 
-    monkeypatch.setattr(training, "collate", small_only)
+    monkeypatch.setattr(mechanism, "collate", small_only)
     assert same(train(adapted, selection, patients), expected)
 
 
@@ -232,7 +232,7 @@ def test_when_nobody_can_be_trained_on_the_step_is_noise_alone(
     def fails(_: Sequence[Encoded]) -> Any:
         raise RuntimeError("patient Smith")
 
-    monkeypatch.setattr(training, "collate", fails)
+    monkeypatch.setattr(mechanism, "collate", fails)
     update = train(adapted, selection, patients, task(private=True))
     assert update.delta.any() and np.isfinite(update.delta).all()
 

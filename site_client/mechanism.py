@@ -1,0 +1,152 @@
+"""What one private step does with the site's patients: draw, take samples, clip each patient once, sum, add noise.
+
+Every private release of a site goes through a `PatientMechanism`, also in audits: an audited fault is a subclass that
+lies in one method. An error that leaves a site would be an un-noised function of whoever caused it, so a patient
+whose samples fail contributes zero.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.adapted import AdaptedModel
+from model.adapter import Selection
+from model.inputs import Encoded, collate
+from model.loss import answer_logits, per_sample
+from privacy.dp.clipping import ClippedSum
+from privacy.dp.engine import PatientGradients
+from privacy.dp.noise import noisy_sum
+from privacy.dp.sampling import choose_samples, poisson_draw
+from privacy.entropy import Entropy
+from privacy.messages import StageSpec
+from privacy.statistics import LANES, LaneScale
+
+__all__ = ["EncodedPatient", "LocalTask", "PatientMechanism"]
+
+_log = logging.getLogger(__name__)
+Vector = npt.NDArray[np.float64]
+EncodedPatient = Mapping[str, Sequence[Encoded]]  # source -> that patient's samples
+
+
+@dataclass(frozen=True, slots=True)
+class LocalTask:
+    """One round's work at one site.
+
+    Args:
+        stage: the manifest's stage.
+        clip_norm: C, bound on one patient's joint vector.
+        private: False only in simulations without privacy: the same clip, no noise.
+        lanes: scale of the statistics.
+        lane_bound: L, bound on the norm of a patient's statistics.
+        expected_patients: sampling rate times *declared* patients; the gradient's divisor.
+        max_rows: samples in one micro-batch.
+    """
+
+    stage: StageSpec
+    clip_norm: float
+    private: bool
+    lanes: LaneScale
+    lane_bound: float
+    expected_patients: float
+    max_rows: int = 48
+
+
+class PatientMechanism:
+    """The mechanism of one round on one model; `close` it before another is made.
+
+    Args:
+        adapted, selection: the model, and which of its coordinates train.
+        task: the round's constants.
+        entropy: source of the draw and the noise.
+    """
+
+    def __init__(self, adapted: AdaptedModel, selection: Selection, task: LocalTask, entropy: Entropy) -> None:
+        self._adapted = adapted
+        self._task = task
+        self._entropy = entropy
+        self._engine = PatientGradients(
+            adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
+            lane_bound=task.lane_bound)
+
+    def draw(self, num_patients: int) -> npt.NDArray[np.int64]:
+        """Indices of the patients that take part in this step."""
+        return poisson_draw(self._entropy, num_patients, self._task.stage.sampling_rate)
+
+    def samples_of(self, patient: EncodedPatient) -> list[Encoded]:
+        """At most the stage's number of samples of each source; a patient may have none."""
+        samples: list[Encoded] = []
+        for share in self._task.stage.sources:
+            available = patient.get(share.source, ())
+            samples += [available[i] for i in choose_samples(self._entropy, len(available), share.max_samples)]
+        return samples
+
+    def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
+        """The step's sum over the drawn patients' samples; the zero sum for an empty draw."""
+        try:
+            for batch in _microbatches(chosen, self._task.max_rows):
+                self.accumulate(batch)
+            return self._engine.finish()
+        except Exception as error:  # of one patient, or of so many at once: it must not leave the site
+            _log.warning("a batch failed kind=%s; its step is done one patient at a time", type(error).__name__)
+            self._engine.discard()
+            return self._one_by_one(chosen)
+
+    def release(self, clipped: ClippedSum) -> Vector:
+        """What may be used and sent: the sum with noise (in a simulation without privacy, the sum)."""
+        if clipped.num_nonfinite_local:
+            _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
+        if not self._task.private:
+            return clipped.vector
+        return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
+
+    def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
+        """One forward and backward over whole patients; a patient's loss is the mean over its samples."""
+        rows = collate([sample for samples in batch for sample in samples])
+        counts = torch.tensor([len(samples) for samples in batch])
+        owner = torch.repeat_interleave(torch.arange(len(batch)), counts)
+        with self._engine.microbatch(
+            text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=len(batch)
+        ):
+            outcome = per_sample(answer_logits(self._adapted.model, rows), rows.labels)
+            losses = torch.zeros(len(batch), dtype=outcome.loss.dtype).index_add(0, owner, outcome.loss) / counts
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+        correct = torch.zeros(len(batch)).index_add(0, owner, outcome.correct.float()) / counts
+        values = self._task.lanes.patient(losses.detach().double().numpy(), correct.double().numpy())
+        self._engine.collect(torch.from_numpy(values))
+
+    def close(self) -> None:
+        """Give the model back."""
+        self._engine.detach()
+
+    def _one_by_one(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
+        """The same sum with each patient alone, so that one whose samples fail contributes zero and no more."""
+        total, zeros = np.zeros(self._engine.dimension + len(LANES)), 0
+        for samples in chosen:
+            try:
+                self.accumulate([samples])
+                alone = self._engine.finish()
+            except Exception:
+                self._engine.discard()
+                zeros += 1
+            else:
+                total += alone.vector
+                zeros += alone.num_nonfinite_local
+        return ClippedSum(total, self._task.clip_norm, len(chosen), zeros)
+
+
+def _microbatches(chosen: Sequence[list[Encoded]], max_rows: int) -> Iterator[list[list[Encoded]]]:
+    """Whole patients together, similar lengths together."""
+    batch: list[list[Encoded]] = []
+    for samples in sorted(chosen, key=lambda samples: max(len(sample) for sample in samples)):
+        if batch and sum(map(len, batch)) + len(samples) > max_rows:
+            yield batch
+            batch = []
+        batch.append(samples)
+    if batch:
+        yield batch
