@@ -91,7 +91,7 @@ def _index(arguments: argparse.Namespace) -> int:
         index = read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer, progress=show)
     facts = _index_facts(config.site_id, index)
     if arguments.refused:
-        facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in index.refused]
+        facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in (*index.refused, *index.suspect)]
     print(json.dumps(facts) if arguments.json else _index_text(facts))
     return EXIT_OK
 
@@ -105,7 +105,8 @@ def _index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
             samples[source] += len(examples)
     sources = {name: {"patients": patients[name], "samples": samples[name]} for name in sorted(samples)}
     return {"site_id": site_id, "patients": len(index.patients), "sources": sources,
-            "refused": len(index.refused), "refused_by_reason": index.reasons()}
+            "refused": len(index.refused), "refused_by_reason": index.reasons(),
+            "identity_conflicts": len(index.suspect)}
 
 
 def _index_text(facts: dict[str, Any]) -> str:
@@ -116,6 +117,9 @@ def _index_text(facts: dict[str, Any]) -> str:
               for name, counts in facts["sources"].items()]
     lines.append(f"refused: {facts['refused']} items" + ("" if facts["refused"] else "; everything was used"))
     lines += [f"  {count:>6}  {reason:<22} {REASONS[reason]}" for reason, count in facts["refused_by_reason"].items()]
+    if facts["identity_conflicts"]:
+        lines.append(f"look into: {facts['identity_conflicts']} items whose identifier two patients claim (used; "
+                     "--refused lists them)")
     lines += [f"  {item['reason']:<22} {item['item']}" for item in facts.get("refused_items", [])]
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ REASONS: Mapping[str, str] = {
     "dicom-unreadable": "The file is not a readable DICOM file.",
     "file-not-readable": "The file cannot be opened, or is a link.",
     "file-too-large": "The file is larger than the reader accepts.",
-    "identity-conflict": "The same identifier is claimed by two patients.",
+    "identity-conflict": "Two patients claim this identifier; each keeps its own, look into it.",
     "identifier-missing": "An identifier is empty.",
     "identifier-repeated": "The same identifier appeared before; the first one was kept.",
     "image-size": "Rows or columns are missing or out of bounds.",
@@ -96,10 +96,11 @@ class PatientRecord:
 
 @dataclass(frozen=True)
 class SiteIndex:
-    """All patients of a site, by pseudonym, and everything that was refused."""
+    """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up."""
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
     refused: tuple[Refusal, ...] = field(repr=False, default=())
+    suspect: tuple[Refusal, ...] = field(repr=False, default=())
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own

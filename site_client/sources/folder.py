@@ -3,8 +3,9 @@
 A folder holds ``questions.csv``, ``reports.csv`` (when questions name reports) and ``dicom/`` (when they name
 images; any depth, any file name). Questions find images by SOPInstanceUID and reports by AccessionNumber,
 never by guesswork; both must belong to the question's own patient, because a sample that mixes two patients
-is protected for neither. An identifier that two patients claim proves that the files are mixed up, so all its
-bearers are refused.
+is protected for neither. A patient's samples are a function of that patient's records alone: an identifier that
+another patient claims too is reported for the staff to look into, and removes nothing, since otherwise one patient
+more could take a sample away from another and the clip would bound neither.
 """
 
 from __future__ import annotations
@@ -41,41 +42,33 @@ _OwnedT = TypeVar("_OwnedT", bound=_Owned)
 
 
 class _Register(Generic[_OwnedT]):
-    """Values by identifier: a repeat by the same patient is refused, a claim by two patients refuses them
-    all."""
+    """Values by patient and identifier: a repeat by the same patient is refused, other patients change nothing."""
 
     def __init__(self, missing: str) -> None:
         self._missing = missing
-        self._values: dict[str, _OwnedT] = {}
-        self._items: dict[str, str] = {}
-        self._conflicts: set[str] = set()
+        self._values: dict[tuple[str, str], _OwnedT] = {}
+        self._bearers: dict[str, list[str]] = defaultdict(list)
+        self._owners: dict[str, set[str]] = defaultdict(set)
         self.refused: list[Refusal] = []
 
     def add(self, identifier: str, value: _OwnedT, item: str) -> None:
-        first = self._values.get(identifier)
-        if identifier in self._conflicts:
-            self.refused.append(Refusal(item, "identity-conflict"))
-        elif first is None:
-            self._values[identifier], self._items[identifier] = value, item
-        elif first.patient_id == value.patient_id:
+        if (value.patient_id, identifier) in self._values:
             self.refused.append(Refusal(item, "identifier-repeated"))
-        else:
-            self._conflicts.add(identifier)
-            del self._values[identifier]
-            self.refused += [
-                Refusal(self._items[identifier], "identity-conflict"),
-                Refusal(item, "identity-conflict"),
-            ]
+            return
+        self._values[value.patient_id, identifier] = value
+        self._bearers[identifier].append(item)
+        self._owners[identifier].add(value.patient_id)
 
     def find(self, identifier: str, patient_id: str) -> _OwnedT:
-        if identifier in self._conflicts:
-            raise RefusedItemError("identity-conflict")
-        if identifier not in self._values:
-            raise RefusedItemError(self._missing)
-        value = self._values[identifier]
-        if value.patient_id != patient_id:
-            raise RefusedItemError("patient-mismatch")
+        value = self._values.get((patient_id, identifier))
+        if value is None:
+            raise RefusedItemError("patient-mismatch" if identifier in self._owners else self._missing)
         return value
+
+    def suspect(self) -> list[Refusal]:
+        """Every bearer of an identifier that two patients claim."""
+        return [Refusal(item, "identity-conflict") for identifier, owners in self._owners.items() if len(owners) > 1
+                for item in self._bearers[identifier]]
 
 
 def read_folder(path: Path, *, pseudonym_key: bytes, issuer: str = "", progress: Progress | None = None) -> SiteIndex:
@@ -99,7 +92,8 @@ def read_folder(path: Path, *, pseudonym_key: bytes, issuer: str = "", progress:
         PatientRecord(pseudonym(pseudonym_key, issuer, patient), by_source) for patient, by_source in examples.items()
     ]
     patients.sort(key=lambda record: record.pseudonym)
-    return SiteIndex(tuple(patients), (*refused, *reports.refused, *images.refused, *not_joined))
+    return SiteIndex(tuple(patients), (*refused, *reports.refused, *images.refused, *not_joined),
+                     (*reports.suspect(), *images.suspect()))
 
 
 def _read_reports(path: Path, *, required: bool) -> _Register[Report]:

@@ -155,17 +155,34 @@ def test_a_file_whose_header_names_another_patient_is_not_joined(site):
     assert len(examples_of(index, "DERM000", "patches")) == 9
 
 
-def test_one_identifier_claimed_by_two_patients_refuses_both(site):
+def test_an_identifier_that_another_patient_claims_is_reported_and_takes_nothing_away(site):
+    before = {record.pseudonym: record.examples for record in read(site).patients}
     original = files(site, "DERM000")[0]
     copy = site / "dicom" / "DERM001" / "copy.dcm"
     shutil.copy(original, copy)
     change(copy, PatientID="DERM001")
     append(site / "reports.csv", "CXR2", "A-CXR1", "other findings", "imp")
     index = read(site)
-    # Two files, the question that uses them; two reports, the two questions of the report.
-    assert index.reasons() == {"identity-conflict": 2 + 1 + 2 + 2}
-    assert len(examples_of(index, "DERM000", "patches")) == 9
-    assert examples_of(index, "CXR1", "reports") == ()
+    assert index.reasons() == {}
+    assert [refusal.reason for refusal in index.suspect] == ["identity-conflict"] * 4  # two files, two reports
+    assert keys_and_pixels(before) == keys_and_pixels({r.pseudonym: r.examples for r in index.patients})
+
+
+def test_adding_a_patient_leaves_every_other_patients_samples_as_they_were(site):
+    before = {record.pseudonym: record.examples for record in read(site).patients}
+    append(site / "reports.csv", "NEW", "A-CXR1", "a report under a number that is taken", "imp")
+    append(site / "questions.csv", "NEW", "q", "normal", "A-CXR1", "", "Normal?", "yes|no", "yes")
+    after = {record.pseudonym: record.examples for record in read(site).patients}
+    assert len(after) == len(before) + 1
+    assert keys_and_pixels(before) == keys_and_pixels({name: after[name] for name in before})
+
+
+def keys_and_pixels(patients):
+    """Examples as plain values that compare by content."""
+    return {
+        name: {source: [(e.question, e.answer, e.choices, e.key, [image.tobytes() for image in e.images])
+                        for e in examples] for source, examples in by_source.items()}
+        for name, by_source in patients.items()}
 
 
 def test_repeats_by_the_same_patient_count_once(site):
