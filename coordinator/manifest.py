@@ -8,8 +8,8 @@ from typing import Literal, cast
 from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
-from privacy.manifest import Schedule, standard_delta
-from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
+from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
 
 __all__ = ["build_manifest", "solve_noise"]
@@ -50,16 +50,23 @@ def build_manifest(
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
         lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
-        sites=sites,
+        sites=sites, lora_groups=tuple(lora.groups),
     )
 
 
 def _stage(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
+    """Without privacy there is no noise for a private quantile or a truncated draw to be charged to: both go."""
+    adaptive, truncation = stage.adaptive_clip, stage.truncation
     spec = StageSpec(
         name=stage.name, sources=tuple(SourceShare(name, most) for name, most in stage.sources.items()),
         groups=tuple(stage.groups), schedule=cast(Schedule, stage.schedule), learning_rate=stage.learning_rate,
         momentum=stage.momentum, local_steps=stage.local_steps, sampling_rate=stage.sampling_rate,
         noise_multiplier=noise_multiplier, max_rounds=stage.rounds,
         stop=None if stage.stop is None else StopRule(stage.stop.patience, stage.stop.min_improvement),
+        optimizer=cast(Optimizer, stage.optimizer), clipping=cast(Clipping, stage.clipping),
+        adaptive_clip=AdaptiveClip(adaptive.quantile, adaptive.learning_rate, adaptive.bit_noise)
+        if private and adaptive is not None else None,
+        truncation=Truncation(truncation.batch_size, truncation.most_patients)
+        if private and truncation is not None else None,
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)
