@@ -12,7 +12,15 @@ from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
 from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
 
-__all__ = ["build_manifest", "solve_noise"]
+__all__ = ["build_manifest", "planned_event", "solve_noise"]
+
+
+def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
+    """Every release of `stage` at its maximum of rounds; a truncated draw is charged for its public bound."""
+    cut = stage.truncation
+    return ReleaseEvent(
+        stage.sampling_rate, noise_multiplier, stage.local_steps * stage.rounds,
+        truncated_batch=0 if cut is None else cut.batch_size, most_patients=0 if cut is None else cut.most_patients)
 
 
 def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:
@@ -20,10 +28,7 @@ def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: floa
 
     Epsilons of stages do not add, so the composition over the manifest's maximum of steps is solved at once.
     """
-    planned = [
-        ReleaseEvent(stage.sampling_rate, stage.relative_noise, stage.local_steps * stage.rounds)
-        for stage in curriculum.stages
-    ]
+    planned = [planned_event(stage, stage.relative_noise) for stage in curriculum.stages]
     scale = calibrate(planned, target_epsilon, delta)
     return [scale * stage.relative_noise for stage in curriculum.stages]
 
