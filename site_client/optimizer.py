@@ -47,7 +47,7 @@ class AdamW:
     """DP-AdamW: Adam on noised gradients (Kingma and Ba, ICLR 2015, algorithm 1), decay apart from the gradient
     (Loshchilov and Hutter, ICLR 2019, algorithm 2).
 
-    With `correct_noise` it is DP-AdamBC (Tang et al., AAAI 2024, arXiv 2312.14334, equation 5): noise adds its
+    With `correct_noise` it is DP-AdamBC (Tang et al., AAAI 2024, arXiv 2312.14334, algorithm 1): noise adds its
     variance Phi to the second moment, which is known and taken off again, x <- x - lr m^ / sqrt(max(v^ - Phi, gamma')).
 
     Args:

@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +32,7 @@ __all__ = ["AUTO_S_GAMMA", "SLACK", "ClipBounds", "ClippedSum"]
 # What rounding may use up of a patient's share of C: that of float arithmetic here, and that of the release
 # grid in `privacy.dp.noise`.
 SLACK = 1e-5
-# Bu et al., NeurIPS 2023 (arXiv 2206.07136), section 5: the stability constant of AUTO-S.
+# Bu et al., NeurIPS 2023 (arXiv 2206.07136): the default of AUTO-S' stability constant.
 AUTO_S_GAMMA = 0.01
 
 
@@ -69,8 +70,8 @@ class ClipBounds:
     Args:
         clip_norm: C. lane_bound: L.
         rule: "flat" scales a gradient g by min(1, R / |g|) (Abadi et al., CCS 2016, algorithm 1); "auto-s" by
-            R / (|g| + 0.01) (Bu et al., NeurIPS 2023, arXiv 2206.07136, equation 4.1): below R for every g, and
-            there is no threshold to choose.
+            R / (|g| + 0.01) (Bu et al., NeurIPS 2023, arXiv 2206.07136, the rule AUTO-S): below R for every g,
+            and there is no threshold to choose.
         bit_weight: w, above 0 where the threshold of the flat clip adapts (`privacy.dp.adaptive_clip`).
 
     Raises ValueError for bounds that leave the gradient no room, or a bit with "auto-s".
@@ -88,8 +89,9 @@ class ClipBounds:
             raise ValueError(f"lane_bound must lie in [0, clip_norm), not {self.lane_bound}")
         if self.rule not in ("flat", "auto-s"):
             raise ValueError(f"the clip rule must be flat or auto-s, not {self.rule!r}")
-        if not 0 <= (self.bit_weight / 2) ** 2 < self.clip_norm**2 - self.lane_bound**2:
-            raise ValueError("bit_weight leaves the gradient no room: raise bit_noise")
+        room = math.sqrt(self.clip_norm**2 - self.lane_bound**2)
+        if not 0 <= self.bit_weight / 2 < room:
+            raise ValueError("bit_weight must be at least 0 and leave the gradient room: raise bit_noise")
         if self.bit_weight and self.rule != "flat":
             raise ValueError('an adaptive threshold needs the rule "flat"')
 
@@ -128,7 +130,7 @@ class ClipBounds:
         Centred at zero, a patient's bit weighs w / 2 and not w (Andrew et al., arXiv 1905.03871, section 3).
         """
         half = self.bit_weight / 2 * (1 - SLACK)
-        signed = torch.where(gradient_norms <= threshold, half, -half).to(torch.float64)
+        signed = half * torch.where(gradient_norms <= threshold, 1.0, -1.0).double()
         finite = torch.isfinite(gradient_norms) & torch.isfinite(lane_norms)
         return torch.where(finite, signed, torch.zeros_like(signed))
 
