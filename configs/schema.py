@@ -9,15 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
-    "ArmConfig", "BaseConfig", "ConfigError", "CoordinatorConfig", "CurriculumConfig",
+    "AdaptiveClipConfig", "ArmConfig", "BaseConfig", "ConfigError", "CoordinatorConfig", "CurriculumConfig",
     "DataConfig", "EvaluationConfig", "FaultConfig", "FederationConfig",
     "LoraConfig", "PolicyConfig", "PrivacyConfig", "SimulationConfig", "SiteConfig",
-    "StageConfig", "StopConfig",
+    "StageConfig", "StopConfig", "TruncationConfig",
 ]
 
 SOURCES = ("reports", "impressions", "patches")
-GROUPS = ("attention", "projector")
+GROUPS = ("attention", "projector", "experts")
 SCHEDULES = ("alternate", "b-only", "both")
+OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
+CLIPPINGS = ("flat", "auto-s")
+ENGINES = ("own", "opacus")
 STEPS = ("hello", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
@@ -52,6 +55,32 @@ class StopConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AdaptiveClipConfig:
+    """The clip threshold follows a private quantile of gradient norms (Andrew et al., arXiv 1905.03871)."""
+
+    quantile: float = 0.5        # share of patients that should be below the threshold
+    learning_rate: float = 0.2   # of the geometric update, a step
+    bit_noise: float = 10.0      # standard deviation on the number of patients below the threshold
+
+    def __post_init__(self) -> None:
+        _require(0.01 <= self.quantile <= 0.99, f"adaptive_clip.quantile={self.quantile} must be in [0.01, 0.99]")
+        _positive("adaptive_clip", learning_rate=self.learning_rate, bit_noise=self.bit_noise)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TruncationConfig:
+    """Draws above `batch_size` patients are cut to it; each site's policy.max_patients enforces the upper bound."""
+
+    batch_size: int
+    most_patients: int   # public upper bound on the patients of any site; the budget is charged for it
+
+    def __post_init__(self) -> None:
+        _positive("truncation", batch_size=self.batch_size)
+        _require(self.most_patients >= self.batch_size, f"truncation.most_patients={self.most_patients} must be at "
+                 f"least truncation.batch_size={self.batch_size}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StageConfig:
     """One stage of the curriculum. `rounds` is its fixed maximum; the budget is charged for all of it."""
 
@@ -67,9 +96,19 @@ class StageConfig:
     momentum: float = 0.0    # of the local steps; starts at zero in each round
     relative_noise: float = 1.0  # noise multiplier relative to the other stages; one common scale is solved for
     stop: StopConfig | None = None
+    optimizer: str = "sgd"   # of the local steps: sgd (with momentum), adamw, adamw-bc
+    clipping: str = "flat"   # of a patient's gradient: flat, auto-s
+    adaptive_clip: AdaptiveClipConfig | None = None
+    truncation: TruncationConfig | None = None
 
     def __post_init__(self) -> None:
         owner = f"stages[{self.name}]"
+        _one_of(owner, "optimizer", self.optimizer, OPTIMIZERS)
+        _one_of(owner, "clipping", self.clipping, CLIPPINGS)
+        _require(self.momentum == 0 or self.optimizer == "sgd",
+                 f"{owner}.momentum={self.momentum} belongs to optimizer sgd; remove it for {self.optimizer}")
+        _require(self.adaptive_clip is None or self.clipping == "flat",
+                 f"{owner}.adaptive_clip needs clipping flat; {self.clipping} has no threshold to adapt")
         _positive(owner, learning_rate=self.learning_rate, local_steps=self.local_steps, rounds=self.rounds,
                   learning_rate_without_privacy=self.learning_rate_without_privacy,
                   relative_noise=self.relative_noise)
@@ -112,13 +151,17 @@ class PrivacyConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraConfig:
-    """Rank and alpha of the adapters."""
+    """Rank and alpha of the adapters, and which layers carry them."""
 
     rank: int = 8
     alpha: int = 16
+    groups: list[str] = field(default_factory=lambda: ["attention", "projector"])
 
     def __post_init__(self) -> None:
         _positive("lora", rank=self.rank, alpha=self.alpha)
+        _require(0 < len(self.groups) == len(set(self.groups)), "lora.groups must name at least one group, each once")
+        for group in self.groups:
+            _one_of("lora", "groups", group, GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -222,6 +265,8 @@ class SimulationConfig:
     seed: int = 1
     site_max_epsilon: float = 8.0    # the cap in each simulated site's own policy
     site_min_patients: int = 50      # the floor in each simulated site's own policy
+    site_max_patients: int | None = None  # the ceiling in each simulated site's own policy; None = none
+    site_engine: str = "own"         # of each simulated site: own, opacus
     data: DataConfig = field(default_factory=DataConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
@@ -230,6 +275,9 @@ class SimulationConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     arms: ArmConfig = field(default_factory=ArmConfig)
     faults: list[FaultConfig] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _one_of("simulation", "site_engine", self.site_engine, ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -246,10 +294,13 @@ class PolicyConfig:
     allow_without_privacy: bool = False  # only ever true in a simulation
     max_samples: int = 16                # of one patient in one step
     min_noise_multiplier: float = 0.3
+    max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
 
     def __post_init__(self) -> None:
         _positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
                   max_samples=self.max_samples)
+        _require(self.max_patients is None or self.max_patients >= self.min_patients,
+                 f"policy.max_patients={self.max_patients} must be at least policy.min_patients={self.min_patients}")
         _require(self.max_delta <= 1e-5, f"policy.max_delta={self.max_delta} must be at most 1e-5")
         _require(self.min_cohort >= 3, f"policy.min_cohort={self.min_cohort} must be at least 3")
 
@@ -266,6 +317,10 @@ class SiteConfig:
     roster_hash: str         # SHA-256 that this site pinned, hex
     policy: PolicyConfig
     issuer: str = ""         # authority that assigned the patient IDs (DICOM PS3.3 C.7.1.1), "" when files name none
+    engine: str = "own"      # of the per-patient gradients: own, or opacus for comparison
+
+    def __post_init__(self) -> None:
+        _one_of("site", "engine", self.engine, ENGINES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

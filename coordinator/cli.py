@@ -72,7 +72,7 @@ def _quiet_environment() -> None:
 def _noise(arguments: argparse.Namespace) -> int:
     from configs.load import load_config
     from configs.schema import CurriculumConfig
-    from coordinator.manifest import solve_noise
+    from coordinator.manifest import planned_event, solve_noise
     from privacy.dp.accounting import ReleaseEvent, epsilon
     from privacy.manifest import standard_delta
 
@@ -82,7 +82,7 @@ def _noise(arguments: argparse.Namespace) -> int:
     events: list[ReleaseEvent] = []
     stages: list[dict[str, Any]] = []
     for stage, multiplier in zip(curriculum.stages, multipliers, strict=True):
-        events.append(ReleaseEvent(stage.sampling_rate, multiplier, stage.local_steps * stage.rounds))
+        events.append(planned_event(stage, multiplier))
         stages.append({
             "name": stage.name, "rounds": stage.rounds, "steps": events[-1].steps,
             "sampling_rate": stage.sampling_rate, "noise_multiplier": multiplier,

@@ -8,11 +8,19 @@ from typing import Literal, cast
 from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
-from privacy.manifest import Schedule, standard_delta
-from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
+from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
 
-__all__ = ["build_manifest", "solve_noise"]
+__all__ = ["build_manifest", "planned_event", "solve_noise"]
+
+
+def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
+    """Every release of `stage` at its maximum of rounds; a truncated draw is charged for its public bound."""
+    cut = stage.truncation
+    return ReleaseEvent(
+        stage.sampling_rate, noise_multiplier, stage.local_steps * stage.rounds,
+        truncated_batch=0 if cut is None else cut.batch_size, most_patients=0 if cut is None else cut.most_patients)
 
 
 def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:
@@ -20,10 +28,7 @@ def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: floa
 
     Epsilons of stages do not add, so the composition over the manifest's maximum of steps is solved at once.
     """
-    planned = [
-        ReleaseEvent(stage.sampling_rate, stage.relative_noise, stage.local_steps * stage.rounds)
-        for stage in curriculum.stages
-    ]
+    planned = [planned_event(stage, stage.relative_noise) for stage in curriculum.stages]
     scale = calibrate(planned, target_epsilon, delta)
     return [scale * stage.relative_noise for stage in curriculum.stages]
 
@@ -50,16 +55,23 @@ def build_manifest(
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
         lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
-        sites=sites,
+        sites=sites, lora_groups=tuple(lora.groups),
     )
 
 
 def _stage(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
+    """Without privacy there is no noise for a private quantile or a truncated draw to be charged to: both go."""
+    adaptive, truncation = stage.adaptive_clip, stage.truncation
     spec = StageSpec(
         name=stage.name, sources=tuple(SourceShare(name, most) for name, most in stage.sources.items()),
         groups=tuple(stage.groups), schedule=cast(Schedule, stage.schedule), learning_rate=stage.learning_rate,
         momentum=stage.momentum, local_steps=stage.local_steps, sampling_rate=stage.sampling_rate,
         noise_multiplier=noise_multiplier, max_rounds=stage.rounds,
         stop=None if stage.stop is None else StopRule(stage.stop.patience, stage.stop.min_improvement),
+        optimizer=cast(Optimizer, stage.optimizer), clipping=cast(Clipping, stage.clipping),
+        adaptive_clip=AdaptiveClip(adaptive.quantile, adaptive.learning_rate, adaptive.bit_noise)
+        if private and adaptive is not None else None,
+        truncation=Truncation(truncation.batch_size, truncation.most_patients)
+        if private and truncation is not None else None,
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)

@@ -17,21 +17,29 @@ from typing import Literal
 from privacy.wire import Message, check_hash, check_id, check_range
 
 __all__ = [
+    "AdaptiveClip",
+    "Clipping",
+    "Optimizer",
     "Plan",
     "RunManifest",
     "SiteTerms",
     "SourceShare",
     "StageSpec",
     "StopRule",
+    "Truncation",
     "standard_delta",
 ]
 
 Schedule = Literal["alternate", "b-only", "both"]
 Factor = Literal["A", "B", "AB"]
+Optimizer = Literal["sgd", "adamw", "adamw-bc"]
+Clipping = Literal["flat", "auto-s"]
 FACTORS: dict[str, tuple[str, ...]] = {"alternate": ("A", "B"), "b-only": ("B",), "both": ("AB",)}
 RING_BITS = (16, 24, 32)
 MAX_DIMENSION = 1 << 28
 _LOWEST = 1e-12
+# Of C**2: what the lanes and the bit of an adaptive clip may take together.
+_MOST_TAKEN = 0.9
 
 
 def standard_delta(declared_patients: int) -> float:
@@ -64,6 +72,45 @@ class StopRule(Message):
 
 
 @dataclass(frozen=True)
+class AdaptiveClip(Message):
+    """The clip threshold follows a private quantile of the patients' gradient norms (Andrew et al., NeurIPS 2021,
+    arXiv 1905.03871, algorithm 1). Its bit is one more coordinate of the clipped vector, so the stage's noise pays.
+
+    Args:
+        quantile: gamma, share of patients whose gradients should be below the threshold.
+        learning_rate: eta of the geometric update, a factor of exp(-eta (share - gamma)) a step.
+        bit_noise: sigma_b, standard deviation of the noise on the number of patients below the threshold.
+    """
+
+    quantile: float
+    learning_rate: float
+    bit_noise: float
+
+    def check(self) -> None:
+        check_range("adaptive_clip.quantile", self.quantile, 0.01, 0.99)
+        check_range("adaptive_clip.learning_rate", self.learning_rate, 1e-6, 10.0)
+        check_range("adaptive_clip.bit_noise", self.bit_noise, 1e-6, 1e9)
+
+
+@dataclass(frozen=True)
+class Truncation(Message):
+    """A Poisson draw of more than `batch_size` patients is cut to a uniform subset: batches of one shape.
+
+    It is charged for a site of `most_patients`, a public upper bound on the number of patients that each site
+    enforces on itself (`privacy.dp.sampling.truncated_poisson_draw` has the source).
+    """
+
+    batch_size: int
+    most_patients: int
+
+    def check(self) -> None:
+        check_range("truncation.batch_size", self.batch_size, 1, 10**6)
+        check_range("truncation.most_patients", self.most_patients, 1, 10**9)
+        if self.most_patients < self.batch_size:
+            raise ValueError("truncation.most_patients must be at least truncation.batch_size")
+
+
+@dataclass(frozen=True)
 class StageSpec(Message):
     """One stage of the curriculum.
 
@@ -78,6 +125,11 @@ class StageSpec(Message):
         noise_multiplier: standard deviation of the noise over the clip norm; 0 only where privacy is "none".
         max_rounds: the stage's rounds.
         stop: None runs them all.
+        optimizer: of the local steps, on noised sums only: SGD with momentum, DP-AdamW, or DP-AdamW whose second
+            moment is corrected for the noise (`site_client.optimizer`).
+        clipping: "flat" (min(1, C / norm)) or "auto-s" (C / (norm + 0.01)), `privacy.dp.clipping`.
+        adaptive_clip: None keeps the threshold of the flat clip fixed.
+        truncation: None is plain Poisson, whose long draws are carried over micro-batches.
     """
 
     name: str
@@ -91,6 +143,10 @@ class StageSpec(Message):
     noise_multiplier: float
     max_rounds: int
     stop: StopRule | None = None
+    optimizer: Optimizer = "sgd"
+    clipping: Clipping = "flat"
+    adaptive_clip: AdaptiveClip | None = None
+    truncation: Truncation | None = None
 
     def check(self) -> None:
         check_id("a stage's name", self.name)
@@ -104,6 +160,14 @@ class StageSpec(Message):
         check_range("sampling_rate", self.sampling_rate, _LOWEST, 1.0)
         check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
         check_range("max_rounds", self.max_rounds, 1, 10**5)
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        """Combinations that mean nothing, or that no accountant covers."""
+        if self.momentum > 0 and self.optimizer != "sgd":
+            raise ValueError(f'momentum belongs to the optimizer "sgd"; set it to 0 for "{self.optimizer}"')
+        if self.adaptive_clip is not None and self.clipping != "flat":
+            raise ValueError('adaptive_clip needs clipping "flat"; "auto-s" has no threshold to adapt')
 
 
 @dataclass(frozen=True)
@@ -138,6 +202,7 @@ class RunManifest(Message):
         saturation: c, the largest magnitude of one uploaded coordinate.
         stages: the curriculum, in order.
         sites: one entry a participating site.
+        lora_groups: the groups of layers that carry adapters; a stage trains some of them.
     """
 
     federation_id: str
@@ -156,6 +221,7 @@ class RunManifest(Message):
     saturation: float
     stages: tuple[StageSpec, ...]
     sites: tuple[SiteTerms, ...]
+    lora_groups: tuple[str, ...] = ("attention", "projector")
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -171,6 +237,10 @@ class RunManifest(Message):
         _check_ring(self.bits, self.saturation)
         _unique("a manifest's stages", tuple(stage.name for stage in self.stages))
         _unique("a manifest's sites", self.site_ids)
+        _unique("lora_groups", self.lora_groups)
+        for group in self.lora_groups:
+            check_id("a LoRA group", group)
+        self._check_stages()
         self._check_privacy()
         object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda terms: terms.site_id)))
 
@@ -180,6 +250,21 @@ class RunManifest(Message):
             raise ValueError("a patient-dp run needs target_epsilon and every noise_multiplier above 0")
         if self.privacy == "none" and any(noised):
             raise ValueError('a run with privacy "none" must have noise_multiplier 0 in every stage')
+        if self.privacy == "none" and any(stage.adaptive_clip or stage.truncation for stage in self.stages):
+            raise ValueError('a run with privacy "none" has no adaptive_clip and no truncation; leave them out')
+
+    def _check_stages(self) -> None:
+        for stage in self.stages:
+            missing = sorted(set(stage.groups) - set(self.lora_groups))
+            if missing:
+                raise ValueError(f"stage {stage.name} trains {missing[0]}, which has no adapter; add it to lora_groups")
+            if stage.adaptive_clip is None:
+                continue
+            bit_share = stage.noise_multiplier / (2 * stage.adaptive_clip.bit_noise)
+            if self.lane_share**2 + bit_share**2 > _MOST_TAKEN:
+                raise ValueError(
+                    f"adaptive_clip.bit_noise of stage {stage.name} leaves the gradient no room; raise it to the "
+                    "stage's noise_multiplier or more")
 
     @property
     def site_ids(self) -> tuple[str, ...]:

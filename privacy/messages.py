@@ -19,12 +19,14 @@ from privacy.encoding import Item
 from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyCoordinatorError, ProtocolError
 from privacy.identity import Roster, SigningKey, verify
 from privacy.manifest import (
+    AdaptiveClip,
     Plan,
     RunManifest,
     SiteTerms,
     SourceShare,
     StageSpec,
     StopRule,
+    Truncation,
     standard_delta,
 )
 from privacy.wire import Message, check_hash, check_id, check_size
@@ -32,6 +34,7 @@ from privacy.wire import Message, check_hash, check_id, check_size
 __all__ = [
     "CLEAR_FIELDS",
     "OPAQUE_FIELDS",
+    "AdaptiveClip",
     "Advertise",
     "AdvertiseList",
     "Confirm",
@@ -52,6 +55,7 @@ __all__ = [
     "SourceShare",
     "StageSpec",
     "StopRule",
+    "Truncation",
     "UnmaskShares",
     "standard_delta",
 ]
@@ -319,15 +323,18 @@ class UnmaskShares(SignedMessage):
 CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "SourceShare": ("source", "max_samples"),
     "StopRule": ("patience", "min_improvement"),
+    "AdaptiveClip": ("quantile", "learning_rate", "bit_noise"),
+    "Truncation": ("batch_size", "most_patients"),
     "StageSpec": (
         *("name", "sources", "groups", "schedule", "learning_rate", "momentum", "local_steps"),
         *("sampling_rate", "noise_multiplier", "max_rounds", "stop"),
+        *("optimizer", "clipping", "adaptive_clip", "truncation"),
     ),
     "SiteTerms": ("site_id", "declared_patients", "weight", "delta"),
     "RunManifest": (
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
-        *("bits", "saturation", "stages", "sites"),
+        *("bits", "saturation", "stages", "sites", "lora_groups"),
     ),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),

@@ -68,7 +68,8 @@ def lay_out(
         roster=str(roster_file), roster_hash=roster.hash().hex(),
         policy=PolicyConfig(
             max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,
-            allow_without_privacy=mode == "none"))) for site in declared]
+            allow_without_privacy=mode == "none", max_patients=config.site_max_patients),
+        engine=config.site_engine)) for site in declared]
     coordinator = CoordinatorConfig(
         manifest=str(manifest_file), roster=str(roster_file), key=str(folder / "coordinator.key"),
         base_model=str(base_model), output=str(folder / "coordinator"), public_examples=str(public_examples),

@@ -288,6 +288,10 @@ def _check_data(config: SiteConfig) -> str:
     questions, refused = read_questions(folder / "questions.csv")
     if not questions:
         raise ValueError("questions.csv has no usable row; `site-client index SITE_FILE` says why")
+    if config.policy.max_patients is not None:
+        from site_client.installation import Installation
+
+        Installation(config).check_max_patients()
     return f"{len(questions)} questions, {len(refused)} rows refused (`site-client index` reads everything)"
 
 

@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
@@ -36,6 +37,7 @@ class Installation:
         self.config = config
         self.state = Path(config.state)
         self._encoded: dict[bytes, list[EncodedPatient]] = {}
+        self._checked: SiteIndex | None = None
         self.roster = _pinned_roster(config)
         self.key: SigningKey = signing_key(self.state)
         if config.site_id not in self.roster.site_ids:
@@ -57,6 +59,11 @@ class Installation:
     def site_id(self) -> str:
         return self.config.site_id
 
+    @property
+    def engine(self) -> Literal["own", "opacus"]:
+        """Which code computes this site's per-patient gradients."""
+        return "opacus" if self.config.engine == "opacus" else "own"
+
     def model(self, lora: LoraSpec) -> AdaptedModel:
         """The base model with adapters (shared by the sites of one simulating process)."""
         return open_adapted(self.config.base_model, lora)
@@ -69,6 +76,23 @@ class Installation:
         _log.info("indexed patients=%d refused=%d", len(index.patients), len(index.refused))
         return index
 
+    def check_max_patients(self) -> None:
+        """Index the folder where the policy sets `max_patients`; ConfigError when there are more patients.
+
+        Truncated draws are charged for that many patients, so more would cost more epsilon than is booked. A session
+        asks when it opens, before it answers a message: a refusal in the middle of a run would tell that the count
+        had passed the bound. If the folder grows past it afterwards, training fails closed.
+        """
+        if self.config.policy.max_patients is not None and not self._encoded and self._checked is None:
+            self._checked = self._bounded_index()
+
+    def _bounded_index(self) -> SiteIndex:
+        index, most = self.index(), self.config.policy.max_patients
+        if most is not None and len(index.patients) > most:
+            raise ConfigError(f"the data folder holds more patients than policy.max_patients={most}; raise it, and "
+                              "take part only in runs whose truncation.most_patients is at least as large")
+        return index
+
     def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
         """Every patient's encoded samples, by source; the order is that of the pseudonyms.
 
@@ -77,7 +101,8 @@ class Installation:
         """
         key = adapted.base.content_hash
         if key not in self._encoded:
-            ordered = sorted(self.index().patients, key=lambda patient: patient.pseudonym)
+            index, self._checked = self._checked or self._bounded_index(), None
+            ordered = sorted(index.patients, key=lambda patient: patient.pseudonym)
             self._encoded[key] = [
                 {source: _encodable(adapted, examples) for source, examples in patient.examples.items()}
                 for patient in ordered

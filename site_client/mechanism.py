@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,15 +20,17 @@ from model.adapted import AdaptedModel
 from model.adapter import Selection
 from model.inputs import Encoded, collate
 from model.loss import answer_logits, per_sample
-from privacy.dp.clipping import ClippedSum
+from privacy.dp.adaptive_clip import AdaptiveThreshold, bit_weight
+from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.engine import PatientGradients
 from privacy.dp.noise import noisy_sum
-from privacy.dp.sampling import choose_samples, poisson_draw
+from privacy.dp.opacus_engine import OpacusGradients
+from privacy.dp.sampling import choose_samples, poisson_draw, truncated_poisson_draw
 from privacy.entropy import Entropy
 from privacy.messages import StageSpec
 from privacy.statistics import LANES, LaneScale
 
-__all__ = ["EncodedPatient", "LocalTask", "PatientMechanism"]
+__all__ = ["EncodedPatient", "LocalTask", "PatientMechanism", "StepReading"]
 
 _log = logging.getLogger(__name__)
 Vector = npt.NDArray[np.float64]
@@ -46,6 +49,7 @@ class LocalTask:
         lane_bound: L, bound on the norm of a patient's statistics.
         expected_patients: sampling rate times *declared* patients; the gradient's divisor.
         max_rows: samples in one micro-batch.
+        engine: of the per-patient gradients, this site's own choice: "opacus" is for comparison only.
     """
 
     stage: StageSpec
@@ -55,6 +59,17 @@ class LocalTask:
     lane_bound: float
     expected_patients: float
     max_rows: int = 48
+    engine: Literal["own", "opacus"] = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class StepReading:
+    """One released step: noised mean gradient float64[d], sums of the noised lanes float64[3], and the standard
+    deviation of the noise on a coordinate of the gradient. A function of what was released and of constants."""
+
+    gradient: Vector
+    lanes: Vector
+    noise_std: float
 
 
 class PatientMechanism:
@@ -70,13 +85,25 @@ class PatientMechanism:
         self._adapted = adapted
         self._task = task
         self._entropy = entropy
-        self._engine = PatientGradients(
+        stage = task.stage
+        # Without noise nothing pays for a bit or bounds a truncated draw: simulations without privacy have neither.
+        adaptive = stage.adaptive_clip if task.private else None
+        weight = 0.0 if adaptive is None else bit_weight(stage.noise_multiplier, task.clip_norm, adaptive.bit_noise)
+        bounds = ClipBounds(task.clip_norm, task.lane_bound, stage.clipping, weight)
+        self._threshold = None if adaptive is None else AdaptiveThreshold(adaptive, bounds, task.expected_patients)
+        self._num_lanes, self._num_bits = len(LANES), bounds.num_bits
+        kind = OpacusGradients if task.engine == "opacus" else PatientGradients
+        self._engine = kind(
             adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
-            lane_bound=task.lane_bound)
+            lane_bound=task.lane_bound, clipping=stage.clipping, bit_weight=weight)
 
     def draw(self, num_patients: int) -> npt.NDArray[np.int64]:
         """Indices of the patients that take part in this step."""
-        return poisson_draw(self._entropy, num_patients, self._task.stage.sampling_rate)
+        stage = self._task.stage
+        if stage.truncation is not None and self._task.private:
+            return truncated_poisson_draw(
+                self._entropy, num_patients, stage.sampling_rate, stage.truncation.batch_size)
+        return poisson_draw(self._entropy, num_patients, stage.sampling_rate)
 
     def samples_of(self, patient: EncodedPatient) -> list[Encoded]:
         """At most the stage's number of samples of each source; a patient may have none."""
@@ -105,6 +132,19 @@ class PatientMechanism:
             return clipped.vector
         return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
 
+    def read(self, released: Vector) -> StepReading:
+        """What one released vector says; call it once a step, for an adaptive threshold moves on with it."""
+        task, size = self._task, self._engine.dimension
+        scale = 1.0
+        if self._threshold is not None:
+            scale = self._threshold.scale
+            self._threshold.follow(float(released[-1]))
+            self._engine.set_threshold(self._threshold.value)
+        noise = task.stage.noise_multiplier * task.clip_norm if task.private else 0.0
+        return StepReading(
+            scale * released[:size] / task.expected_patients, released[size : size + self._num_lanes],
+            scale * noise / task.expected_patients)
+
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
         """One forward and backward over whole patients; a patient's loss is the mean over its samples."""
         rows = collate([sample for samples in batch for sample in samples])
@@ -126,7 +166,7 @@ class PatientMechanism:
 
     def _one_by_one(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The same sum with each patient alone, so that one whose samples fail contributes zero and no more."""
-        total, zeros = np.zeros(self._engine.dimension + len(LANES)), 0
+        total, zeros = np.zeros(self._engine.dimension + self._num_lanes + self._num_bits), 0
         for samples in chosen:
             try:
                 self.accumulate([samples])

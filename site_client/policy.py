@@ -65,6 +65,9 @@ def check_manifest(
         _refuse(bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE")
         _refuse(bool(policy.allowed_sources) and not sources <= set(policy.allowed_sources), "P_SOURCE")
         _refuse(sum(share.max_samples for share in stage.sources) > policy.max_samples, "P_SAMPLING")
+        # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
+        _refuse(stage.truncation is not None and not (
+            policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING")
     if manifest.privacy == "none":
         _refuse(not policy.allow_without_privacy, "P_PRIVACY")
         return terms

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import extract_tb
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +68,7 @@ class SiteSession:
     """
 
     def __init__(self, installation: Installation, entropy: EntropySource) -> None:
+        installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
         self._approved: dict[str, RunManifest] = {}
@@ -165,7 +167,7 @@ class SiteSession:
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
-        task = _task(manifest, plan, terms)
+        task = _task(manifest, plan, terms, self._site.engine)
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
         patients = self._site.patients(adapted)
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
@@ -209,13 +211,13 @@ def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
         raise FaultyCoordinatorError("E_PARAMS")
 
 
-def _task(manifest: RunManifest, plan: Plan, terms: SiteTerms) -> LocalTask:
-    """Everything that training needs to know, from the manifest alone."""
+def _task(manifest: RunManifest, plan: Plan, terms: SiteTerms, engine: Literal["own", "opacus"]) -> LocalTask:
+    """Everything that training needs to know, from the manifest alone; which engine computes it is the site's."""
     stage = manifest.stages[plan.stage]
     return LocalTask(
         stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
         lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-        expected_patients=stage.sampling_rate * terms.declared_patients)
+        expected_patients=stage.sampling_rate * terms.declared_patients, engine=engine)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:

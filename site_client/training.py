@@ -21,6 +21,7 @@ from model.inputs import Encoded
 from privacy.entropy import Entropy, SystemEntropy
 from privacy.statistics import LANES
 from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
+from site_client.optimizer import local_optimizer
 
 __all__ = ["EncodedPatient", "LocalTask", "LocalUpdate", "Observer", "rehearse", "run_local_steps"]
 
@@ -64,7 +65,7 @@ def run_local_steps(
     """
     step = mechanism(adapted, selection, task, entropy)
     start = adapted.read(selection)
-    position, velocity = start.copy(), np.zeros_like(start)
+    position, optimizer = start.copy(), local_optimizer(task.stage, start.size)
     lanes = np.zeros(len(LANES))
     try:
         for _ in range(task.stage.local_steps):
@@ -73,10 +74,10 @@ def run_local_steps(
             released = step.release(step.clipped_sum([samples for samples in chosen if samples]))
             if observe is not None:
                 observe(drawn, released)
-            velocity = task.stage.momentum * velocity + released[: selection.size] / task.expected_patients
-            position = position - task.stage.learning_rate * velocity
+            reading = step.read(released)
+            position = optimizer.step(position, reading.gradient, reading.noise_std)
             adapted.write(position, selection)
-            lanes += released[selection.size :]
+            lanes += reading.lanes
     finally:
         step.close()
     return LocalUpdate(position - start, lanes)

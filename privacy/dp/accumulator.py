@@ -1,8 +1,9 @@
 """Clips each patient's joint vector once and adds it to one float64 sum, over any number of micro-batches.
 
 *Guarantees.*
-    * `finish` returns the sum over patients of [gradient, statistic lanes], each of norm at most C (1 - SLACK),
-      with one clip a patient however many micro-batches its rows took.
+    * `finish` returns the sum over patients of [gradient, statistic lanes, bit], each of norm at most
+      C (1 - SLACK), with one clip a patient however many micro-batches its rows took. The bit, where bounds
+      have one, says whether the norm of that patient's whole gradient is at most the threshold.
     * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others.
     * Memory does not grow with the number of patients: one sum, and one carry for a patient that is open.
 
@@ -16,6 +17,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -42,7 +44,7 @@ class ClippedAccumulator:
 
     Args:
         dimension: D, gradient coordinates. num_lanes: statistic lanes after them.
-        bounds: how C is shared between them.
+        bounds: how C is shared between them; where they have a bit, the threshold starts at the gradient's room.
     """
 
     def __init__(self, dimension: int, num_lanes: int, bounds: ClipBounds, device: torch.device) -> None:
@@ -52,6 +54,7 @@ class ClippedAccumulator:
         self._num_lanes = num_lanes
         self._bounds = bounds
         self._device = device
+        self._threshold = bounds.gradient_bound if bounds.num_bits else None
         self._carry: _Carry | None = None
         self.discard()
 
@@ -59,6 +62,14 @@ class ClippedAccumulator:
     def is_open(self) -> bool:
         """Whether the last patient's rows go on in the next micro-batch."""
         return self._carry is not None
+
+    def set_threshold(self, threshold: float) -> None:
+        """Clip to `threshold`, above 0, from here on. ValueError in the middle of a step, or without a bit."""
+        if self._threshold is None or not (math.isfinite(threshold) and threshold > 0):
+            raise ValueError("a threshold is a finite number above 0, and only an adaptive clip has one")
+        if self._num_patients or self._carry is not None:
+            raise ValueError("the threshold is fixed within a step: set it after finish()")
+        self._threshold = threshold
 
     def add(self, rows: Tensor, lanes: Tensor | None, complete: Tensor | None = None) -> None:
         """Add the per-patient gradients `rows` (P, D), which are overwritten, and `lanes` (P, num_lanes).
@@ -74,7 +85,7 @@ class ClippedAccumulator:
         self._add_closed(rows[:closed], joined[:closed])
 
     def finish(self) -> ClippedSum:
-        """The step's sum float64[dimension + num_lanes], zero when nothing was added; starts a new step.
+        """The step's sum float64[dimension + num_lanes + bits], zero when nothing was added; starts a new step.
 
         Raises ValueError when a patient is still open.
         """
@@ -87,7 +98,7 @@ class ClippedAccumulator:
 
     def discard(self) -> None:
         """Drop everything that was added since the last `finish`."""
-        size = self._dimension + self._num_lanes
+        size = self._dimension + self._num_lanes + self._bounds.num_bits
         self._sum = torch.zeros(size, dtype=torch.float64, device=self._device)
         self._carry = None
         self._num_patients = 0
@@ -103,7 +114,7 @@ class ClippedAccumulator:
 
     def _add_closed(self, rows: Tensor, lanes: Tensor) -> None:
         gradient_norms, lane_norms = row_norms(rows), torch.linalg.vector_norm(lanes, dim=1)
-        gradient_factors, lane_factors = self._bounds.factors(gradient_norms, lane_norms)
+        gradient_factors, lane_factors = self._bounds.factors(gradient_norms, lane_norms, self._threshold)
         broken = ~(torch.isfinite(gradient_norms) & torch.isfinite(lane_norms))
         if bool(broken.any()):
             # A factor of zero is not enough: 0 * NaN is NaN.
@@ -111,7 +122,9 @@ class ClippedAccumulator:
             lanes[broken] = 0
         for columns in _chunks(rows):
             self._sum[columns] += rows[:, columns].double().mT @ gradient_factors
-        self._sum[self._dimension :] += lanes.mT @ lane_factors
+        self._sum[self._dimension : self._dimension + self._num_lanes] += lanes.mT @ lane_factors
+        if self._threshold is not None:
+            self._sum[-1] += self._bounds.bits(gradient_norms, lane_norms, self._threshold).sum()
         self._num_patients += rows.shape[0]
         self._num_nonfinite += int(broken.sum())
 

@@ -31,6 +31,7 @@ from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, refuse_uncovered
 from privacy.dp.per_patient import MicroBatch, RowMap, patient_linear
+from privacy.manifest import Clipping
 
 __all__ = ["EngineStateError", "MissingGradientError", "PatientGradients", "UncoveredParameterError"]
 
@@ -53,6 +54,7 @@ class PatientGradients:
         num_lanes: number of statistic lanes after the gradient's coordinates.
         lane_bound: L, the lanes' share: their joint norm keeps within L, the gradient within sqrt(C^2 - L^2).
         image_modules: regular expression for the names of layers whose rows are image tiles.
+        clipping, bit_weight: the clip rule and the weight of an adaptive clip's bit (`privacy.dp.clipping`).
 
     Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, and ValueError for bounds
     out of range or parameters on several devices.
@@ -70,8 +72,10 @@ class PatientGradients:
         num_lanes: int = 0,
         lane_bound: float = 0.0,
         image_modules: str = "multi_modal_projector|vision_tower",
+        clipping: Clipping = "flat",
+        bit_weight: float = 0.0,
     ) -> None:
-        bounds = ClipBounds(clip_norm, lane_bound)
+        bounds = ClipBounds(clip_norm, lane_bound, clipping, bit_weight)
         self._layers = cover(model, parameters, image_modules)
         if len({layer.weight.device for layer in self._layers}) != 1:
             raise ValueError("the trained parameters lie on several devices: put them on one")
@@ -142,6 +146,10 @@ class PatientGradients:
         if self._batch is not None or self._sum.is_open:
             raise EngineStateError("a micro-batch or a patient is still open: collect it before finish()")
         return self._sum.finish()
+
+    def set_threshold(self, threshold: float) -> None:
+        """The adaptive clip's threshold for the next step; ValueError inside a step."""
+        self._sum.set_threshold(threshold)
 
     def discard(self) -> None:
         """Drop everything that was collected since the last `finish`, and any error."""

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig, StopConfig
+from configs.schema import (
+    AdaptiveClipConfig,
+    ConfigError,
+    CurriculumConfig,
+    FederationConfig,
+    LoraConfig,
+    PrivacyConfig,
+    StageConfig,
+    StopConfig,
+    TruncationConfig,
+)
 from coordinator.manifest import build_manifest, solve_noise
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.identity import Roster, RosterSite
@@ -38,6 +48,45 @@ def manifest(mode: Literal["patient-dp", "none"] = "patient-dp") -> RunManifest:
 @pytest.fixture(scope="module")
 def private() -> RunManifest:
     return manifest()
+
+
+def with_choices(mode: Literal["patient-dp", "none"]) -> RunManifest:
+    """Two stages that choose everything there is, for adapters on the projector and the experts too."""
+    stages = [
+        replace(FIRST, momentum=0.0, optimizer="adamw-bc", clipping="auto-s"),
+        replace(SECOND, optimizer="adamw", adaptive_clip=AdaptiveClipConfig(quantile=0.7, learning_rate=0.3))]
+    return build_manifest(
+        run_id="run-1", curriculum=CurriculumConfig(stages=stages), privacy=PrivacyConfig(target_epsilon=4.0),
+        lora=LoraConfig(groups=["attention", "projector", "experts"]), federation=FederationConfig(), roster=ROSTER,
+        base_model_hash=bytes([1] * 32), adapter_hash=bytes([2] * 32), mode=mode)
+
+
+def test_choices_of_the_recipe_reach_the_manifest() -> None:
+    manifest = with_choices("patient-dp")
+    first, second = manifest.stages
+    assert (first.optimizer, first.clipping, first.adaptive_clip) == ("adamw-bc", "auto-s", None)
+    assert (second.optimizer, second.clipping) == ("adamw", "flat")
+    assert second.adaptive_clip is not None and second.adaptive_clip.quantile == 0.7
+    assert (second.adaptive_clip.learning_rate, second.adaptive_clip.bit_noise) == (0.3, 10.0)
+    assert manifest.lora_groups == ("attention", "projector", "experts")
+
+
+def test_without_privacy_the_optimiser_stays_and_the_private_quantile_goes() -> None:
+    first, second = with_choices("none").stages
+    assert (first.optimizer, first.clipping) == ("adamw-bc", "auto-s")
+    assert second.optimizer == "adamw" and second.adaptive_clip is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"optimizer": "adam"}, "optimizer='adam' must be one of"), ({"clipping": "auto"}, "clipping='auto' must be"),
+     ({"optimizer": "adamw"}, "momentum=0.3 belongs to optimizer sgd"),
+     ({"clipping": "auto-s", "adaptive_clip": AdaptiveClipConfig()}, "adaptive_clip needs clipping flat")])
+def test_choices_that_contradict_each_other_are_refused_in_one_sentence(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(FIRST, **changes)
+    with pytest.raises(ConfigError, match="most_patients=9 must be at least"):
+        TruncationConfig(batch_size=10, most_patients=9)
 
 
 def planned(noise: list[float]) -> list[ReleaseEvent]:

@@ -14,6 +14,7 @@ from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import (
     CLEAR_FIELDS,
     OPAQUE_FIELDS,
+    AdaptiveClip,
     Advertise,
     AdvertiseList,
     Confirm,
@@ -33,6 +34,7 @@ from privacy.messages import (
     SourceShare,
     StageSpec,
     StopRule,
+    Truncation,
     UnmaskShares,
     standard_delta,
 )
@@ -42,7 +44,8 @@ KEY = SigningKey.from_private_bytes(bytes(range(32)))
 COORDINATOR = SigningKey.from_private_bytes(bytes(32))
 H1, H2 = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
 STAGE = StageSpec(
-    "align", (SourceShare("reports", 2),), ("projector",), "b-only", 0.1, 0.9, 4, 0.05, 1.1, 20, StopRule(3, 0.01)
+    "align", (SourceShare("reports", 2),), ("projector",), "b-only", 0.1, 0.9, 4, 0.05, 1.1, 20, StopRule(3, 0.01),
+    adaptive_clip=AdaptiveClip(0.5, 0.2, 10.0), truncation=Truncation(64, 2000),
 )
 ROSTER = Roster("fed", 1, COORDINATOR.public_bytes(), (RosterSite("a", KEY.public_bytes(), 50),), 3, 0.5)
 MANIFEST = RunManifest(
@@ -63,7 +66,8 @@ HEADER = MaskedHeader.signed(
 CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
 SHARE = DealtShare("b", bytes(33))
 EXAMPLES = (
-    STAGE.sources[0], STAGE.stop, STAGE, MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HEADER, CONFIRM, SHARE,
+    STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
+    MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), Hello.make("a", MANIFEST.hash(), KEY),
     SignedPlan.signed(COORDINATOR, (), plan=PLAN), AdvertiseList((ADVERT,)), EnvelopeList((ENVELOPE,)),
     ErrorReply("E_STAGE", "coordinator"), MaskedList((HEADER,)), ConfirmList((CONFIRM,)),
@@ -235,7 +239,7 @@ def test_terms_of_a_site():
 
 
 def test_a_run_without_privacy_says_so_and_adds_no_noise():
-    quiet = replace(STAGE, noise_multiplier=0.0)
+    quiet = replace(STAGE, noise_multiplier=0.0, adaptive_clip=None, truncation=None)
     run = replace(MANIFEST, privacy="none", target_epsilon=0.0, stages=(quiet,))
     assert RunManifest.from_bytes(run.to_bytes()) == run
 
@@ -280,3 +284,44 @@ def test_complaints_name_a_dealer_once_with_one_of_two_codes():
     for wrong in ((complaint, complaint), (ErrorReply("E_SIG", "b"),)):
         with pytest.raises(ValueError, match="complaints"):
             MaskedHeader.signed(KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=wrong)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": "adamw"}, "momentum belongs to the optimizer"),
+        ({"optimizer": "adam"}, "StageSpec.optimizer"),
+        ({"clipping": "auto-s"}, "adaptive_clip needs clipping"),
+        ({"truncation": Truncation(64, 65), "clipping": "automatic"}, "StageSpec.clipping"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stage_whose_choices_contradict_each_other_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(STAGE, **changes)
+
+
+def test_a_truncated_batch_cannot_be_larger_than_the_site():
+    with pytest.raises(ValueError, match="most_patients must be at least"):
+        Truncation(65, 64)
+
+
+def test_choices_that_only_noise_can_pay_for_need_a_private_run():
+    for choice in ({"adaptive_clip": None}, {"truncation": None}):
+        stage = replace(STAGE, noise_multiplier=0.0, **choice)
+        with pytest.raises(ValueError, match="has no adaptive_clip and no truncation"):
+            replace(MANIFEST, privacy="none", stages=(stage,))
+
+
+def test_a_bit_that_would_take_the_gradients_room_is_refused():
+    quiet = replace(STAGE, adaptive_clip=AdaptiveClip(0.5, 0.2, 0.52 * STAGE.noise_multiplier))
+    with pytest.raises(ValueError, match="leaves the gradient no room"):
+        replace(MANIFEST, stages=(quiet,))
+
+
+def test_a_stage_trains_only_groups_that_carry_adapters():
+    with pytest.raises(ValueError, match="trains projector, which has no adapter"):
+        replace(MANIFEST, lora_groups=("attention",))
+    with pytest.raises(ValueError, match="lora_groups"):
+        replace(MANIFEST, lora_groups=())
+    assert replace(MANIFEST, lora_groups=("projector", "experts")).hash() != MANIFEST.hash()

@@ -22,7 +22,7 @@ from privacy.dp.coverage import UncoveredParameterError
 from privacy.dp.noise import noisy_sum
 from privacy.dp.sampling import poisson_draw
 from privacy.entropy import Entropy
-from privacy.messages import SourceShare, StageSpec
+from privacy.messages import AdaptiveClip, SourceShare, StageSpec, Truncation
 from privacy.statistics import LaneScale
 from site_client import mechanism
 from site_client.training import EncodedPatient, LocalTask, LocalUpdate, rehearse, run_local_steps
@@ -235,6 +235,54 @@ def test_when_nobody_can_be_trained_on_the_step_is_noise_alone(
     monkeypatch.setattr(mechanism, "collate", fails)
     update = train(adapted, selection, patients, task(private=True))
     assert update.delta.any() and np.isfinite(update.delta).all()
+
+
+@pytest.mark.parametrize("choice", [
+    {"clipping": "auto-s"}, {"optimizer": "adamw"}, {"optimizer": "adamw-bc"}, {"momentum": 0.5},
+    {"adaptive_clip": AdaptiveClip(0.5, 0.2, 10.0)}, {"truncation": Truncation(2, 100)}], ids=str)
+def test_every_choice_trains_on_an_empty_and_on_a_full_draw(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], choice: dict[str, Any]
+) -> None:
+    for whom in ([], patients):
+        update = train(adapted, selection, whom, task(private=True, local_steps=3, **choice))
+        assert update.delta.shape == (selection.size,) and update.lanes.shape == (3,)  # the bit is not in it
+        assert np.isfinite(update.delta).all() and update.delta.any()
+
+
+def test_a_truncated_draw_takes_no_more_patients_than_its_batch(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    sizes: list[int] = []
+    run_local_steps(
+        adapted, selection, patients * 10, task(private=True, local_steps=3, truncation=Truncation(2, 100)), Seeded(),
+        observe=lambda drawn, _: sizes.append(len(drawn)))
+    assert sizes == [2, 2, 2]
+
+
+def test_scaling_back_after_the_noise_is_the_flat_clip_at_the_first_threshold(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    """The first threshold is the gradient's room, so a first step differs from a flat one by the bit's share alone."""
+    released: list[np.ndarray] = []
+    what = task(private=True, adaptive_clip=AdaptiveClip(0.5, 0.2, 10.0))
+    adapted.write(adapted.initial)
+    update = run_local_steps(
+        adapted, selection, patients, what, Seeded(), observe=lambda _, vector: released.append(vector))
+    assert released[0].size == selection.size + 3 + 1
+    assert np.allclose(update.delta, -released[0][: selection.size] / DECLARED, rtol=0, atol=1e-12)
+    assert np.array_equal(update.lanes, released[0][selection.size : selection.size + 3])
+
+
+@pytest.mark.parametrize("choice", [{}, {"clipping": "auto-s"}], ids=str)
+def test_opacus_trains_the_same_step(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], choice: dict[str, Any]
+) -> None:
+    pytest.importorskip("opacus")
+    ours = train(adapted, selection, patients, task(**choice))
+    theirs = train(adapted, selection, patients, replace(task(**choice), engine="opacus"))
+    assert np.abs(ours.delta).max() > 0
+    assert np.abs(ours.delta - theirs.delta).max() <= 1e-5 * np.abs(ours.delta).max()
+    assert np.allclose(ours.lanes, theirs.lanes, rtol=1e-5)
 
 
 class _Leaky(AdaptedModel):

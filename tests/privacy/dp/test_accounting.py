@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
 
 from privacy.dp import accounting
-from privacy.dp.accounting import ReleaseEvent, calibrate, epsilon, epsilon_rdp
+from privacy.dp.accounting import PLD, RDP, ReleaseEvent, accountant, calibrate, epsilon, epsilon_at_order, epsilon_rdp
 
 STAGES = [ReleaseEvent(0.02, 1.0, 300), ReleaseEvent(0.05, 1.0, 200), ReleaseEvent(0.1, 1.5, 100)]
 
@@ -113,6 +114,88 @@ def test_bad_arguments_are_refused():
         calibrate(STAGES, 0.0, 1e-5)
     with pytest.raises(ValueError, match="nothing to calibrate"):
         calibrate([], 1.0, 1e-5)
+
+
+# ------------------------------------------------------------------ accountants by name, and a third opinion
+
+
+def test_accountants_are_chosen_by_name():
+    assert accountant() == accountant("pld") == PLD() and accountant("rdp") == RDP()
+    assert PLD().epsilon(STAGES, 1e-5) == epsilon(STAGES, 1e-5) < RDP().epsilon(STAGES, 1e-5)
+    with pytest.raises(ValueError, match='there is no accountant "prv"'):
+        accountant("prv")
+
+
+def test_the_accountant_that_under_reports_is_refused_with_its_reason():
+    with pytest.raises(ValueError, match=r"under-reports epsilon \(3.48 where 4.62 is true\)"):
+        accountant("gdp")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [ReleaseEvent(0.01, 0.7, 1000)], [ReleaseEvent(0.01, 1.0, 1000)], [ReleaseEvent(0.1, 2.0, 200)],
+        [ReleaseEvent(0.05, 1.2, 60)], STAGES, scaled(STAGES, 0.8),
+    ],
+)  # fmt: skip
+def test_opacus_agrees_by_numerical_composition(events):
+    """Gopi, Lee and Wutschitz, NeurIPS 2021: another library and another algorithm for the same number."""
+    from opacus.accountants import PRVAccountant
+
+    opinion = PRVAccountant()
+    opinion.history = [(e.noise_multiplier, e.sampling_rate, e.steps) for e in events]
+    theirs = opinion.get_epsilon(1e-5, eps_error=0.01, delta_error=1e-8)
+    assert epsilon(events, 1e-5) <= theirs * 1.001  # PRV answers with an upper end
+    assert theirs - epsilon(events, 1e-5) <= 0.02 + 1e-3 * theirs
+
+
+def test_opacus_gdp_would_under_report():
+    from opacus.accountants.analysis.gdp import compute_eps_poisson
+
+    theirs = compute_eps_poisson(steps=1000, noise_multiplier=0.7, sample_rate=0.01, delta=1e-5)
+    assert theirs < 0.8 * epsilon([ReleaseEvent(0.01, 0.7, 1000)], 1e-5)
+
+
+def test_one_fixed_order_is_looser_than_the_best_one():
+    assert epsilon_rdp(STAGES, 1e-5) <= epsilon_at_order(STAGES, 1e-5, 8.0)
+    assert epsilon_at_order([], 1e-5, 8.0) == 0.0
+    with pytest.raises(ValueError, match="at least 2"):
+        epsilon_at_order(STAGES, 1e-5, 1.5)
+
+
+# ------------------------------------------------------------------ truncated Poisson sampling
+
+
+@pytest.mark.parametrize(("patients", "expected"), [(4000, 1.98), (5000, 4.40), (6000, 9.60)])
+def test_truncation_is_charged_at_the_number_of_patients(patients, expected):
+    event = ReleaseEvent(0.05, 1.0, 20, truncated_batch=290, most_patients=patients)
+    assert epsilon([event], 1e-5) == pytest.approx(expected, abs=0.01)
+    assert epsilon([event], 1e-5) <= epsilon_rdp([event], 1e-5)
+
+
+@pytest.mark.parametrize("cap", [400, 5000, 9000])
+def test_a_cap_that_hardly_ever_cuts_costs_nothing(cap):
+    event, plain = ReleaseEvent(0.05, 1.0, 20, cap, 5000), ReleaseEvent(0.05, 1.0, 20)
+    assert epsilon([event], 1e-5) == pytest.approx(epsilon([plain], 1e-5), rel=1e-6)
+    assert epsilon_rdp([event], 1e-5) >= epsilon_rdp([plain], 1e-5)  # moments feel an event that delta would hide
+    assert cap == 400 or epsilon_rdp([event], 1e-5) == epsilon_rdp([plain], 1e-5)
+
+
+def test_truncated_and_plain_steps_compose_and_calibrate():
+    mixed = [ReleaseEvent(0.05, 1.0, 20, 290, 5000), ReleaseEvent(0.05, 1.0, 20)]
+    assert epsilon(mixed, 1e-5) > max(epsilon([event], 1e-5) for event in mixed)
+    found = calibrate(mixed, 4.0, 1e-5)
+    assert 3.96 <= epsilon(scaled_truncated(mixed, found), 1e-5) <= 4.0
+
+
+def scaled_truncated(events, scale):
+    return [dataclasses.replace(e, noise_multiplier=scale * e.noise_multiplier) for e in events]
+
+
+@pytest.mark.parametrize("values", [(290, 0), (0, 5000), (-1, -1)])
+def test_a_truncation_names_both_its_numbers(values):
+    with pytest.raises(ValueError, match="truncated_batch and most_patients"):
+        ReleaseEvent(0.05, 1.0, 20, *values)
 
 
 def test_importing_the_module_does_not_load_the_library():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from privacy.dp.sampling import choose_samples, poisson_draw
+from privacy.dp.sampling import choose_samples, poisson_draw, truncated_poisson_draw
 from privacy.entropy import Entropy, SystemEntropy
 
 
@@ -80,3 +82,36 @@ def test_bad_arguments_are_refused():
     for available, limit in ((-1, 1), (3, 0)):
         with pytest.raises(ValueError):
             choose_samples(entropy, available, limit)
+
+
+def test_a_truncated_draw_is_a_poisson_draw_cut_to_a_uniform_subset():
+    entropy, steps, patients, rate, size = SystemEntropy(), 4000, 40, 0.5, 18
+    matrix = np.zeros((steps, patients), bool)
+    for row in matrix:
+        drawn = truncated_poisson_draw(entropy, patients, rate, size)
+        assert drawn.dtype == np.int64 and (np.diff(drawn) > 0).all()
+        row[drawn] = True
+    sizes = matrix.sum(1)
+    assert sizes.max() == size and sizes.min() < size
+    # Every patient is as likely as every other: nobody's place in the order protects or exposes.
+    expected = sizes.mean() / patients
+    z = (matrix.mean(0) - expected) / np.sqrt(expected * (1 - expected) / steps)
+    assert np.abs(z).max() < 5
+    # Draws that are not too large are the plain ones: P(size < 18) of Binomial(40, 1/2).
+    below = sum(math.comb(patients, k) for k in range(size)) / 2**patients
+    assert abs((sizes < size).mean() - below) < 5 * np.sqrt(below * (1 - below) / steps)
+
+
+def test_a_batch_size_beyond_the_site_changes_nothing_and_zero_is_refused():
+    mirror, entropy = Repeated(), Repeated()
+    assert np.array_equal(poisson_draw(mirror, 50, 0.3), truncated_poisson_draw(entropy, 50, 0.3, 50))
+    assert len(truncated_poisson_draw(entropy, 0, 0.3, 5)) == 0
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        truncated_poisson_draw(entropy, 10, 0.3, 0)
+
+
+class Repeated(Entropy):
+    """A repeatable source."""
+
+    def __init__(self) -> None:
+        super().__init__(bytes(32), simulated=True)

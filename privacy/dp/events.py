@@ -1,0 +1,73 @@
+"""What an accountant reads: how often something was released, of what sample, with how much noise.
+
+*Guarantees.* A `ReleaseEvent` holds public constants of a schedule only, never a size of an index or of a draw; equal
+mechanisms are merged, so epsilon is a function of the composition and not of its order.
+
+*Assumes.* The trainer does what the event says: Poisson draws over patients, one clip a patient, Gaussian noise.
+
+*Does not cover.* Sampling of a fixed size, shuffled batches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+__all__ = ["ReleaseEvent", "merge", "require_delta", "scaled"]
+
+
+@dataclass(frozen=True, order=True)
+class ReleaseEvent:
+    """`steps` releases, each a Poisson draw at `sampling_rate` with noise of `noise_multiplier` clip norms.
+
+    With truncated Poisson sampling (VaultGemma, arXiv 2508.15089) a draw larger than `truncated_batch` patients is
+    cut to a random subset of that size, and the charge depends on the number of patients: it is made at
+    `most_patients`, a public upper bound that the site enforces. 0 and 0 mean plain Poisson sampling.
+
+    Raises ValueError for a rate outside [0, 1], noise not above 0, a negative number of steps, or a truncation
+    that names only one of its two numbers.
+    """
+
+    sampling_rate: float
+    noise_multiplier: float
+    steps: int
+    truncated_batch: int = 0
+    most_patients: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sampling_rate <= 1:
+            raise ValueError(f"sampling_rate must lie in [0, 1], not {self.sampling_rate}")
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
+            raise ValueError(f"noise_multiplier must be a finite number above 0, not {self.noise_multiplier}")
+        if self.steps < 0:
+            raise ValueError(f"steps cannot be negative, there are {self.steps}")
+        if min(self.truncated_batch, self.most_patients) < 0 or bool(self.truncated_batch) != bool(self.most_patients):
+            raise ValueError("truncated_batch and most_patients must both be above 0, or both be 0 for plain Poisson "
+                             f"sampling, not {self.truncated_batch} and {self.most_patients}")
+
+    @property
+    def is_truncated(self) -> bool:
+        """Whether truncation can happen: a cap of at least the number of patients never cuts a draw."""
+        return 0 < self.truncated_batch < self.most_patients
+
+
+def merge(events: Sequence[ReleaseEvent]) -> tuple[ReleaseEvent, ...]:
+    """Equal mechanisms added up, those that release nothing about anybody left out, sorted."""
+    steps: dict[ReleaseEvent, int] = {}
+    for event in events:
+        if event.steps and event.sampling_rate:
+            mechanism = replace(event, steps=1)
+            steps[mechanism] = steps.get(mechanism, 0) + event.steps
+    return tuple(sorted(replace(mechanism, steps=count) for mechanism, count in steps.items()))
+
+
+def scaled(events: Sequence[ReleaseEvent], scale: float) -> tuple[ReleaseEvent, ...]:
+    """The same events with `scale` times the noise."""
+    return tuple(replace(event, noise_multiplier=scale * event.noise_multiplier) for event in events)
+
+
+def require_delta(delta: float) -> None:
+    """Raises ValueError for a delta outside (0, 1)."""
+    if not 0 < delta < 1:
+        raise ValueError(f"delta must lie in (0, 1), not {delta}")
