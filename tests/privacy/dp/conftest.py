@@ -128,6 +128,39 @@ def run_microbatch(
     return order
 
 
+def packed_forward(model: nn.Module, samples: list[Sample], masks: str = "segments") -> Tensor:
+    """Mean token loss of each sample, all in one row; masks "segments", or None for positions alone."""
+    from model.packing import segment_masks
+
+    lengths = torch.tensor([len(sample.ids) for sample in samples])
+    owners = torch.repeat_interleave(torch.arange(len(samples)), lengths)
+    positions = torch.cat([torch.arange(int(length)) for length in lengths])[None]
+    ids = torch.cat([sample.ids for sample in samples])[None]
+    tiles = torch.cat([sample.tiles for sample in samples])
+    inputs = {"pixel_values": tiles.to(next(model.parameters()).dtype)} if len(tiles) else {}
+    mask = segment_masks(owners, 8) if masks == "segments" else masks
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **inputs).logits[0]
+    # The token after a sample's last one is another sample's: no target.
+    targets = ids[0, 1:].masked_fill((owners[1:] != owners[:-1]) | (ids[0, 1:] == IMAGE_TOKEN), -100)
+    losses = nn.functional.cross_entropy(logits[:-1], targets, reduction="none")
+    total = losses.new_zeros(len(samples)).index_add(0, owners[:-1], losses)
+    counts = torch.zeros(len(samples), dtype=torch.int64).index_add(0, owners[:-1], (targets != -100).long())
+    return total / counts
+
+
+def run_packed(
+    model: nn.Module, engine: PatientGradients, samples: list[Sample], weights: Tensor | None = None,
+    masks: str | None = "segments",
+) -> list[int]:
+    """As `run_microbatch`, the samples in one packed row."""
+    rows, tiles, order = rows_and_tiles(samples)
+    tokens = torch.repeat_interleave(rows, torch.tensor([len(sample.ids) for sample in samples]))
+    with engine.microbatch(token_patients=tokens, image_patients=tiles, num_patients=len(order)):
+        losses = packed_forward(model, samples, masks)
+        (losses if weights is None else losses * weights).sum().backward()
+    return order
+
+
 def loop_gradients(model: nn.Module, cohort: Cohort) -> Tensor:
     """The truth: each patient alone through plain autograd; (patients, D). Call before an engine attaches."""
     gradients = []
