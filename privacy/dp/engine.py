@@ -17,7 +17,7 @@
     * No two micro-batches are open at once; kernels compute a row independently of its batch-mates.
 
 *Does not cover.*
-    * Noise (`privacy.dp.noise`) and accounting; experts, sharded models.
+    * Noise (`privacy.dp.noise`) and accounting; sharded models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ from torch import Tensor, nn
 from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, refuse_uncovered
+from privacy.dp.expert_adapters import ExpertLayer
+from privacy.dp.experts import Covered, patient_experts
 from privacy.dp.per_patient import MicroBatch, RowMap, TokenMap, patient_linear
+from privacy.dp.refusals import RouterGuard
 from privacy.dp.segments import AttentionWatch, SegmentCheck, UnsegmentedPackingError
 
 __all__ = [
@@ -56,14 +59,15 @@ class PatientGradients:
 
     Args:
         model: the model to train; every parameter of it that requires a gradient must be in `parameters`.
-        parameters: (name, weight) of each trained LoRA factor in layout order, each an nn.Linear's weight.
+        parameters: (name, weight) of each trained LoRA factor in layout order: the weight of an nn.Linear, or of
+            PEFT's adapter on GPT-oss' experts, which are then computed factored while a micro-batch is open.
         clip_norm: C, the L2 bound on one patient's joint vector [gradient, lanes].
         num_lanes: number of statistic lanes after the gradient's coordinates.
         lane_bound: L, the lanes' share: their joint norm keeps within L, the gradient within sqrt(C^2 - L^2).
         image_modules: regular expression for the names of layers whose rows are image tiles.
 
-    Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, and ValueError for bounds
-    out of range or parameters on several devices.
+    Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, RouterLossError when the router's
+    balancing loss is on, and ValueError for bounds out of range or parameters on several devices.
 
     A step is any number of `with microbatch(...)` and `collect(...)` pairs, then `finish()`; an empty draw is
     `finish()` alone. The engine trains one round's factor: `detach()` it before another is made.
@@ -92,9 +96,14 @@ class PatientGradients:
         self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device)
         self._batch: MicroBatch | None = None
         self._failed = False
+        self._router = RouterGuard(model)
         self._watch = AttentionWatch(model, image_modules, self._segments)
+        self._patched: list[nn.Module] = []
         for layer in self._layers:
-            self._patch(layer)
+            if layer.expert is None:
+                self._patch(layer)
+        for experts, covered in _by_experts(self._layers):
+            self._patch_experts(experts, covered)
 
     @property
     def dimension(self) -> int:
@@ -122,6 +131,7 @@ class PatientGradients:
         if self._batch is not None:
             raise EngineStateError("the last micro-batch was not collected: call collect() after backward")
         refuse_uncovered(self._model, self._layers)
+        self._router.require_off()
         self._batch = batch = self._open(text_patients, token_patients, image_patients, num_patients)
         try:
             yield
@@ -169,10 +179,11 @@ class PatientGradients:
 
     def detach(self) -> None:
         """Give the model its own forwards back and drop all buffers."""
-        for layer in self._layers:
-            layer.module.__dict__.pop("forward", None)
+        for module in self._patched:
+            module.__dict__.pop("forward", None)
         self._watch.remove()
-        self._layers = []
+        self._router.remove()
+        self._layers, self._patched = [], []
         self._buffer = self._buffer[:0].clone()
         self.discard()
         self._failed = True
@@ -188,6 +199,20 @@ class PatientGradients:
             return patient_linear(x, layer, batch)
 
         layer.module.__dict__["forward"] = forward
+        self._patched.append(layer.module)
+
+    def _patch_experts(self, layer: ExpertLayer, covered: Covered) -> None:
+        plain: Callable[..., Tensor] = layer.outer.forward
+
+        def forward(hidden_states: Tensor, router_indices: Tensor, routing_weights: Tensor) -> Tensor:
+            batch = self._batch
+            # Also without grad: the first pass of reentrant checkpointing must compute what the second does.
+            if batch is None or not batch.open:
+                return plain(hidden_states, router_indices, routing_weights)
+            return patient_experts(layer, covered, batch, hidden_states, router_indices, routing_weights)
+
+        layer.outer.__dict__["forward"] = forward
+        self._patched.append(layer.outer)
 
     def _segments(self) -> SegmentCheck | None:
         """What the attention modules are to be checked against now."""
@@ -232,3 +257,14 @@ class PatientGradients:
                 batch.zero(layer)
                 continue
             raise MissingGradientError(f"{layer.name} received no per-patient gradient: freeze it or use it")
+
+
+def _by_experts(layers: Sequence[CoveredLinear]) -> list[tuple[ExpertLayer, Covered]]:
+    """Each layer's experts that have a trained factor, with those factors."""
+    found: dict[int, tuple[ExpertLayer, Covered]] = {}
+    for layer in layers:
+        if layer.expert is not None:
+            owner = layer.expert.layer
+            _, covered = found.setdefault(id(owner.outer), (owner, {}))
+            covered[layer.expert.projection, layer.expert.factor] = layer
+    return list(found.values())

@@ -48,7 +48,13 @@ def make_cohort(tiles_of: list[list[int]], lengths: list[int], seed: int = 0) ->
     return cohort
 
 
-def build_llava(dtype: torch.dtype = torch.float64, targets: str = TARGETS, factor: str = "AB") -> nn.Module:
+EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+
+
+def build_llava(
+    dtype: torch.dtype = torch.float64, targets: str | list[str] = TARGETS, factor: str = "AB",
+    experts: tuple[str, ...] = (),
+) -> nn.Module:
     """The model of model.md section 2, smaller; LoRA B is filled so that A has a gradient."""
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -79,7 +85,7 @@ def build_llava(dtype: torch.dtype = torch.float64, targets: str = TARGETS, fact
     base = LlavaForConditionalGeneration(config)
     for part in (base.config, base.config.text_config):
         part._experts_implementation = "eager"  # the default grouped product refuses float64
-    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=targets))
+    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=targets, target_parameters=list(experts) or None))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)
@@ -128,7 +134,7 @@ def run_microbatch(
     return order
 
 
-def packed_forward(model: nn.Module, samples: list[Sample], masks: str = "segments") -> Tensor:
+def packed_forward(model: nn.Module, samples: list[Sample], masks: str | None = "segments") -> Tensor:
     """Mean token loss of each sample, all in one row; masks "segments", or None for positions alone."""
     from model.packing import segment_masks
 
