@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sqlite3
@@ -199,8 +200,13 @@ def book(site: Path, **changed: Any) -> None:
         "run_id": "run-1", "round": 1, "attempt": 1, "stage": 0, "mechanism": "poisson-gaussian", "sampling_rate": 0.1,
         "noise_multiplier": 1.0, "steps": 10, "clip_norm": 1.0, "delta": 1e-5, "entropy": "system",
         "created_utc": "2026-01-01T00:00:00Z", **changed}
-    ledger = Ledger.open(site.parent / "state" / "ledger.sqlite", epsilon_cap=float("inf"))
-    ledger.reserve(LedgerEntry(**values))
+    state = site.parent / "state"
+    ledger = Ledger.open(state / "ledger.sqlite", signing_key=signing_key(state), epsilon_cap=float("inf"))
+    entry = LedgerEntry(**values)
+    if entry.mechanism != "none":
+        planned = dataclasses.replace(entry.event(), steps=max(20, entry.steps))
+        ledger.reserve_run(entry.run_id, "ab", [planned], entry.delta)
+    ledger.reserve(entry)
     ledger.close()
 
 

@@ -114,7 +114,7 @@ def test_nothing_is_trained_or_released_when_the_ledger_cannot_be_written(
 def test_a_step_beyond_the_cap_is_refused_before_training(tmp_path: Path) -> None:
     site = Site(tmp_path)
     session = session_of(site)
-    site.ledger = Ledger.open(tmp_path / "ledger.sqlite", epsilon_cap=1e-3)
+    site.ledger = Ledger.open(tmp_path / "ledger.sqlite", signing_key=site.key, epsilon_cap=1e-3)
     assert code(train(session, plan_of())) == "P_BUDGET"
     assert "train" not in events and site.ledger.entries() == ()
 
