@@ -60,9 +60,9 @@ def _rounds(path: Path, events: Sequence[ReleaseEvent], measured: int) -> list[f
     first = len(steps) - measured
     taken: list[float] = []
     for number, (stage, event) in enumerate(steps):
-        if number < first and number % 10:
-            continue  # rounds of an earlier part are booked ten steps at a time: hundreds of rows either way
-        count = 10 if number < first else 1
+        if number < first and number % 2:
+            continue  # rounds of an earlier part are booked two steps at a time
+        count = 2 if number < first else 1
         ledger.reserve(LedgerEntry(
             run_id="run", round=number, attempt=0, stage=stage, mechanism="poisson-gaussian",
             sampling_rate=event.sampling_rate, noise_multiplier=event.noise_multiplier, steps=count, clip_norm=1.0,

@@ -279,6 +279,41 @@ def test_a_broken_chain_is_exit_code_1(site: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["chain_intact"] is False
 
 
+def test_ledger_verify_and_export(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    book(site, round=2)
+    assert site_client.cli.main(["ledger", "export", str(site)]) == 0
+    export = tmp_path / "export.json"
+    export.write_text(capsys.readouterr().out)
+    head = json.loads(export.read_text())["head"]
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", head]) == 0
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", "00" * 31 + "01"]) == 1
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", "abc"]) == 2
+    assert site_client.cli.main(["ledger", "verify", "--file", str(export), "--head", head]) == 0
+    assert "3 rows intact and signed, 2 entries" in capsys.readouterr().out
+    export.write_text(export.read_text().replace('\\"steps\\":10', '\\"steps\\":1'))
+    assert site_client.cli.main(["ledger", "verify", "--file", str(export)]) == 1
+    assert "row 2 was altered" in capsys.readouterr().out
+
+
+def test_ledger_show_has_a_line_for_each_run(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    book(site, run_id="run-2", steps=20)
+    assert site_client.cli.main(["ledger", "show", str(site)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"run-1 .* 10/20 ", text) and re.search(r"run-2 .* 20/20 ", text) and "% spent" in text
+
+
+def test_a_lost_mark_is_accepted_on_the_operators_word(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    site_client.cli.main(["ledger", str(site), "--json"])
+    head = json.loads(capsys.readouterr().out)["head"]
+    (site.parent / "state" / "ledger.sqlite.mark").unlink()
+    assert site_client.cli.main(["ledger", "verify", str(site)]) == 1
+    assert site_client.cli.main(["ledger", "verify", str(site), "--accept-head", head]) == 0
+    assert site_client.cli.main(["ledger", "verify", str(site)]) == 0
+
+
 def test_a_missing_ledger_is_not_replaced_by_an_empty_one(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert site_client.cli.main(["ledger", str(site)]) == 2
     assert "restore it from backup" in capsys.readouterr().err
