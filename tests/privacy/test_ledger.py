@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from privacy.dp.accounting import ReleaseEvent, epsilon, epsilon_at_order
+from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.errors import BudgetExceededError
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger, LedgerEntry, LedgerTamperedError, NotPrivateError
@@ -165,30 +165,6 @@ def test_a_lowered_cap_stops_a_run_that_is_under_way(path):
     filled(path, 1).close()
     with pytest.raises(BudgetExceededError):
         opened(path, 0.5).reserve(entry(round=1))
-
-
-# ------------------------------------------------------------------ the Renyi filter
-
-
-def test_the_renyi_filter_charges_entries_at_one_order(path):
-    options = {"composition": "rdp", "renyi_order": 8, "delta_cap": 1e-4}
-    ledger = filled(path, 2, planned=5, cap=20.0, **options)
-    two = epsilon_at_order([schedule(2)], 1e-4, 8)
-    assert (ledger.spent(), ledger.spent_delta()) == (two, 1e-4) and two > ledger.ran(1e-4)
-    ledger.close()
-    tight = opened(path, epsilon_at_order([schedule(3)], 1e-4, 8), **options)
-    tight.reserve(entry(round=2))
-    with pytest.raises(BudgetExceededError) as refusal:
-        tight.reserve(entry(round=3))
-    assert refusal.value.spent == refusal.value.limit < refusal.value.requested
-    assert len(tight.entries()) == 3
-
-
-def test_how_runs_compose_is_fixed_by_the_first_run(path):
-    filled(path, 1).close()
-    other = opened(path, 80.0, composition="rdp", delta_cap=1e-4)
-    with pytest.raises(ValueError, match='composes runs by "sum" since its first run'):
-        other.reserve_run("second", "bb", [schedule(1)], DELTA)
 
 
 # ------------------------------------------------------------------ what cannot be claimed
@@ -402,24 +378,3 @@ def test_a_run_with_entries_but_no_known_manifest_is_not_bound(path):
     ledger = opened(path, math.inf)
     ledger.reserve(entry(mechanism="none", noise_multiplier=0.0))
     assert not ledger.bind_run("run", "aa")
-
-
-# ------------------------------------------------------------------ wasted rounds
-
-
-def test_rounds_that_were_never_finished_are_counted(path):
-    ledger = filled(path, 1)
-    assert (ledger.wasted_rounds(), ledger.wasted_rounds(next_round=True)) == (0, 1)  # it may still be open
-    ledger.mark_masked("run", 0)
-    ledger.finish_round("run", 0)
-    rows = ledger.sequence
-    ledger.finish_round("run", 0)
-    assert ledger.sequence == rows and ledger.wasted_rounds(next_round=True) == 0
-    ledger.reserve(entry(round=1))
-    ledger.reserve(entry(round=1, attempt=1))  # trained again: the first one is wasted
-    ledger.reserve(entry(round=2))
-    assert ledger.wasted_rounds() == 2
-    ledger.finish_round("run", 1)
-    assert Ledger.open(path).wasted_rounds() == 1
-    with pytest.raises(ValueError, match="reserve before finishing"):
-        ledger.finish_round("run", 9)
