@@ -285,7 +285,11 @@ class PolicyConfig:
     """A site's own rules. The coordinator may only ask; what breaks a rule is refused before any training."""
 
     max_epsilon: float                   # over the life of this site's ledger
-    max_delta: float = 1e-5
+    max_delta: float = 1e-5              # of one run
+    max_total_delta: float = 1e-4        # over the life of this site's ledger; never above 1 / declared patients
+    composition: str = "sum"             # of runs: "sum" of reserved budgets, or "rdp" at one Renyi order
+    renyi_order: int = 8                 # of composition "rdp"; fixed by the ledger's first run
+    max_wasted_rounds: int = 8           # trained for and never finished, over the life of this site's ledger
     min_patients: int = 100              # floor on the declared number of patients
     min_cohort: int = 3                  # fewest sites in a sum
     allowed_stages: list[str] = field(default_factory=list)       # empty = none is refused by name
@@ -301,7 +305,12 @@ class PolicyConfig:
                   max_samples=self.max_samples)
         _require(self.max_patients is None or self.max_patients >= self.min_patients,
                  f"policy.max_patients={self.max_patients} must be at least policy.min_patients={self.min_patients}")
+        _positive("policy", max_total_delta=self.max_total_delta)
+        _one_of("policy", "composition", self.composition, ("sum", "rdp"))
         _require(self.max_delta <= 1e-5, f"policy.max_delta={self.max_delta} must be at most 1e-5")
+        _require(self.max_total_delta < 1, f"policy.max_total_delta={self.max_total_delta} must be below 1")
+        _require(self.renyi_order >= 2, f"policy.renyi_order={self.renyi_order} must be at least 2")
+        _require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
         _require(self.min_cohort >= 3, f"policy.min_cohort={self.min_cohort} must be at least 3")
 
 

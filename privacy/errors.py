@@ -93,13 +93,14 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_STAGE": "The site's policy does not allow one of the run's stages.",
     "P_SOURCE": "The site's policy does not allow one of the run's data sources.",
     "P_PRIVACY": "The site's policy does not allow a run without patient-level privacy.",
-    "P_DELTA": "The run's delta for this site is larger than the site's policy allows.",
+    "P_DELTA": "The run's delta for this site, alone or with earlier runs, is larger than the site's policy allows.",
     "P_NOISE": "The run's noise multiplier is smaller than the site's policy allows.",
     "P_SAMPLING": "The run samples more patients or samples a patient than the site's policy allows.",
     "P_COHORT": "The roster's cohort floor is lower than the site's policy allows.",
     "P_FLOOR": "The site declared fewer patients than its own policy asks for.",
     "P_TERMS": "The run's terms for this site are not the ones that the site declared.",
     "P_BUDGET": "The site's privacy budget does not cover this run or step.",
+    "P_WASTED": "Too many rounds that this site trained for were never finished; its operator must look.",
     "P_NOT_FINITE": "The adapter received does not give finite outputs on public examples.",
     "P_RUN_ID": "The run's identifier already stands for another manifest at the site.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
@@ -155,13 +156,15 @@ class BudgetExceededError(Exception):
     """A step would take the site past its privacy budget; nothing was released.
 
     Args:
-        spent: epsilon of everything in the ledger so far.
-        requested: epsilon after the refused step.
-        limit: the site's cap on epsilon.
+        spent: epsilon (P_DELTA: delta) of everything in the ledger so far.
+        requested: the same after the refused step.
+        limit: the site's cap on it.
+        code: P_BUDGET for epsilon, P_DELTA for delta.
     """
 
-    def __init__(self, spent: float, requested: float, limit: float) -> None:
-        super().__init__(POLICY_REFUSALS["P_BUDGET"])
+    def __init__(self, spent: float, requested: float, limit: float, code: str = "P_BUDGET") -> None:
+        super().__init__(POLICY_REFUSALS[code])
+        self.code = code
         self.spent = spent
         self.requested = requested
         self.limit = limit

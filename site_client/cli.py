@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections import Counter
@@ -56,12 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     index.set_defaults(command=_index)
     ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
                                  description="Epsilon is computed from the ledger's entries every time.")
+    ledger.add_argument("words", nargs="*", metavar="[show|verify|export] SITE_FILE",
+                        help="show (default), verify chain, signatures and high-water mark, or print an export")
+    ledger.add_argument("--head", metavar="HEX", help="a head noted earlier, which must still be in the chain")
+    ledger.add_argument("--file", metavar="EXPORT", help="verify this export instead; needs no SITE_FILE")
+    ledger.add_argument("--accept-head", metavar="HEX",
+                        help="operator: the ledger that ends here is the newest; writes its lost mark anew")
     ledger.set_defaults(command=_ledger)
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
     for command in (index, ledger, check):
-        command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
+        if command is not ledger:
+            command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
         if command is not check:
             command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
@@ -142,62 +148,38 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
 
 def _ledger(arguments: argparse.Namespace) -> int:
     from privacy.ledger import LedgerTamperedError
+    from site_client import ledger_report
 
-    config = _site(arguments.site_file)
+    action, path = _ledger_action(arguments.words)
+    if arguments.file is not None:
+        try:
+            print(ledger_report.verify_export_file(Path(arguments.file), arguments.head))
+        except LedgerTamperedError as error:
+            print(f"BROKEN: {error}")
+            return EXIT_FAILED
+        return EXIT_OK
+    config = _site(path)
+    if arguments.accept_head is not None:
+        print(ledger_report.accept_head(config, arguments.accept_head))
+        return EXIT_OK
     try:
-        facts = _ledger_facts(config)
+        if action == "export":
+            print(ledger_report.export_text(config))
+            return EXIT_OK
+        facts = ledger_report.facts_of(config, arguments.head)
     except LedgerTamperedError as error:
         facts = {"site_id": config.site_id, "chain_intact": False, "fault": str(error)}
-    print(json.dumps(facts) if arguments.json else _ledger_text(facts))
+    print(json.dumps(facts) if arguments.json else ledger_report.text_of(facts))
     return EXIT_OK if facts["chain_intact"] else EXIT_FAILED
 
 
-def _ledger_facts(config: SiteConfig) -> dict[str, Any]:
-    """Entries and epsilon of this site's ledger; epsilon is None when a step without noise made it infinite.
-
-    Raises:
-        ValueError: there is no ledger file.
-        LedgerTamperedError: its chain does not hold.
-    """
-    from privacy.ledger import Ledger
-
-    path = Path(config.state) / "ledger.sqlite"
-    if not path.is_file():
-        raise ValueError(f"there is no ledger at {path}; the first run makes it, and if this site has trained before, "
-                         "restore it from backup, since a new one forgets what was spent")
-    ledger = Ledger.open(path, must_exist=True)
-    try:
-        entries = ledger.entries()
-        epsilon = ledger.spent()
-        return {
-            "site_id": config.site_id, "chain_intact": True, "entries": len(entries),
-            "runs": sorted({entry.run_id for entry in entries}), "steps": sum(entry.steps for entry in entries),
-            "epsilon": epsilon if math.isfinite(epsilon) else None,
-            "delta": min((entry.delta for entry in entries), default=None),
-            "max_epsilon": config.policy.max_epsilon, "private": ledger.is_private(), "head": ledger.head().hex(),
-        }
-    finally:
-        ledger.close()
-
-
-def _ledger_text(facts: dict[str, Any]) -> str:
-    if not facts["chain_intact"]:
-        return (f"{facts['site_id']}: chain BROKEN: {facts['fault']}\nRestore the ledger from backup before the next "
-                "run; until then nothing can be reserved.")
-    delta = "" if facts["delta"] is None else f" at delta {facts['delta']:.3g}"
-    lines = [
-        f"{facts['site_id']}: {facts['entries']} entries, {facts['steps']} steps, {len(facts['runs'])} runs",
-        f"  spent   epsilon {_epsilon_text(facts['epsilon'])}{delta}, for each patient",
-        f"  cap     epsilon {facts['max_epsilon']:g} (policy.max_epsilon)",
-        f"  chain   intact, head {facts['head'][:16]}",
-    ]
-    if not facts["private"]:
-        lines.append("  NOT PRIVATE: an entry has no noise, or noise from a simulated source")
-    return "\n".join(lines)
-
-
-def _epsilon_text(epsilon: float | None) -> str:
-    return "unlimited (a step had no noise)" if epsilon is None else f"{epsilon:.4g}"
+def _ledger_action(words: list[str]) -> tuple[str, str]:
+    """(action, site file): the action may be left out, and `verify --file EXPORT` needs no site file."""
+    action = words[0] if words and words[0] in ("show", "verify", "export") else "show"
+    rest = words[1:] if words and words[0] == action else words
+    if len(rest) > 1:
+        raise ValueError("ledger takes `show`, `verify` or `export` and one SITE_FILE")
+    return action, rest[0] if rest else ""
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -259,13 +241,18 @@ def _check_roster(config: SiteConfig) -> str:
 
 
 def _check_ledger(config: SiteConfig) -> str:
+    from site_client.keystore import has_ledger
+    from site_client.ledger_report import epsilon_text, facts_of
+
     if not (Path(config.state) / "ledger.sqlite").is_file():
+        if has_ledger(Path(config.state)):
+            raise ValueError("it was begun here and is gone; restore the whole state folder from backup")
         return "none yet, the first run makes it (if this site has trained before, restore it from backup)"
-    facts = _ledger_facts(config)
+    facts = facts_of(config)
     if facts["epsilon"] is None or facts["epsilon"] >= facts["max_epsilon"]:
-        raise ValueError(f"epsilon {_epsilon_text(facts['epsilon'])} is spent and policy.max_epsilon is "
+        raise ValueError(f"epsilon {epsilon_text(facts['epsilon'])} is spent and policy.max_epsilon is "
                          f"{facts['max_epsilon']:g}; no further run will be accepted")
-    return f"chain intact, epsilon {_epsilon_text(facts['epsilon'])} of {facts['max_epsilon']:g} spent"
+    return f"chain intact, epsilon {epsilon_text(facts['epsilon'])} of {facts['max_epsilon']:g} spent"
 
 
 def _check_base_model(config: SiteConfig) -> str:

@@ -19,7 +19,8 @@ from model.inputs import Encoded, Example
 from model.spec import LoraSpec
 from privacy.identity import Roster, SigningKey
 from privacy.ledger import Ledger
-from site_client.keystore import load_or_create_secret, signing_key
+from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
+from site_client.policy import delta_cap
 from site_client.records import SiteIndex
 from site_client.sources.folder import read_folder
 from site_client.spool import Spool
@@ -47,13 +48,29 @@ class Installation:
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
         self.spool = Spool(self.state)
-        cap = math.inf if config.policy.allow_without_privacy else config.policy.max_epsilon
-        self.ledger = Ledger.open(self.state / "ledger.sqlite", epsilon_cap=cap)
+        self.ledger = self._open_ledger()
 
     @staticmethod
     def open(path: str | Path) -> Installation:
         """The installation that the site file `path` describes."""
         return Installation(load_config(SiteConfig, path))
+
+    def _open_ledger(self) -> Ledger:
+        """With the caps of the site's policy alone. A new one is made only in a state folder that never had one."""
+        policy = self.config.policy
+        unlimited = policy.allow_without_privacy
+        try:
+            ledger = Ledger.open(
+                self.state / "ledger.sqlite", signing_key=self.key, must_exist=has_ledger(self.state),
+                epsilon_cap=math.inf if unlimited else policy.max_epsilon,
+                delta_cap=delta_cap(policy, self.roster.site(self.config.site_id).declared_patients),
+                composition="rdp" if policy.composition == "rdp" else "sum", renyi_order=policy.renyi_order)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"this site has kept a ledger in {self.state} before and it is gone; restore the whole state folder "
+                "from its newest backup, since a new ledger forgets what was spent") from None
+        note_ledger(self.state)
+        return ledger
 
     @property
     def site_id(self) -> str:

@@ -1,4 +1,7 @@
-"""A site's long-lived secrets on disk: identity key and pseudonym key, each a 0600 file in the site's state folder."""
+"""A site's long-lived secrets on disk: identity key and pseudonym key, each a 0600 file in the site's state folder.
+
+Beside them a marker says that this folder's ledger was begun, so that a lost one is never replaced by an empty one.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from pathlib import Path
 
 from privacy.identity import SigningKey
 
-__all__ = ["KeyFileError", "load_or_create_secret", "signing_key"]
+__all__ = ["KeyFileError", "has_ledger", "load_or_create_secret", "note_ledger", "signing_key"]
 
 SECRET_BYTES = 32
+_LEDGER_MARKER = "identity.has-ledger"
 
 
 class KeyFileError(ValueError):
@@ -42,7 +46,11 @@ def _create(path: Path) -> None:
             os.link(partial, path)
     finally:
         Path(partial).unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -62,3 +70,15 @@ def _load(path: Path) -> bytes:
 def signing_key(state: Path) -> SigningKey:
     """The site's Ed25519 identity from `state/identity.key`, made on first use."""
     return SigningKey.from_private_bytes(load_or_create_secret(state / "identity.key"))
+
+
+def has_ledger(state: Path) -> bool:
+    """Whether the ledger of this state folder was begun: from then on it must be there."""
+    return (state / _LEDGER_MARKER).exists()
+
+
+def note_ledger(state: Path) -> None:
+    """Remember, durably, that this state folder has a ledger; idempotent."""
+    if not has_ledger(state):
+        (state / _LEDGER_MARKER).touch(mode=0o600)
+        _sync_folder(state)

@@ -13,10 +13,13 @@ from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster
 from privacy.ledger import LedgerEntry
+from privacy.ledger_account import Account
 from privacy.messages import Plan, RunManifest, SiteTerms, StageSpec
 from privacy.release import release_hash
 
-__all__ = ["check_manifest", "check_rounds_left", "check_schedule", "planned_events", "terms_of"]
+__all__ = [
+    "check_manifest", "check_rounds_left", "check_schedule", "check_wasted", "delta_cap", "planned_events",
+    "stage_event", "terms_of"]
 
 
 def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
@@ -33,23 +36,33 @@ def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
 
 def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
     """Every release that the manifest's maximum of rounds can make: the budget is checked for all of it."""
-    return [
-        ReleaseEvent(stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds)
-        for stage in manifest.stages
-    ]
+    return [stage_event(stage, stage.local_steps * stage.max_rounds) for stage in manifest.stages]
+
+
+def stage_event(stage: StageSpec, steps: int) -> ReleaseEvent:
+    """What `steps` releases of a stage cost: the plan's events and the ledger's entries are both made from this."""
+    cut = stage.truncation
+    cap, patients = (0, 0) if cut is None else (cut.batch_size, cut.most_patients)
+    return ReleaseEvent(stage.sampling_rate, stage.noise_multiplier, steps, cap, patients)
+
+
+def delta_cap(policy: PolicyConfig, declared_patients: int) -> float:
+    """The site's cap on delta over the life of its ledger: the policy's, and never above one in its patients."""
+    return min(policy.max_total_delta, 1 / declared_patients)
 
 
 def check_manifest(
     manifest: RunManifest, *, policy: PolicyConfig, roster: Roster, site_id: str, base_model_hash: bytes,
-    booked: Sequence[LedgerEntry],
+    account: Account,
 ) -> SiteTerms:
     """Refuse `manifest`, or return this site's terms in it.
 
     Args:
-        booked: what this site's ledger already holds of other runs.
+        account: what this site's ledger holds, with the site's caps.
 
     Raises:
         PolicyRefusalError: the first rule that the manifest breaks; the code is a constant, no value is in it.
+        BudgetExceededError: the run's maximum does not fit under the caps; the numbers are for the site's own log.
     """
     terms = terms_of(manifest, site_id)
     _refuse(manifest.roster_hash != roster.hash(), "P_ROSTER")
@@ -73,11 +86,9 @@ def check_manifest(
         return terms
     _refuse(any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE")
     _refuse(not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA")
-    _refuse(any(entry.mechanism == "none" for entry in booked), "P_BUDGET")
     planned = planned_events(manifest)
     _refuse(epsilon(planned, terms.delta) > manifest.target_epsilon, "P_BUDGET")
-    needed = epsilon([*(entry.event() for entry in booked), *planned], terms.delta)
-    _refuse(not needed <= policy.max_epsilon, "P_BUDGET")
+    account.require_room(manifest.run_id, planned, terms.delta)
     return terms
 
 
@@ -108,6 +119,15 @@ def check_rounds_left(plan: Plan, manifest: RunManifest, booked: Sequence[Ledger
     """
     spent = sum(entry.stage == plan.stage for entry in booked)
     _refuse(spent >= manifest.stages[plan.stage].max_rounds, "P_BUDGET")
+
+
+def check_wasted(account: Account, policy: PolicyConfig) -> None:
+    """Refuse another round once too many were trained for and never finished: such rounds burn the budget.
+
+    Raises:
+        PolicyRefusalError: P_WASTED.
+    """
+    _refuse(account.wasted(next_round=True) > policy.max_wasted_rounds, "P_WASTED")
 
 
 def _fewest_rounds(stage: StageSpec) -> int:

@@ -40,7 +40,15 @@ from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.installation import Installation
-from site_client.policy import check_manifest, check_rounds_left, check_schedule, terms_of
+from site_client.policy import (
+    check_manifest,
+    check_rounds_left,
+    check_schedule,
+    check_wasted,
+    planned_events,
+    stage_event,
+    terms_of,
+)
 from site_client.training import LocalTask, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
@@ -86,8 +94,10 @@ class SiteSession:
             return self._refuse(error.code, error.blamed)
         except PolicyRefusalError as error:
             return self._refuse(error.code, NOBODY)
-        except BudgetExceededError:
-            return self._refuse("P_BUDGET", NOBODY)
+        except BudgetExceededError as error:  # the numbers stay in this site's log
+            _log.warning("budget spent=%.6g asked=%.6g left=%.6g", error.spent, error.requested,
+                         max(0.0, error.limit - error.spent))
+            return self._refuse(error.code, NOBODY)
         except MessageFormatError:
             return self._refuse("E_FORMAT", "coordinator")
         except Exception as error:
@@ -102,10 +112,9 @@ class SiteSession:
     def _hello(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         """Check the run against the site's own policy; the run is approved for this process or refused."""
         manifest = SignedManifest.open(body, self._site.roster)
-        other_runs = [entry for entry in self._site.ledger.entries() if entry.run_id != manifest.run_id]
         check_manifest(
             manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
-            base_model_hash=self._site.model(_lora(manifest)).base.content_hash, booked=other_runs)
+            base_model_hash=self._site.model(_lora(manifest)).base.content_hash, account=self._site.ledger.account())
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
             raise PolicyRefusalError("P_RUN_ID")
         self._approved[manifest.run_id] = manifest
@@ -127,7 +136,8 @@ class SiteSession:
         protocol = SiteRound(
             site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
-            on_masking=lambda: self._spend(run_id, plan.round))
+            on_masking=lambda: self._spend(run_id, plan.round),
+            on_unmasking=lambda: ledger.finish_round(run_id, plan.round))
         advertised = protocol.advertise(plan, self._update(manifest, plan, adapter))
         self._open = _OpenRound(body, protocol, advertised)
         return advertised, None
@@ -162,6 +172,7 @@ class SiteSession:
     ) -> npt.NDArray[np.float64]:
         """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
         check_rounds_left(plan, manifest, self._booked(manifest.run_id))
+        check_wasted(self._site.ledger.account(), self._site.config.policy)
         if adapter.size != adapted.layout.size:
             raise FaultyCoordinatorError("E_PARAMS")
         if not _is_finite(adapted, adapter):
@@ -171,6 +182,9 @@ class SiteSession:
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
         patients = self._site.patients(adapted)
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
+        if task.private:
+            self._site.ledger.reserve_run(
+                manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
         self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source))
         update = run_local_steps(adapted, selection, patients, task, source)
         return np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
@@ -238,11 +252,15 @@ def _received_adapter(plan: Plan, vector: npt.NDArray[np.generic] | None) -> npt
 
 def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> LedgerEntry:
     stage = manifest.stages[plan.stage]
+    event = stage_event(stage, stage.local_steps) if manifest.privacy != "none" else None
     return LedgerEntry(
         run_id=manifest.run_id, round=plan.round, attempt=plan.attempt, stage=plan.stage,
-        mechanism="none" if manifest.privacy == "none" else "poisson-gaussian",
-        sampling_rate=stage.sampling_rate, noise_multiplier=stage.noise_multiplier, steps=stage.local_steps,
-        clip_norm=manifest.clip_norm, delta=delta, entropy="simulated" if source.simulated else "system",
+        mechanism="none" if event is None else "poisson-gaussian",
+        sampling_rate=stage.sampling_rate if event is None else event.sampling_rate,
+        noise_multiplier=stage.noise_multiplier if event is None else event.noise_multiplier,
+        steps=stage.local_steps, truncated_batch=0 if event is None else event.truncated_batch,
+        most_patients=0 if event is None else event.most_patients, clip_norm=manifest.clip_norm,
+        delta=delta, entropy="simulated" if source.simulated else "system",
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
 
 

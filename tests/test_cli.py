@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sqlite3
@@ -199,8 +200,13 @@ def book(site: Path, **changed: Any) -> None:
         "run_id": "run-1", "round": 1, "attempt": 1, "stage": 0, "mechanism": "poisson-gaussian", "sampling_rate": 0.1,
         "noise_multiplier": 1.0, "steps": 10, "clip_norm": 1.0, "delta": 1e-5, "entropy": "system",
         "created_utc": "2026-01-01T00:00:00Z", **changed}
-    ledger = Ledger.open(site.parent / "state" / "ledger.sqlite", epsilon_cap=float("inf"))
-    ledger.reserve(LedgerEntry(**values))
+    state = site.parent / "state"
+    ledger = Ledger.open(state / "ledger.sqlite", signing_key=signing_key(state), epsilon_cap=float("inf"))
+    entry = LedgerEntry(**values)
+    if entry.mechanism != "none":
+        planned = dataclasses.replace(entry.event(), steps=max(20, entry.steps))
+        ledger.reserve_run(entry.run_id, "ab", [planned], entry.delta)
+    ledger.reserve(entry)
     ledger.close()
 
 
@@ -271,6 +277,41 @@ def test_a_broken_chain_is_exit_code_1(site: Path, capsys: pytest.CaptureFixture
     assert "BROKEN" in capsys.readouterr().out
     assert site_client.cli.main(["ledger", str(site), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["chain_intact"] is False
+
+
+def test_ledger_verify_and_export(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    book(site, round=2)
+    assert site_client.cli.main(["ledger", "export", str(site)]) == 0
+    export = tmp_path / "export.json"
+    export.write_text(capsys.readouterr().out)
+    head = json.loads(export.read_text())["head"]
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", head]) == 0
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", "00" * 31 + "01"]) == 1
+    assert site_client.cli.main(["ledger", "verify", str(site), "--head", "abc"]) == 2
+    assert site_client.cli.main(["ledger", "verify", "--file", str(export), "--head", head]) == 0
+    assert "3 rows intact and signed, 2 entries" in capsys.readouterr().out
+    export.write_text(export.read_text().replace('\\"steps\\":10', '\\"steps\\":1'))
+    assert site_client.cli.main(["ledger", "verify", "--file", str(export)]) == 1
+    assert "row 2 was altered" in capsys.readouterr().out
+
+
+def test_ledger_show_has_a_line_for_each_run(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    book(site, run_id="run-2", steps=20)
+    assert site_client.cli.main(["ledger", "show", str(site)]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"run-1 .* 10/20 ", text) and re.search(r"run-2 .* 20/20 ", text) and "% spent" in text
+
+
+def test_a_lost_mark_is_accepted_on_the_operators_word(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book(site)
+    site_client.cli.main(["ledger", str(site), "--json"])
+    head = json.loads(capsys.readouterr().out)["head"]
+    (site.parent / "state" / "ledger.sqlite.mark").unlink()
+    assert site_client.cli.main(["ledger", "verify", str(site)]) == 1
+    assert site_client.cli.main(["ledger", "verify", str(site), "--accept-head", head]) == 0
+    assert site_client.cli.main(["ledger", "verify", str(site)]) == 0
 
 
 def test_a_missing_ledger_is_not_replaced_by_an_empty_one(site: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,10 +14,13 @@ import pytest
 
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.errors import BudgetExceededError
+from privacy.identity import SigningKey
 from privacy.ledger import Ledger, LedgerEntry, LedgerTamperedError, NotPrivateError
+from privacy.ledger_file import LedgerFile, mark_path
 
 DELTA = 1e-5
 ROOT = Path(__file__).parents[2]
+KEY = SigningKey.from_private_bytes(bytes(range(32)))
 FIRST = LedgerEntry(
     run_id="run", round=0, attempt=0, stage=0, mechanism="poisson-gaussian", sampling_rate=0.1, noise_multiplier=1.0,
     steps=2, clip_norm=0.5, delta=DELTA, entropy="system", created_utc="2026-01-01T00:00:00Z",
@@ -33,11 +36,21 @@ def path(tmp_path):
     return tmp_path / "ledger.sqlite"
 
 
-def filled(path, rounds: int = 3, **options) -> Ledger:
-    ledger = Ledger.open(path, **{"epsilon_cap": 8.0, **options})
+def opened(path, cap: float | None = 8.0, **options) -> Ledger:
+    return Ledger.open(path, signing_key=KEY, epsilon_cap=cap, **options)
+
+
+def filled(path, rounds: int = 3, planned: int = 10, **options) -> Ledger:
+    """One run of `planned` rounds, of which `rounds` are booked."""
+    ledger = opened(path, **options)
+    ledger.reserve_run("run", "aa", [schedule(planned)], DELTA)
     for number in range(rounds):
         ledger.reserve(entry(round=number))
     return ledger
+
+
+def schedule(rounds: int) -> ReleaseEvent:
+    return ReleaseEvent(0.1, 1.0, 2 * rounds)
 
 
 def vandalise(path, *statements: str) -> None:
@@ -48,81 +61,133 @@ def vandalise(path, *statements: str) -> None:
     raw.close()
 
 
-def test_epsilon_is_that_of_one_shot_accounting(path):
-    ledger = Ledger.open(path, epsilon_cap=8.0)
+def test_what_ran_is_that_of_one_shot_accounting(path):
+    ledger = opened(path)
     stages = [ReleaseEvent(0.1, 1.0, 2), ReleaseEvent(0.05, 0.9, 3), ReleaseEvent(0.1, 1.0, 2)]
+    ledger.reserve_run("run", "aa", stages, DELTA)
     for number, event in enumerate(stages):
         values = {name: getattr(event, name) for name in ("sampling_rate", "noise_multiplier", "steps")}
-        assert ledger.reserve(entry(round=number, stage=number, **values)) == number + 1
+        assert ledger.reserve(entry(round=number, stage=number, **values)) == number + 2
     whole = [ReleaseEvent(0.1, 1.0, 4), ReleaseEvent(0.05, 0.9, 3)]
-    assert ledger.spent(DELTA) == ledger.spent() == epsilon(whole, DELTA)
-    assert ledger.spent(1e-6) == epsilon(whole, 1e-6)
+    assert ledger.ran(DELTA) == ledger.ran() == ledger.spent() == epsilon(whole, DELTA)
+    assert ledger.ran(1e-6) == epsilon(whole, 1e-6)
     assert Ledger.open(path).entries()[1].stage == 1
 
 
 def test_a_crash_between_reserve_and_release_over_counts(path):
     code = (
         "import os, sys\n"
+        "from privacy.identity import SigningKey\n"
+        "from privacy.dp.accounting import ReleaseEvent\n"
         "from privacy.ledger import Ledger, LedgerEntry\n"
         f"entry = {FIRST!r}\n"
-        f"Ledger.open({str(path)!r}, epsilon_cap=8.0).reserve(entry)\n"
+        "key = SigningKey.from_private_bytes(bytes(range(32)))\n"
+        f"ledger = Ledger.open({str(path)!r}, signing_key=key, epsilon_cap=8.0)\n"
+        "ledger.reserve_run('run', 'aa', [ReleaseEvent(0.1, 1.0, 4)], 1e-5)\n"
+        "ledger.reserve(entry)\n"
         "os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9
-    ledger = Ledger.open(path, epsilon_cap=8.0)
-    once = ledger.spent()
+    ledger = opened(path)
+    once = ledger.ran()
     assert once == epsilon([ReleaseEvent(0.1, 1.0, 2)], DELTA)
     assert ledger.last_attempt("run") == (0, 0)
     ledger.reserve(entry(attempt=1))
-    assert ledger.spent() == epsilon([ReleaseEvent(0.1, 1.0, 4)], DELTA) > once
+    assert ledger.ran() == epsilon([ReleaseEvent(0.1, 1.0, 4)], DELTA) > once
+    with pytest.raises(BudgetExceededError):  # the crashed one used up a round of the schedule
+        ledger.reserve(entry(attempt=2))
 
 
-def test_the_cap_is_enforced_and_a_refusal_books_nothing(path):
-    one = epsilon([FIRST.event()], DELTA)
-    two = epsilon([ReleaseEvent(0.1, 1.0, 4)], DELTA)
-    ledger = Ledger.open(path, epsilon_cap=(one + two) / 2)
-    ledger.reserve(FIRST)
+def test_the_cap_is_enforced_on_whole_runs_and_a_refusal_books_nothing(path):
+    one, cap = epsilon([schedule(3)], DELTA), 1.9 * epsilon([schedule(3)], DELTA)
+    ledger = opened(path, cap)
+    ledger.reserve_run("run", "aa", [schedule(3)], DELTA)
+    before = ledger.sequence
     with pytest.raises(BudgetExceededError) as refusal:
-        ledger.reserve(entry(round=1))
-    assert (refusal.value.spent, refusal.value.requested, refusal.value.limit) == (one, two, (one + two) / 2)
-    assert len(ledger.entries()) == 1
+        ledger.reserve_run("second", "bb", [schedule(3)], DELTA)
+    assert (refusal.value.spent, refusal.value.requested, refusal.value.limit) == (one, 2 * one, cap)
+    assert refusal.value.code == "P_BUDGET" and ledger.sequence == before
     ledger.close()
-    exact = Ledger.open(path, epsilon_cap=two)
-    exact.reserve(entry(round=1))
+    exact = opened(path, 2 * one)
+    exact.reserve_run("second", "bb", [schedule(3)], DELTA)
     with pytest.raises(BudgetExceededError):
-        exact.reserve(entry(run_id="another run"))
+        exact.reserve_run("third", "cc", [ReleaseEvent(0.1, 1.0, 1)], DELTA)
+    assert (exact.spent(), exact.spent_delta()) == (2 * one, 2 * DELTA)
 
 
-def test_the_smallest_delta_of_any_entry_counts(path):
-    ledger = filled(path, 1)
-    ledger.reserve(entry(round=1, delta=1e-7))
-    assert ledger.spent() == epsilon([ReleaseEvent(0.1, 1.0, 4)], 1e-7) > ledger.spent(DELTA)
+def test_a_stopped_run_keeps_its_whole_reservation(path):
+    ledger = filled(path, 1, planned=5)
+    assert ledger.spent() == epsilon([schedule(5)], DELTA) > ledger.ran()
 
 
-def test_would_spend_projects_a_whole_plan(path):
-    ledger = filled(path, 2)
-    plan = [ReleaseEvent(0.1, 1.0, 6)]
-    assert ledger.would_spend(plan, DELTA) == epsilon([ReleaseEvent(0.1, 1.0, 10)], DELTA)
-    assert len(ledger.entries()) == 2
+def test_reserving_a_run_again_books_nothing_and_another_schedule_is_refused(path):
+    ledger = filled(path, 1, planned=5)
+    rows = ledger.sequence
+    ledger.reserve_run("run", "aa", [schedule(5)], DELTA)
+    assert ledger.sequence == rows
+    for manifest, rounds, delta in (("aa", 6, DELTA), ("aa", 5, 1e-6), ("bb", 5, DELTA)):
+        with pytest.raises(ValueError, match="another run_id"):
+            ledger.reserve_run("run", manifest, [schedule(rounds)], delta)
+    assert ledger.sequence == rows
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 9}, {"noise_multiplier": 0.99}, {"sampling_rate": 0.2},
+                {"truncated_batch": 20, "most_patients": 400}])  # fmt: skip
+def test_a_round_outside_the_reserved_schedule_is_refused(path, changes):
+    ledger = filled(path, 1, planned=5)
+    with pytest.raises(BudgetExceededError) as refusal:
+        ledger.reserve(entry(round=1, **changes))
+    assert refusal.value.limit == epsilon([schedule(5)], DELTA)
+    assert len(ledger.entries()) == 1
+    ledger.reserve(entry(round=1, steps=8))
+    with pytest.raises(BudgetExceededError):
+        ledger.reserve(entry(round=2, steps=1))
+
+
+def test_a_round_of_a_run_that_was_not_reserved_is_refused(path):
+    with pytest.raises(ValueError, match="reserve_run"):
+        opened(path).reserve(FIRST)
+    with pytest.raises(ValueError, match="delta"):
+        filled(path, 0).reserve(entry(delta=1e-6))
+
+
+def test_deltas_of_runs_add_up_under_their_own_cap(path):
+    ledger = opened(path, 100.0, delta_cap=2.5e-5)
+    for name in ("a", "b"):
+        ledger.reserve_run(name, "aa", [schedule(1)], DELTA)
+    with pytest.raises(BudgetExceededError) as refusal:
+        ledger.reserve_run("c", "aa", [schedule(1)], DELTA)
+    assert (refusal.value.code, refusal.value.spent, refusal.value.limit) == ("P_DELTA", 2e-5, 2.5e-5)
+
+
+def test_a_lowered_cap_stops_a_run_that_is_under_way(path):
+    filled(path, 1).close()
+    with pytest.raises(BudgetExceededError):
+        opened(path, 0.5).reserve(entry(round=1))
+
+
+# ------------------------------------------------------------------ what cannot be claimed
 
 
 def test_a_step_without_noise_is_infinite_for_good(path):
-    ledger = filled(path, 1, epsilon_cap=math.inf)
+    ledger = filled(path, 1, cap=math.inf)
     ledger.reserve(entry(round=1, mechanism="none", noise_multiplier=0.0, sampling_rate=1.0))
     ledger.reserve(entry(round=2))
-    assert ledger.spent() == ledger.would_spend([], DELTA) == math.inf
+    assert ledger.spent() == ledger.ran() == math.inf
     assert not ledger.is_private()
     with pytest.raises(NotPrivateError, match="without noise"):
         ledger.statement()
     ledger.close()
     with pytest.raises(BudgetExceededError):
-        Ledger.open(path, epsilon_cap=1e9).reserve(entry(round=3))
+        opened(path, 1e9).reserve(entry(round=3))
 
 
 def test_simulated_entropy_forbids_a_statement(path):
     ledger = filled(path, 1)
     claim = ledger.statement()
     assert (claim.epsilon, claim.delta, claim.entries) == (ledger.spent(), DELTA, 1)
+    assert claim.ran == ledger.ran() < claim.epsilon
     assert "each patient" in str(claim) and ledger.head().hex()[:16] in str(claim)
     ledger.reserve(entry(round=1, entropy="simulated"))
     assert not ledger.is_private()
@@ -151,7 +216,7 @@ def test_tampering_is_found_and_nothing_more_is_reserved(path, vandalism):
         ledger.statement,
         lambda: ledger.reserve(entry(round=3)),
         lambda: ledger.mark_masked("run", 0),
-        lambda: Ledger.open(path, epsilon_cap=8.0),
+        lambda: opened(path),
     ):
         with pytest.raises(LedgerTamperedError):
             refused()
@@ -163,8 +228,11 @@ def test_a_noted_head_finds_a_ledger_that_was_rolled_back(path):
     ledger.reserve(entry(round=2))
     late = ledger.head()
     ledger.verify_chain(early)
-    vandalise(path, "DELETE FROM events WHERE seq = 3", "UPDATE sqlite_sequence SET seq = 2")
-    ledger.verify_chain()
+    vandalise(path, "DELETE FROM events WHERE seq = 4", "UPDATE sqlite_sequence SET seq = 3")
+    with pytest.raises(LedgerTamperedError, match="older than its mark"):
+        ledger.verify_chain()
+    mark_path(path).unlink()
+    LedgerFile.accept(path, early)  # someone who takes care of the mark, too
     ledger.verify_chain(early)
     with pytest.raises(LedgerTamperedError, match="noted earlier"):
         ledger.verify_chain(late)
@@ -189,7 +257,7 @@ def test_a_file_that_is_no_ledger_is_refused(path):
 def test_the_file_is_private_and_writes_are_synchronous(path):
     ledger = filled(path, 1)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert ledger._db.execute("PRAGMA synchronous").fetchone()[0] >= 2
+    assert ledger._file.connection.execute("PRAGMA synchronous").fetchone()[0] >= 2
     ledger.close()
     path.chmod(0o644)
     Ledger.open(path).close()
@@ -233,31 +301,35 @@ def test_masking_is_booked_once_and_only_after_a_reservation(path):
 
 
 def test_two_processes_cannot_both_take_the_last_of_the_budget(path):
-    two = epsilon([ReleaseEvent(0.1, 1.0, 4)], DELTA)
-    first, second = (Ledger.open(path, epsilon_cap=two) for _ in range(2))
-    first.reserve(entry(run_id="a"))
-    second.reserve(entry(run_id="b"))
+    two = 2 * epsilon([schedule(1)], DELTA)
+    first, second = (opened(path, two) for _ in range(2))
+    first.reserve_run("a", "aa", [schedule(1)], DELTA)
+    second.reserve_run("b", "aa", [schedule(1)], DELTA)
     for ledger in (first, second):
         with pytest.raises(BudgetExceededError):
-            ledger.reserve(entry(run_id="c"))
+            ledger.reserve_run("c", "aa", [schedule(1)], DELTA)
 
 
 def test_a_ledger_without_a_cap_only_reads(path):
     filled(path, 1).close()
     ledger = Ledger.open(path)
     assert ledger.spent() > 0
-    with pytest.raises(ValueError, match="epsilon_cap"):
+    with pytest.raises(ValueError, match="signing_key"):
         ledger.reserve(entry(round=1))
     with pytest.raises(ValueError, match="epsilon_cap"):
-        Ledger.open(path, epsilon_cap=math.nan)
+        opened(path, None).reserve(entry(round=1))
+    for caps in ({"cap": math.nan}, {"delta_cap": 0.0}, {"composition": "best"}, {"renyi_order": 1}):
+        with pytest.raises(ValueError, match=r"cap|composition|renyi_order"):
+            opened(path, **caps)
 
 
 def test_reserving_is_quick_with_many_entries(path):
-    ledger = filled(path, 10, epsilon_cap=100.0)
-    for number in range(10, 20):
-        ledger.reserve(entry(round=number, stage=1, noise_multiplier=1.2, sampling_rate=0.05))
+    ledger = filled(path, 10, cap=100.0)
+    ledger.reserve_run("other", "bb", [ReleaseEvent(0.05, 1.2, 20), ReleaseEvent(0.1, 1.1, 2)], DELTA)
+    for number in range(10):
+        ledger.reserve(entry(run_id="other", round=number, stage=1, noise_multiplier=1.2, sampling_rate=0.05))
     start = time.process_time()
-    ledger.reserve(entry(round=20, stage=2, noise_multiplier=1.1))
+    ledger.reserve(entry(run_id="other", round=20, stage=2, noise_multiplier=1.1))
     assert time.process_time() - start < 0.5
 
 
@@ -281,19 +353,28 @@ def test_an_empty_ledger(path):
 
 
 def test_a_run_stands_for_one_manifest_from_its_first_reservation_on(path):
-    ledger = Ledger.open(path, epsilon_cap=8.0)
+    ledger = opened(path)
     assert ledger.bind_run("run", "aa")
     assert ledger.bind_run("run", "bb")  # nothing reserved yet
+    ledger.reserve_run("run", "bb", [schedule(1)], DELTA)
     ledger.reserve(entry())
     rows = ledger.head()
     assert not ledger.bind_run("run", "aa") and not ledger.bind_run("run", "cc")
     assert ledger.bind_run("run", "bb") and ledger.head() == rows  # nothing is booked for what is known
     assert ledger.bind_run("another", "aa")
     ledger.close()
-    assert not Ledger.open(path, epsilon_cap=8.0).bind_run("run", "aa")
+    assert not opened(path).bind_run("run", "aa")
 
 
-def test_a_run_with_reservations_but_no_known_manifest_is_not_bound(path):
-    """As after restoring a ledger of an older release: nobody can say what was approved."""
-    ledger = filled(path, 1)
+def test_a_reserved_run_stands_for_the_manifest_that_was_reserved(path):
+    ledger = filled(path, 0)
+    assert not ledger.bind_run("run", "bb")
+    rows = ledger.sequence
+    assert ledger.bind_run("run", "aa") and ledger.sequence == rows
+
+
+def test_a_run_with_entries_but_no_known_manifest_is_not_bound(path):
+    """A run without noise needs no reservation; nobody can say which manifest it was approved under."""
+    ledger = opened(path, math.inf)
+    ledger.reserve(entry(mechanism="none", noise_multiplier=0.0))
     assert not ledger.bind_run("run", "aa")

@@ -108,7 +108,8 @@ class Site:
         self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
         self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
         folder.mkdir(parents=True, exist_ok=True)
-        self.ledger = Ledger.open(folder / "ledger.sqlite", epsilon_cap=8.0)
+        self.ledger = Ledger.open(
+            folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
         self.spool = Spool(folder)
 
     def model(self, lora: object) -> Model:

@@ -12,6 +12,8 @@ import pytest
 
 from configs.schema import ConfigError, PolicyConfig, SiteConfig
 from model.inputs import Example
+from privacy.dp.accounting import ReleaseEvent
+from privacy.errors import BudgetExceededError
 from privacy.identity import Roster, RosterSite
 from site_client.installation import Installation
 from site_client.keystore import signing_key
@@ -71,3 +73,26 @@ def test_a_sample_that_cannot_be_encoded_is_counted_here_and_stops_nothing(
         patients = site.patients(adapted)
     assert patients == [{"patches": []}, {"reports": ["one", "two"]}]
     assert "encoded samples=2 refused=2" in caplog.text and "Smith" not in caplog.text
+
+
+def test_neither_a_restart_nor_other_data_nor_another_pseudonym_key_starts_another_budget(tmp_path: Path) -> None:
+    site = installation(tmp_path)
+    site.ledger.reserve_run("run", "aa", [ReleaseEvent(0.1, 1.0, 20)], 1e-5)
+    spent = site.ledger.spent()
+    site.ledger.close()
+    (site.state / "pseudonym.key").unlink(missing_ok=True)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "questions.csv").write_text("other patients")
+    again = installation(tmp_path)
+    assert again.ledger.spent() == spent
+    with pytest.raises(BudgetExceededError):
+        again.ledger.reserve_run("another", "bb", [ReleaseEvent(0.1, 1.0, 300)], 1e-5)
+
+
+def test_a_lost_ledger_is_not_replaced_by_a_new_one(tmp_path: Path) -> None:
+    installation(tmp_path).ledger.close()
+    for path in (tmp_path / "state").glob("ledger.sqlite*"):
+        path.unlink()
+    with pytest.raises(ConfigError, match="it is gone; restore the whole state folder"):
+        installation(tmp_path)
+    assert not (tmp_path / "state" / "ledger.sqlite").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,22 @@ import pytest
 
 from configs.schema import PolicyConfig
 from privacy.dp.accounting import epsilon
-from privacy.errors import POLICY_REFUSALS, FaultyCoordinatorError, PolicyRefusalError
+from privacy.errors import POLICY_REFUSALS, BudgetExceededError, FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster, RosterSite
 from privacy.ledger import LedgerEntry
+from privacy.ledger_account import Account, Limits
+from privacy.ledger_entries import Reservation
 from privacy.manifest import Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.release import release_hash
-from site_client.policy import check_manifest, check_rounds_left, check_schedule, planned_events, terms_of
+from site_client.policy import (
+    check_manifest,
+    check_rounds_left,
+    check_schedule,
+    check_wasted,
+    delta_cap,
+    planned_events,
+    terms_of,
+)
 
 BASE = bytes(range(32))
 ROSTER = Roster(
@@ -34,12 +45,15 @@ PLANNED = epsilon(planned_events(MANIFEST), 1e-5)
 
 def check(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY, **changed: Any) -> SiteTerms:
     arguments: dict[str, Any] = {
-        "roster": ROSTER, "site_id": "site-1", "base_model_hash": BASE, "booked": (), **changed}
-    return check_manifest(manifest, policy=policy, **arguments)
+        "roster": ROSTER, "site_id": "site-1", "base_model_hash": BASE, **changed}
+    account = Account(
+        arguments.pop("reserved", ()), arguments.pop("booked", ()),
+        limits=Limits(math.inf if policy.allow_without_privacy else policy.max_epsilon, delta_cap(policy, 501)))
+    return check_manifest(manifest, policy=policy, account=account, **arguments)
 
 
 def code(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY, **changed: Any) -> str:
-    with pytest.raises(PolicyRefusalError) as caught:
+    with pytest.raises((PolicyRefusalError, BudgetExceededError)) as caught:
         check(manifest, policy=policy, **changed)
     assert str(caught.value) == POLICY_REFUSALS[caught.value.code]  # a fixed sentence, no value in it
     return caught.value.code
@@ -116,10 +130,38 @@ def test_limits_are_inclusive() -> None:
     assert check(policy=exact)
 
 
-def test_what_earlier_runs_spent_counts_too() -> None:
+def reserved(run_id: str = "earlier", delta: float = 1e-5, steps: int = 40) -> Reservation:
+    events = (replace(planned_events(MANIFEST)[0], steps=steps),)
+    return Reservation(run_id, "ab", events, delta, "sum", 0, "2026-01-01T00:00:00+00:00")
+
+
+def test_what_earlier_runs_reserved_counts_too_whether_or_not_they_ran() -> None:
     roomy = replace(POLICY, max_epsilon=1.1 * PLANNED)
     assert check(policy=roomy)
-    assert code(policy=roomy, booked=(booked(),)) == "P_BUDGET"
+    assert code(policy=roomy, reserved=(reserved(),)) == "P_BUDGET"
+    assert code(policy=roomy, reserved=(reserved(),), booked=(booked(),)) == "P_BUDGET"
+    twice = replace(POLICY, max_epsilon=2 * PLANNED)
+    assert check(policy=twice, reserved=(reserved(),))
+    assert check(policy=replace(POLICY, max_epsilon=PLANNED), reserved=(reserved("run-1"),))  # its own, after a restart
+
+
+def test_the_deltas_of_runs_add_up_to_a_cap_of_their_own() -> None:
+    roomy = replace(POLICY, max_epsilon=100.0)
+    tiny = tuple(reserved(f"run {i}", steps=1) for i in range(9))
+    assert check(policy=roomy, reserved=tiny[1:])
+    assert check(policy=roomy, reserved=tiny)
+    assert code(policy=roomy, reserved=(*tiny, reserved("tenth", 1e-9, 1))) == "P_DELTA"
+    assert code(policy=replace(roomy, max_total_delta=9e-6)) == "P_DELTA"
+    assert delta_cap(roomy, 20_000) == 1 / 20_000 and delta_cap(roomy, 500) == 1e-4
+
+
+def test_rounds_that_came_to_nothing_are_limited() -> None:
+    trained = tuple(booked(run_id="run-1", round=number, steps=1) for number in range(1, 4))
+    policy = replace(POLICY, max_wasted_rounds=2)
+    check_wasted(Account(entries=trained[:2]), policy)
+    with pytest.raises(PolicyRefusalError, match="never finished"):
+        check_wasted(Account(entries=trained), policy)
+    check_wasted(Account(entries=trained, finished=frozenset({("run-1", 2)})), policy)
 
 
 def test_after_a_step_without_noise_no_private_run_is_accepted() -> None:

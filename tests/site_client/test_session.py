@@ -114,7 +114,7 @@ def test_nothing_is_trained_or_released_when_the_ledger_cannot_be_written(
 def test_a_step_beyond_the_cap_is_refused_before_training(tmp_path: Path) -> None:
     site = Site(tmp_path)
     session = session_of(site)
-    site.ledger = Ledger.open(tmp_path / "ledger.sqlite", epsilon_cap=1e-3)
+    site.ledger = Ledger.open(tmp_path / "ledger.sqlite", signing_key=site.key, epsilon_cap=1e-3)
     assert code(train(session, plan_of())) == "P_BUDGET"
     assert "train" not in events and site.ledger.entries() == ()
 
@@ -141,6 +141,34 @@ def test_no_upload_without_a_reservation_even_if_the_spool_holds_one(tmp_path: P
     federation.run(before="sa_mask")
     reply, vector = federation.sessions["site-1"].answer("sa_mask", federation.requests["sa_mask"]["site-1"], None)
     assert code(reply) == "E_SITE" and vector is None
+
+
+def test_the_whole_run_is_reserved_at_its_first_training_and_not_by_saying_hello(site: Site) -> None:
+    session = session_of(site)
+    assert site.ledger.spent() == 0.0 and site.ledger.spent_delta() == 0.0
+    Advertise.from_bytes(train(session, plan_of()))
+    assert site.ledger.spent() == epsilon(planned_events(MANIFEST), 1e-5) > site.ledger.ran()
+
+
+def test_a_round_is_finished_when_its_shares_leave_and_wasted_rounds_are_limited(tmp_path: Path) -> None:
+    federation = Round(tmp_path / "a")
+    federation.run(before="sa_unmask")
+    assert all(site.ledger.wasted_rounds(next_round=True) == 1 for site in federation.sites.values())
+    federation = Round(tmp_path / "b")
+    federation.run()
+    assert all(site.ledger.wasted_rounds(next_round=True) == 0 for site in federation.sites.values())
+    site = Site(tmp_path / "c", max_wasted_rounds=0)
+    session = session_of(site)
+    Advertise.from_bytes(train(session, plan_of()))
+    assert code(train(session, plan_of(round=2))) == "P_WASTED"
+    assert events.count("train") == 9 and len(site.ledger.entries()) == 1
+
+
+def test_the_numbers_of_a_refusal_stay_in_this_sites_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        reply = hello(session_of(Site(tmp_path, max_epsilon=0.5), None), MANIFEST)
+    assert vars(ErrorReply.from_bytes(reply)) == {"code": "P_BUDGET", "blamed": "nobody"}
+    assert "budget spent=0 asked=" in caplog.text and "left=0.5" in caplog.text
 
 
 # ------------------------------------------------------------------ the manifest binds the coordinator
