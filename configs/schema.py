@@ -18,7 +18,7 @@ __all__ = [
 SOURCES = ("reports", "impressions", "patches")
 GROUPS = ("attention", "projector")
 SCHEDULES = ("alternate", "b-only", "both")
-STEPS = ("hello", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
+STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
 
@@ -246,11 +246,14 @@ class PolicyConfig:
     allow_without_privacy: bool = False  # only ever true in a simulation
     max_samples: int = 16                # of one patient in one step
     min_noise_multiplier: float = 0.3
+    min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
 
     def __post_init__(self) -> None:
         _positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
                   max_samples=self.max_samples)
         _require(self.max_delta <= 1e-5, f"policy.max_delta={self.max_delta} must be at most 1e-5")
+        _require(self.min_ledger_witnesses >= 0,
+                 f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
         _require(self.min_cohort >= 3, f"policy.min_cohort={self.min_cohort} must be at least 3")
 
 

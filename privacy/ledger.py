@@ -246,6 +246,19 @@ class Ledger:
         row = self._db.execute("SELECT hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         return bytes(row[0]) if row else _GENESIS
 
+    @property
+    def sequence(self) -> int:
+        """Number of rows; with `head` it says how far this ledger is."""
+        row = self._db.execute("SELECT max(seq) FROM events").fetchone()
+        return int(row[0] or 0)
+
+    def holds(self, sequence: int, head: bytes) -> bool:
+        """Whether row `sequence` has the hash `head`; (0, 32 zero bytes) is where every ledger starts."""
+        if sequence == 0:
+            return head == _GENESIS
+        row = self._db.execute("SELECT hash FROM events WHERE seq = ?", (sequence,)).fetchone()
+        return row is not None and bytes(row[0]) == head
+
     def verify_chain(self, expected_head: bytes | None = None) -> None:
         """Recompute every hash. Raises LedgerTamperedError when one differs or a row is missing.
 

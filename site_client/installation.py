@@ -19,6 +19,8 @@ from model.spec import LoraSpec
 from privacy.identity import Roster, SigningKey
 from privacy.ledger import Ledger
 from site_client.keystore import load_or_create_secret, signing_key
+from site_client.ledger_approval import LedgerApproval
+from site_client.peers import PeerMarks
 from site_client.records import SiteIndex
 from site_client.sources.folder import read_folder
 from site_client.spool import Spool
@@ -45,6 +47,8 @@ class Installation:
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
         self.spool = Spool(self.state)
+        self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
+        self.approval = LedgerApproval(self.state)
         cap = math.inf if config.policy.allow_without_privacy else config.policy.max_epsilon
         self.ledger = Ledger.open(self.state / "ledger.sqlite", epsilon_cap=cap)
 
