@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     index.set_defaults(command=_index)
     ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
                                  description="Epsilon is computed from the ledger's entries every time.")
+    ledger.add_argument("action", nargs="?", choices=["approve"], metavar="approve",
+                        help="stand in, once, for peers that could not confirm this ledger (P_WITNESS)")
     ledger.set_defaults(command=_ledger)
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
@@ -140,12 +142,34 @@ def _ledger(arguments: argparse.Namespace) -> int:
     from privacy.ledger import LedgerTamperedError
 
     config = _site(arguments.site_file)
+    if arguments.action == "approve":
+        return _approve(config)
     try:
         facts = _ledger_facts(config)
     except LedgerTamperedError as error:
         facts = {"site_id": config.site_id, "chain_intact": False, "fault": str(error)}
     print(json.dumps(facts) if arguments.json else _ledger_text(facts))
     return EXIT_OK if facts["chain_intact"] else EXIT_FAILED
+
+
+def _approve(config: SiteConfig) -> int:
+    """The operator's word that this ledger is the newest; used up by one admission, void once the ledger moved on."""
+    from privacy.ledger import Ledger, LedgerTamperedError
+    from site_client.ledger_approval import LedgerApproval
+
+    path = Path(config.state) / "ledger.sqlite"
+    if not path.is_file():
+        raise ValueError(f"there is no ledger at {path} to approve; the first run makes it")
+    try:
+        ledger = Ledger.open(path, must_exist=True)
+    except LedgerTamperedError as error:
+        return _usage(f"a broken ledger cannot be approved: {error}")
+    try:
+        sequence, head = LedgerApproval(Path(config.state)).give(ledger)
+    finally:
+        ledger.close()
+    print(f"{config.site_id}: approved for one start: {sequence} rows, head {head.hex()[:16]}")
+    return EXIT_OK
 
 
 def _ledger_facts(config: SiteConfig) -> dict[str, Any]:
