@@ -21,7 +21,7 @@ SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
 ENGINES = ("own", "opacus")
-STEPS = ("hello", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
+STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
 
@@ -299,6 +299,7 @@ class PolicyConfig:
     max_samples: int = 16                # of one patient in one step
     min_noise_multiplier: float = 0.3
     max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
+    min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
 
     def __post_init__(self) -> None:
         _positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
@@ -311,6 +312,8 @@ class PolicyConfig:
         _require(self.max_total_delta < 1, f"policy.max_total_delta={self.max_total_delta} must be below 1")
         _require(self.renyi_order >= 2, f"policy.renyi_order={self.renyi_order} must be at least 2")
         _require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
+        _require(self.min_ledger_witnesses >= 0,
+                 f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
         _require(self.min_cohort >= 3, f"policy.min_cohort={self.min_cohort} must be at least 3")
 
 

@@ -19,6 +19,8 @@ __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
 MESSAGE_TYPES = {
     "hello": "query.hello",
+    "witness": "query.witness",
+    "restore": "query.restore",
     "sa_train": "train.sa_train",
     "sa_share": "query.sa_share",
     "sa_mask": "query.sa_mask",

@@ -28,6 +28,7 @@ from privacy.statistics import LANES, Statistics, lane_scale
 
 __all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
+_NOT_ADMITTED = ("P_NOT_APPROVED", "P_WITNESS")  # what a process says that was not admitted
 Selector = Callable[[Sequence[str], str], npt.NDArray[np.int64]]
 
 
@@ -59,7 +60,8 @@ class Federation:
     optimizer: ServerOptimizer
     average_decay: float
     timeout_s: float
-    participants: tuple[str, ...]  # sites that accepted the manifest
+    participants: tuple[str, ...]  # sites that are ready for the run
+    admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Ite
             return
         state = _one_round(federation, state, position, journal)
         yield state
+        federation = _with_restarted(federation, state.history[-1])
 
 
 def _one_round(federation: Federation, state: RunState, position: Position, journal: Journal) -> RunState:
@@ -143,6 +146,17 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
     average = moving_average(state.average, adapter, len(state.history), federation.average_decay)
     return replace(state, adapter=adapter, velocity=velocity, average=average, history=(*state.history, report))
+
+
+def _with_restarted(federation: Federation, last: RoundReport) -> Federation:
+    """Before the next round: a site whose process was restarted must be admitted to the run again."""
+    if not any(reason.endswith(_NOT_ADMITTED) for reason in last.missing.values()):
+        return federation
+    try:
+        ready = federation.admit()
+    except RoundFailedError:  # the others need no admission, and the round itself counts who answers
+        return federation
+    return replace(federation, participants=tuple(sorted({*federation.participants, *ready})))
 
 
 def _plan(

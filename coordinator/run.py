@@ -14,6 +14,7 @@ import numpy as np
 
 from configs.schema import CoordinatorConfig
 from coordinator import checkpoint
+from coordinator.admission import Door
 from coordinator.evaluation import PublicEvaluation
 from coordinator.exchange import Link
 from coordinator.rounds import (
@@ -27,9 +28,8 @@ from coordinator.rounds import (
 from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
 from model.export import save_adapter
-from privacy.errors import MessageFormatError
 from privacy.identity import Roster, SigningKey
-from privacy.messages import ErrorReply, Hello, RunManifest, SignedManifest
+from privacy.messages import RunManifest, SignedManifest
 
 __all__ = ["RunObserver", "run_federation"]
 
@@ -58,13 +58,15 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
     opened = _open(config)
     journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
-    participants = _meet(opened, link, config.timeout_s, observe)
+    door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe)
+    participants = door.admit()
     public = {report.round: report.public for report in state.history}
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
-        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants)
+        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants,
+        admit=door.admit)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)
@@ -105,41 +107,6 @@ def _resume(opened: _Opened) -> RunState | None:
         return None
     reports = tuple(RoundReport(**entry) for entry in found.history)
     return RunState(found.adapter, found.velocity, found.average, reports)
-
-
-def _meet(opened: _Opened, link: Link, timeout_s: float, observe: RunObserver) -> tuple[str, ...]:
-    """Send the manifest to every node; the sites that accept it with a valid signature of the roster."""
-    accepted: list[str] = []
-    refusals: list[str] = []
-    for index, reply in enumerate(link.meet(opened.signed, timeout_s)):
-        if reply.failure is not None:
-            refusals.append(reply.failure)
-            continue
-        try:
-            hello = Hello.from_bytes(reply.body)
-        except MessageFormatError:
-            refusals.append(_code(reply.body))
-            continue
-        if not hello.proves(opened.roster, opened.manifest.hash()):
-            refusals.append("E_SITE_SIG")
-        elif hello.site_id not in accepted:
-            accepted.append(hello.site_id)
-            link.bind(index, hello.site_id)
-    participants = tuple(sorted(accepted))
-    floor = opened.roster.floor(len(opened.roster.sites))
-    observe("cohort", {"accepted": list(participants), "refused": refusals, "floor": floor})
-    if len(participants) < floor:
-        raise RoundFailedError(
-            f"only {len(participants)} of {len(opened.roster.sites)} sites accepted the run and {floor} are needed; "
-            f"refusals: {', '.join(sorted(refusals)) or 'none, the others did not answer'}")
-    return participants
-
-
-def _code(body: bytes) -> str:
-    try:
-        return ErrorReply.from_bytes(body).code
-    except MessageFormatError:
-        return "E_FORMAT"
 
 
 _ORIGIN = {

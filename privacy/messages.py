@@ -12,12 +12,12 @@ to the round it belongs to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
-from privacy.encoding import Item
+from privacy.admission import Hello, HelloList, LedgerMark, Ready, Witness, WitnessList
 from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyCoordinatorError, ProtocolError
-from privacy.identity import Roster, SigningKey, verify
+from privacy.identity import Roster, SigningKey
 from privacy.manifest import (
     AdaptiveClip,
     Plan,
@@ -29,6 +29,7 @@ from privacy.manifest import (
     Truncation,
     standard_delta,
 )
+from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_size
 
 __all__ = [
@@ -44,9 +45,12 @@ __all__ = [
     "EnvelopeList",
     "ErrorReply",
     "Hello",
+    "HelloList",
+    "LedgerMark",
     "MaskedHeader",
     "MaskedList",
     "Plan",
+    "Ready",
     "RunManifest",
     "SignedManifest",
     "SignedMessage",
@@ -57,36 +61,13 @@ __all__ = [
     "StopRule",
     "Truncation",
     "UnmaskShares",
+    "Witness",
+    "WitnessList",
     "standard_delta",
 ]
 
 SHARE_BYTES = 33  # a value below 2^256 + 297
 SEALED_BYTES = 2 * SHARE_BYTES + 16  # both shares and the AES-GCM tag
-SIGNATURE_BYTES = 64
-
-
-@dataclass(frozen=True)
-class SignedMessage(Message):
-    """A message whose last field is its sender's signature over the other fields and the round's binding."""
-
-    LABEL: ClassVar[str]
-
-    @classmethod
-    def signed(cls, key: SigningKey, binding: tuple[Item, ...], **values: Any) -> Self:
-        """Build and sign; `binding` is what the statement belongs to, e.g. (ctx, h1)."""
-        build: Any = cls
-        unsigned: Self = build(**values, signature=bytes(SIGNATURE_BYTES))
-        signature = key.sign(cls.LABEL, binding, *unsigned.items()[:-1])
-        signed: Self = build(**values, signature=signature)
-        return signed
-
-    def is_signed_by(self, public: bytes, binding: tuple[Item, ...]) -> bool:
-        """Whether `public` (32 bytes) signed exactly these fields for that binding."""
-        signature: bytes = getattr(self, fields(self)[-1].name)
-        return verify(public, signature, self.LABEL, binding, *self.items()[:-1])
-
-    def check(self) -> None:
-        check_size("a signature", getattr(self, fields(self)[-1].name), SIGNATURE_BYTES)
 
 
 @dataclass(frozen=True)
@@ -120,30 +101,6 @@ class SignedManifest(SignedMessage):
 
 
 @dataclass(frozen=True)
-class Hello(SignedMessage):
-    """A site accepts a manifest, and shows that it holds its roster key. Bound to the manifest's hash."""
-
-    LABEL: ClassVar[str] = "hello"
-    site_id: str
-    signature: bytes
-
-    def check(self) -> None:
-        super().check()
-        check_id("site_id", self.site_id)
-
-    @classmethod
-    def make(cls, site_id: str, manifest_hash: bytes, key: SigningKey) -> Self:
-        """Sign as `site_id`."""
-        return cls.signed(key, (manifest_hash,), site_id=site_id)
-
-    def proves(self, roster: Roster, manifest_hash: bytes) -> bool:
-        """Whether the named site is on the roster and signed for this manifest."""
-        if self.site_id not in roster.site_ids:
-            return False
-        return self.is_signed_by(roster.site(self.site_id).public_key, (manifest_hash,))
-
-
-@dataclass(frozen=True)
 class SignedPlan(SignedMessage):
     """R0, coordinator to site."""
 
@@ -154,17 +111,20 @@ class SignedPlan(SignedMessage):
 
 @dataclass(frozen=True)
 class Advertise(SignedMessage):
-    """R0, site to all: two fresh X25519 public keys, 32 bytes each. Bound to (ctx,)."""
+    """R0, site to all: two fresh X25519 public keys, 32 bytes each, and how far its ledger is. Bound to (ctx,)."""
 
     LABEL: ClassVar[str] = "advertise"
     site_id: str
     channel_key: bytes
     mask_key: bytes
+    mark: LedgerMark
     signature: bytes
 
     def check(self) -> None:
         super().check()
         check_id("site_id", self.site_id)
+        if self.mark.site_id != self.site_id:
+            raise ValueError("the mark of the ledger must be the sender's own")
         check_hash("channel_key", self.channel_key)
         check_hash("mask_key", self.mask_key)
 
@@ -319,7 +279,9 @@ class UnmaskShares(SignedMessage):
 # What travels in clear, by message. Constants are fixed before any patient is drawn (plan, manifest,
 # roster, names); fresh randomness (keys, commitments, hashes of masked vectors, signatures) is independent
 # of the data or computationally indistinguishable from it; liveness (who is on a list, complaints) reflects
-# the network and peers.
+# the network and peers. A ledger's sequence number and head (LedgerMark) count and hash rows that hold run, round,
+# attempt, the manifest's constants and the time of the reservation: a step is booked whether or not a patient was
+# drawn in it, so neither depends on the data.
 CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "SourceShare": ("source", "max_samples"),
     "StopRule": ("patience", "min_improvement"),
@@ -341,9 +303,14 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
         *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),
     ),
     "SignedManifest": ("manifest", "signature"),
-    "Hello": ("site_id", "signature"),
+    "LedgerMark": ("site_id", "sequence", "head", "signature"),
+    "Hello": ("site_id", "mark", "nonce", "signature"),
+    "HelloList": ("manifest_hash", "entries"),
+    "Witness": ("site_id", "subject", "marks", "signature"),
+    "WitnessList": ("manifest_hash", "entries"),
+    "Ready": ("site_id", "signature"),
     "SignedPlan": ("plan", "signature"),
-    "Advertise": ("site_id", "channel_key", "mask_key", "signature"),
+    "Advertise": ("site_id", "channel_key", "mask_key", "mark", "signature"),
     "AdvertiseList": ("entries",),
     "Envelope": (
         *("sender", "recipient", "self_mask_commitment"),

@@ -59,6 +59,8 @@ def _answer(message: Message, context: Context) -> Message:
 
 app = ClientApp()
 app.query("hello")(_answer)
+app.query("witness")(_answer)
+app.query("restore")(_answer)
 app.train("sa_train")(_answer)
 app.query("sa_share")(_answer)
 app.query("sa_mask")(_answer)

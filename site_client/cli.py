@@ -55,8 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     index.set_defaults(command=_index)
     ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
                                  description="Epsilon is computed from the ledger's entries every time.")
-    ledger.add_argument("words", nargs="*", metavar="[show|verify|export] SITE_FILE",
-                        help="show (default), verify chain, signatures and high-water mark, or print an export")
+    ledger.add_argument("words", nargs="*", metavar="[show|verify|export|approve] SITE_FILE",
+                        help="show (default), verify chain, signatures and high-water mark, print an export, or approve it "
+                             "once in place of peers that could not confirm it (P_WITNESS)")
     ledger.add_argument("--head", metavar="HEX", help="a head noted earlier, which must still be in the chain")
     ledger.add_argument("--file", metavar="EXPORT", help="verify this export instead; needs no SITE_FILE")
     ledger.add_argument("--accept-head", metavar="HEX",
@@ -162,6 +163,8 @@ def _ledger(arguments: argparse.Namespace) -> int:
     if arguments.accept_head is not None:
         print(ledger_report.accept_head(config, arguments.accept_head))
         return EXIT_OK
+    if action == "approve":
+        return _approve(config)
     try:
         if action == "export":
             print(ledger_report.export_text(config))
@@ -175,11 +178,31 @@ def _ledger(arguments: argparse.Namespace) -> int:
 
 def _ledger_action(words: list[str]) -> tuple[str, str]:
     """(action, site file): the action may be left out, and `verify --file EXPORT` needs no site file."""
-    action = words[0] if words and words[0] in ("show", "verify", "export") else "show"
+    action = words[0] if words and words[0] in ("show", "verify", "export", "approve") else "show"
     rest = words[1:] if words and words[0] == action else words
     if len(rest) > 1:
-        raise ValueError("ledger takes `show`, `verify` or `export` and one SITE_FILE")
+        raise ValueError("ledger takes `show`, `verify`, `export` or `approve` and one SITE_FILE")
     return action, rest[0] if rest else ""
+
+
+def _approve(config: SiteConfig) -> int:
+    """The operator's word that this ledger is the newest; used up by one admission, void once the ledger moved on."""
+    from privacy.ledger import Ledger, LedgerTamperedError
+    from site_client.ledger_approval import LedgerApproval
+
+    path = Path(config.state) / "ledger.sqlite"
+    if not path.is_file():
+        raise ValueError(f"there is no ledger at {path} to approve; the first run makes it")
+    try:
+        ledger = Ledger.open(path, must_exist=True)
+    except LedgerTamperedError as error:
+        return _usage(f"a broken ledger cannot be approved: {error}")
+    try:
+        sequence, head = LedgerApproval(Path(config.state)).give(ledger)
+    finally:
+        ledger.close()
+    print(f"{config.site_id}: approved for one start: {sequence} rows, head {head.hex()[:16]}")
+    return EXIT_OK
 
 
 def _check(arguments: argparse.Namespace) -> int:

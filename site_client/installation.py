@@ -20,6 +20,8 @@ from model.spec import LoraSpec
 from privacy.identity import Roster, SigningKey
 from privacy.ledger import Ledger
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
+from site_client.ledger_approval import LedgerApproval
+from site_client.peers import PeerMarks
 from site_client.policy import delta_cap
 from site_client.records import SiteIndex
 from site_client.sources.folder import read_folder
@@ -48,6 +50,8 @@ class Installation:
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
         self.spool = Spool(self.state)
+        self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
+        self.approval = LedgerApproval(self.state)
         self.ledger = self._open_ledger()
 
     @staticmethod

@@ -34,11 +34,12 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
-from privacy.messages import ErrorReply, Hello, Plan, RunManifest, SignedManifest, SiteTerms
+from privacy.messages import ErrorReply, Plan, RunManifest, SignedManifest, SiteTerms
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import LANES, lane_scale
+from site_client.admission import Admission
 from site_client.installation import Installation
 from site_client.policy import (
     check_manifest,
@@ -79,14 +80,15 @@ class SiteSession:
         installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
+        self._admission = Admission(installation, entropy)
         self._approved: dict[str, RunManifest] = {}
         self._open: _OpenRound | None = None
 
     def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
         """The reply to one message. Never raises: a refusal is an :class:`ErrorReply` with a fixed code."""
         handlers = {
-            "hello": self._hello, "sa_train": self._train, "sa_share": self._share, "sa_mask": self._mask,
-            "sa_confirm": self._confirm, "sa_unmask": self._unmask,
+            "hello": self._hello, "witness": self._witness, "restore": self._restore, "sa_train": self._train,
+            "sa_share": self._share, "sa_mask": self._mask, "sa_confirm": self._confirm, "sa_unmask": self._unmask,
         }
         try:
             return handlers[step](body, vector)
@@ -115,10 +117,17 @@ class SiteSession:
         check_manifest(
             manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
             base_model_hash=self._site.model(_lora(manifest)).base.content_hash, account=self._site.ledger.account())
+        self._admission.require_own_memory()
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
             raise PolicyRefusalError("P_RUN_ID")
         self._approved[manifest.run_id] = manifest
-        return Hello.make(self._site.site_id, manifest.hash(), self._site.key).to_bytes(), None
+        return self._admission.hello(manifest), None
+
+    def _witness(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._admission.witness(body), None
+
+    def _restore(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
+        return self._admission.restore(body), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
         manifest = self._approved_manifest(body)
@@ -136,17 +145,20 @@ class SiteSession:
         protocol = SiteRound(
             site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
-            on_masking=lambda: self._spend(run_id, plan.round),
-            on_unmasking=lambda: ledger.finish_round(run_id, plan.round))
-        advertised = protocol.advertise(plan, self._update(manifest, plan, adapter))
+            on_masking=lambda: self._spend(manifest, plan.round),
+            on_unmasking=lambda: ledger.finish_round(run_id, plan.round), on_marks=self._admission.note)
+        update = self._update(manifest, plan, adapter)
+        advertised = protocol.advertise(plan, update, self._admission.mark())
         self._open = _OpenRound(body, protocol, advertised)
         return advertised, None
 
     def _booked(self, run_id: str) -> list[LedgerEntry]:
         return [entry for entry in self._site.ledger.entries() if entry.run_id == run_id]
 
-    def _spend(self, run_id: str, round_number: int) -> None:
+    def _spend(self, manifest: RunManifest, round_number: int) -> None:
         """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
+        self._admission.require_ready(manifest)  # a peer may have contradicted the ledger since
+        run_id = manifest.run_id
         if self._site.ledger.is_masked(run_id, round_number):  # by another process of this site
             raise FaultyCoordinatorError("E_SPENT")
         self._site.ledger.mark_masked(run_id, round_number)
@@ -211,11 +223,12 @@ class SiteSession:
         manifest = self._approved.get(SiteRound.run_of(body))
         if manifest is None:
             raise PolicyRefusalError("P_NOT_APPROVED")
+        self._admission.require_ready(manifest)
         return manifest
 
 
 def _lora(manifest: RunManifest) -> LoraSpec:
-    return LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha)
+    return LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha, groups=manifest.lora_groups)
 
 
 def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:

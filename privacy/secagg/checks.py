@@ -100,7 +100,7 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
 
     Raises:
         FaultyCoordinatorError: E_FORMAT, E_DUP_SITE, E_UNKNOWN_SITE, E_SELF_MISSING, E_SIG, E_DUP_KEY.
-        FaultySiteError: E_WEAK_KEY.
+        FaultySiteError: E_WEAK_KEY, E_SITE_SIG (its ledger's mark is not signed by it).
         CohortTooSmallError: E_COHORT_SMALL.
     """
     entries = received(AdvertiseList, data).entries
@@ -115,6 +115,8 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
     for advert in entries:
         if is_weak(advert.channel_key) or is_weak(advert.mask_key):
             raise FaultySiteError("E_WEAK_KEY", advert.site_id)
+        if not advert.mark.is_signed_for(roster):
+            raise FaultySiteError("E_SITE_SIG", advert.site_id)
     cohort = Cohort(ctx, roster, {advert.site_id: advert for advert in entries})
     _check_floor(len(entries), cohort)
     return cohort

@@ -16,7 +16,7 @@ Python cannot promise that dropped secrets are erased from memory.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -33,6 +33,7 @@ from privacy.messages import (
     Envelope,
     EnvelopeList,
     ErrorReply,
+    LedgerMark,
     MaskedHeader,
     Plan,
     RunManifest,
@@ -65,6 +66,10 @@ def _no_record() -> None:
     """The default hook: nothing is recorded, as in a simulation that keeps no ledger."""
 
 
+def _no_notes(_: Iterable[LedgerMark]) -> None:
+    """The default hook: peers' ledgers are not followed."""
+
+
 @dataclass(frozen=True, repr=False)
 class _Reply:
     header: bytes
@@ -82,6 +87,8 @@ class SiteRound:
         entropy: fresh secrets for this attempt.
         on_masking: called once, before the masked vector exists; must record the round as spent, or raise.
         on_unmasking: called once, before any share is revealed; may raise.
+        on_marks: called once, before a share is dealt, with the checked marks of all participants' ledgers; must
+            keep them durably, or raise.
 
     Raises:
         ValueError: the site or its key is not on the roster and in the manifest.
@@ -97,6 +104,7 @@ class SiteRound:
         entropy: RandomSource,
         on_masking: Callable[[], None] = _no_record,
         on_unmasking: Callable[[], None] = _no_record,
+        on_marks: Callable[[Iterable[LedgerMark]], None] = _no_notes,
     ) -> None:
         if site_id not in roster.site_ids or site_id not in manifest.site_ids:
             raise ValueError("this site is not on the roster and in the manifest; check its site_id")
@@ -104,7 +112,7 @@ class SiteRound:
             raise ValueError("this site's signing key is not the one on the roster; re-enrol the site")
         self._id, self._signing_key, self._roster, self._manifest = site_id, signing_key, roster, manifest
         self._entropy = entropy
-        self.on_masking, self.on_unmasking = on_masking, on_unmasking
+        self.on_masking, self.on_unmasking, self.on_marks = on_masking, on_unmasking, on_marks
         self._complaints: tuple[ErrorReply, ...] = ()
         self._state = "idle"
         self._forget()
@@ -153,12 +161,14 @@ class SiteRound:
         self._forget()
         self._state = "aborted"
 
-    def advertise(self, plan: Plan, vector: QuantizedVector) -> bytes:
-        """R0: announce two fresh keys. From here on this object owns `vector`, and masking overwrites it.
+    def advertise(self, plan: Plan, vector: QuantizedVector, mark: LedgerMark | None = None) -> bytes:
+        """R0: announce two fresh keys and the ledger's mark. From here on this object owns `vector`, and masking
+        overwrites it.
 
         Args:
             plan: as returned by `check_plan`.
             vector: d = plan.dimension coordinates in the plan's ring.
+            mark: how far this site's ledger is, with this round in it; None = it keeps none.
 
         Raises:
             ValueError: the vector does not fit the plan.
@@ -170,7 +180,8 @@ class SiteRound:
             raise ValueError("the vector does not fit the plan; quantise it with the plan's ring and size")
         if ring.max_summands < len(self._roster.sites):
             raise ValueError("the vector's ring is for fewer sites than the roster has; use ring_params")
-        work = partial(self._announce, plan, vector)
+        known = mark or LedgerMark.empty(self._id, self._roster.federation_id, self._signing_key)
+        work = partial(self._announce, plan, vector, known)
         return self._step("idle", "advertised", plan.to_bytes(), work).header
 
     def share(self, advertise_list: bytes) -> bytes:
@@ -208,7 +219,7 @@ class SiteRound:
         self._state, self._answered = after, (request, reply)
         return reply
 
-    def _announce(self, plan: Plan, vector: QuantizedVector, _: bytes) -> _Reply:
+    def _announce(self, plan: Plan, vector: QuantizedVector, mark: LedgerMark, _: bytes) -> _Reply:
         self._plan, self._vector = plan, vector
         self._channel_pair, self._mask_pair = Agreement.fresh(self._entropy), Agreement.fresh(self._entropy)
         self._advert = Advertise.signed(
@@ -217,6 +228,7 @@ class SiteRound:
             site_id=self._id,
             channel_key=self._channel_pair.public_bytes(),
             mask_key=self._mask_pair.public_bytes(),
+            mark=mark,
         )
         return _Reply(self._advert.to_bytes())
 
@@ -228,6 +240,7 @@ class SiteRound:
             manifest=self._manifest,
             own=_held(self._advert),
         )
+        self.on_marks([advert.mark for advert in cohort.adverts.values()])
         self._seed = self._entropy.random_bytes(32)
         n = len(cohort.ids)
         seed_shares = split(self._seed, cohort.threshold, n, self._entropy)

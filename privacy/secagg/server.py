@@ -114,6 +114,7 @@ class CoordinatorRound:
         advert = _parsed(Advertise, site_id, message)
         key = self._roster.site(site_id).public_key
         _require(advert.site_id == site_id and advert.is_signed_by(key, (self._ctx,)), "E_SITE_SIG", site_id)
+        _require(advert.mark.is_signed_for(self._roster), "E_SITE_SIG", site_id)
         own = (advert.channel_key, advert.mask_key)
         _require(not any(is_weak(key) for key in own), "E_WEAK_KEY", site_id)
         taken = {key for other in self._adverts.values() for key in (other.channel_key, other.mask_key)}

@@ -284,3 +284,24 @@ def test_a_sum_that_is_not_finite_stops_the_run(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("coordinator.rounds.dequantize_sum", lambda total, ring: np.full(total.size, np.nan))
     with pytest.raises(NonFiniteUpdateError, match="last checkpoint"):
         run(Sites())
+
+
+def test_a_restarted_site_is_admitted_again_before_the_next_round() -> None:
+    asked: list[int] = []
+    link = Sites(replying(("site-2", "sa_train"), ErrorReply("P_NOT_APPROVED", "nobody").to_bytes()))
+
+    def admit() -> tuple[str, ...]:
+        asked.append(link.number)
+        return IDS
+
+    states = run(link, participants=IDS, admit=admit)
+    assert asked == [1]
+    assert [report.summed for report in states[-1].history[:2]] == [["site-1", "site-3", "site-4"], sorted(IDS)]
+
+
+def test_a_failed_admission_between_rounds_does_not_end_the_run() -> None:
+    def admit() -> tuple[str, ...]:
+        raise RoundFailedError("only 1 of 4 sites accepted the run")
+
+    link = Sites(replying(("site-2", "sa_train"), ErrorReply("P_WITNESS", "nobody").to_bytes()))
+    assert len(run(link, admit=admit)) == 4

@@ -74,6 +74,20 @@ def test_what_ran_is_that_of_one_shot_accounting(path):
     assert Ledger.open(path).entries()[1].stage == 1
 
 
+def test_a_ledger_holds_the_heads_that_it_had_and_no_others(path, tmp_path):
+    ledger = Ledger.open(path, epsilon_cap=8.0)
+    start = (ledger.sequence, ledger.head())
+    assert start == (0, bytes(32)) and ledger.holds(*start)
+    ledger.reserve(entry())
+    first = (ledger.sequence, ledger.head())
+    ledger.reserve(entry(round=1))
+    assert first[0] == 1 and ledger.sequence == 2
+    assert ledger.holds(*start) and ledger.holds(*first) and ledger.holds(2, ledger.head())
+    for wrong in ((2, first[1]), (3, ledger.head()), (0, first[1]), (-1, bytes(32)), (1, bytes(32))):
+        assert not ledger.holds(*wrong)
+    assert not Ledger.open(tmp_path / "other.sqlite").holds(*first)
+
+
 def test_a_crash_between_reserve_and_release_over_counts(path):
     code = (
         "import os, sys\n"

@@ -24,9 +24,12 @@ from privacy.messages import (
     EnvelopeList,
     ErrorReply,
     Hello,
+    HelloList,
+    LedgerMark,
     MaskedHeader,
     MaskedList,
     Plan,
+    Ready,
     RunManifest,
     SignedManifest,
     SignedPlan,
@@ -36,6 +39,8 @@ from privacy.messages import (
     StopRule,
     Truncation,
     UnmaskShares,
+    Witness,
+    WitnessList,
     standard_delta,
 )
 from privacy.wire import VERSION, Message
@@ -55,7 +60,11 @@ MANIFEST = RunManifest(
     sites=(SiteTerms("b", 10_000, 2.0, 1e-6), SiteTerms("a", 50, 1.0, 1e-5)),
 )  # fmt: skip
 PLAN = Plan("fed", "run", ROSTER.hash(), MANIFEST.hash(), 3, 1, 0, "B", H2, 100, 3, 24, 4096.0, 4.0)
-ADVERT = Advertise.signed(KEY, (H1,), site_id="a", channel_key=H1, mask_key=H2)
+MARK = LedgerMark.make("a", 7, H1, "fed", KEY)
+ADVERT = Advertise.signed(KEY, (H1,), site_id="a", channel_key=H1, mask_key=H2, mark=MARK)
+HELLO = Hello.make(MARK, H2, MANIFEST.hash(), KEY)
+WITNESS = Witness.signed(KEY, (H1, H2), site_id="b", subject="a", marks=(MARK,))
+READY = Ready.signed(KEY, (H1, H2), site_id="a")
 ENVELOPE = Envelope.signed(
     KEY, (H1, H2), sender="a", recipient="b", self_mask_commitment=H1, self_mask_share_commitment=H2,
     mask_key_share_commitment=H1, ciphertext=bytes(82),
@@ -68,7 +77,8 @@ SHARE = DealtShare("b", bytes(33))
 EXAMPLES = (
     STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
     MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HEADER, CONFIRM, SHARE,
-    SignedManifest.make(MANIFEST, COORDINATOR), Hello.make("a", MANIFEST.hash(), KEY),
+    SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
+    WitnessList(H1, (WITNESS,)), READY,
     SignedPlan.signed(COORDINATOR, (), plan=PLAN), AdvertiseList((ADVERT,)), EnvelopeList((ENVELOPE,)),
     ErrorReply("E_STAGE", "coordinator"), MaskedList((HEADER,)), ConfirmList((CONFIRM,)),
     UnmaskShares.signed(KEY, (H1, H2), site_id="a", self_mask_shares=(SHARE,), mask_key_shares=()),
@@ -139,7 +149,9 @@ def test_errors_of_decoding_do_not_quote_the_message():
 
 
 @pytest.mark.parametrize(
-    ("message", "binding"), [(ADVERT, (H1,)), (ENVELOPE, (H1, H2)), (HEADER, (H1, H2)), (CONFIRM, (H1, H2))]
+    ("message", "binding"),
+    [(ADVERT, (H1,)), (ENVELOPE, (H1, H2)), (HEADER, (H1, H2)), (CONFIRM, (H1, H2)), (MARK, ("fed",)),
+     (HELLO, (MANIFEST.hash(),)), (WITNESS, (H1, H2)), (READY, (H1, H2))],
 )
 def test_a_signature_covers_every_field_its_binding_and_its_kind(message, binding):
     public = KEY.public_bytes()
@@ -149,21 +161,40 @@ def test_a_signature_covers_every_field_its_binding_and_its_kind(message, bindin
     assert not message.is_signed_by(public, (*binding, None))
     for field in fields(message):
         value = getattr(message, field.name)
-        changed = {str: "zz", bytes: b"\x07" * len(value), tuple: ()}[type(value)]
-        assert not replace(message, **{field.name: changed}).is_signed_by(public, binding)
+        if isinstance(value, bytes):
+            changed = b"\x07" * len(value)
+        else:
+            changed = {str: "zz", tuple: (), int: 8, LedgerMark: replace(MARK, sequence=8)}[type(value)]
+        altered = replace(message)
+        object.__setattr__(altered, field.name, changed)  # past `check`: a signature must hold by itself
+        assert not altered.is_signed_by(public, binding)
 
 
 def test_labels_of_signed_messages_are_distinct():
     kinds = [type(one) for one in EXAMPLES if isinstance(one, messages.SignedMessage)]
-    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 8
+    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 11
 
 
 def test_hello_holds_for_one_manifest_and_a_rostered_site():
-    hello = Hello.make("a", MANIFEST.hash(), KEY)
-    assert hello.proves(ROSTER, MANIFEST.hash())
-    assert not hello.proves(ROSTER, H1)
-    assert not replace(hello, site_id="z").proves(ROSTER, MANIFEST.hash())
-    assert not Hello.make("a", MANIFEST.hash(), COORDINATOR).proves(ROSTER, MANIFEST.hash())
+    assert HELLO.proves(ROSTER, MANIFEST.hash())
+    assert not HELLO.proves(ROSTER, H1)
+    assert not replace(HELLO, site_id="z", mark=replace(MARK, site_id="z")).proves(ROSTER, MANIFEST.hash())
+    assert not Hello.make(MARK, H2, MANIFEST.hash(), COORDINATOR).proves(ROSTER, MANIFEST.hash())
+
+
+def test_hello_states_the_senders_own_ledger_under_the_senders_own_signature():
+    for wrong in (replace(MARK, sequence=8), LedgerMark.make("a", 7, H1, "other", KEY)):
+        assert not Hello.make(wrong, H2, MANIFEST.hash(), KEY).proves(ROSTER, MANIFEST.hash())
+    with pytest.raises(ValueError, match="own"):
+        replace(HELLO, mark=replace(MARK, site_id="b"))
+    with pytest.raises(ValueError, match="own"):
+        replace(ADVERT, mark=replace(MARK, site_id="b"))
+
+
+def test_a_witness_speaks_of_another_site_and_of_one_mark_at_most():
+    for changes in ({"site_id": "a"}, {"subject": "c"}, {"marks": (MARK, MARK)}):
+        with pytest.raises(ValueError, match="witness"):
+            replace(WITNESS, **changes)
 
 
 def test_a_manifest_opens_only_if_the_pinned_coordinator_signed_it_for_this_roster():

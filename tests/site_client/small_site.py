@@ -20,18 +20,25 @@ from privacy.ledger import Ledger
 from privacy.messages import (
     ErrorReply,
     Hello,
+    HelloList,
+    LedgerMark,
     Plan,
+    Ready,
     RunManifest,
     SignedManifest,
     SignedPlan,
     SiteTerms,
     SourceShare,
     StageSpec,
+    Witness,
+    WitnessList,
 )
 from privacy.release import release_hash
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.server import CoordinatorRound
+from site_client.ledger_approval import LedgerApproval
+from site_client.peers import PeerMarks
 from site_client.session import SiteSession
 from site_client.spool import Spool
 from site_client.training import LocalUpdate
@@ -111,6 +118,8 @@ class Site:
         self.ledger = Ledger.open(
             folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
         self.spool = Spool(folder)
+        self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
+        self.approval = LedgerApproval(folder)
 
     def model(self, lora: object) -> Model:
         return Model()
@@ -141,8 +150,25 @@ def light(monkeypatch: pytest.MonkeyPatch) -> None:
 def session_of(site: Site, manifest: RunManifest | None = MANIFEST) -> SiteSession:
     session = SiteSession(site, lambda purpose: Seeded(site.site_id, purpose))  # type: ignore[arg-type]
     if manifest is not None:
-        Hello.from_bytes(hello(session, manifest))
+        admit(session, manifest)
     return session
+
+
+def admit(session: SiteSession, manifest: RunManifest = MANIFEST) -> None:
+    """Hello, witness, restore with three peers that have never seen this site's ledger."""
+    own = Hello.from_bytes(hello(session, manifest))
+    run = manifest.hash()
+    peers = [site for site in IDS if site != own.site_id]
+    hellos = [own]
+    for peer in peers:
+        mark = LedgerMark.empty(peer, ROSTER.federation_id, key_of(peer))
+        hellos.append(Hello.make(mark, bytes(32), run, key_of(peer)))
+    listed = HelloList(run, tuple(hellos))
+    WitnessList.from_bytes(session.answer("witness", listed.to_bytes(), None)[0])
+    statements = tuple(
+        Witness.signed(key_of(peer), (run, listed.hash()), site_id=peer, subject=own.site_id, marks=())
+        for peer in peers)
+    Ready.from_bytes(session.answer("restore", WitnessList(run, statements).to_bytes(), None)[0])
 
 
 def hello(session: SiteSession, manifest: RunManifest) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by 
     UPDATE,
     Round,
     Site,
+    admit,
     code,
     events,
     hello,
@@ -270,10 +272,19 @@ def test_the_same_bytes_get_the_same_reply_and_no_second_training(site: Site) ->
 
 
 def test_the_first_reply_says_nothing_about_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("site_client.session.datetime", _Still)  # the ledger's head covers the time of the entry
     first = train(session_of(Site(tmp_path / "a")), plan_of())
     monkeypatch.setattr(
         "site_client.session.run_local_steps", lambda *_: LocalUpdate(np.full(SIZE, 1e9), np.zeros(len(LANES))))
     assert train(session_of(Site(tmp_path / "b")), plan_of()) == first
+
+
+class _Still:
+    """A clock that stands."""
+
+    @staticmethod
+    def now(zone: tzinfo) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=zone)
 
 
 def test_messages_belong_to_the_newest_round(tmp_path: Path) -> None:
@@ -282,7 +293,7 @@ def test_messages_belong_to_the_newest_round(tmp_path: Path) -> None:
     federation.run(before="sa_share")
     session = federation.sessions["site-1"]
     second = manifest_of(run_id="second")
-    hello(session, second)
+    admit(session, second)
     Advertise.from_bytes(train(session, plan_of(second)))
     assert federation.run(attempt=2) is not None
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from privacy.identity import SigningKey
-from privacy.messages import Advertise, Confirm, EnvelopeList, MaskedHeader
+from privacy.messages import Advertise, Confirm, EnvelopeList, LedgerMark, MaskedHeader
 from privacy.secagg.keys import is_weak
 
 ME, PEER = "site-001", "site-002"
@@ -25,14 +27,15 @@ def test_key_substitution_signed_by_the_coordinator(session, federation):
     adverts = session.entries(1, ME)
     adverts[1] = Advertise.signed(
         federation.coordinator_key, (session.plan.context(),), site_id=PEER, channel_key=bytes([8] * 32),
-        mask_key=bytes([9] * 32),
+        mask_key=bytes([9] * 32), mark=adverts[1].mark,
     )  # fmt: skip
     assert session.refusal(1, adverts, ME) == ("E_SIG", "coordinator")
 
 
 def sybil(ctx):
     key = SigningKey.from_private_bytes(bytes([7] * 32))
-    return Advertise.signed(key, (ctx,), site_id="sybil", channel_key=bytes([8] * 32), mask_key=bytes([9] * 32))
+    return Advertise.signed(key, (ctx,), site_id="sybil", channel_key=bytes([8] * 32), mask_key=bytes([9] * 32),
+                            mark=LedgerMark.empty("sybil", "fed", key))
 
 
 def test_sybil(session):
@@ -61,7 +64,7 @@ def test_two_sites_with_one_key(session, federation):
     adverts = session.entries(1, ME)
     adverts[1] = Advertise.signed(
         federation.keys[PEER], (session.plan.context(),), site_id=PEER, channel_key=adverts[2].channel_key,
-        mask_key=adverts[1].mask_key,
+        mask_key=adverts[1].mask_key, mark=adverts[1].mark,
     )  # fmt: skip
     assert session.refusal(1, adverts, ME) == ("E_DUP_KEY", "coordinator")
 
@@ -72,9 +75,37 @@ def test_low_order_key(session, federation):
     assert is_weak(bytes(32)) and not is_weak(adverts[0].mask_key)
     adverts[1] = Advertise.signed(
         federation.keys[PEER], (session.plan.context(),), site_id=PEER, channel_key=adverts[1].channel_key,
-        mask_key=bytes(32),
+        mask_key=bytes(32), mark=adverts[1].mark,
     )  # fmt: skip
     assert session.refusal(1, adverts, ME) == ("E_WEAK_KEY", PEER)
+
+
+def test_the_mark_of_a_peers_ledger_signed_by_another(session, federation):
+    session.run_to(1)
+    adverts = session.entries(1, ME)
+    forged = LedgerMark.make(PEER, 99, bytes([7] * 32), federation.roster.federation_id, federation.coordinator_key)
+    adverts[1] = Advertise.signed(
+        federation.keys[PEER], (session.plan.context(),), site_id=PEER, channel_key=adverts[1].channel_key,
+        mask_key=adverts[1].mask_key, mark=forged,
+    )  # fmt: skip
+    assert session.refusal(1, adverts, ME) == ("E_SITE_SIG", PEER)
+
+
+def test_no_share_is_dealt_before_the_peers_marks_are_kept(session):
+    session.run_to(1)
+    kept = []
+    session.sites[ME].on_marks = kept.extend
+    adverts = session.entries(1, ME)
+    session.give(1, adverts, ME)
+    assert kept == [advert.mark for advert in adverts]
+
+    def fails(_):
+        raise OSError("disk full")
+
+    session.sites[PEER].on_marks = fails
+    with pytest.raises(OSError, match="disk"):
+        session.give(1, adverts, PEER)
+    assert session.sites[PEER].state == "aborted"
 
 
 def test_stale_announcement_of_an_earlier_attempt(session, federation):
@@ -91,7 +122,7 @@ def test_own_announcement_missing_or_swapped(session, federation):
     assert session.refusal(1, session.entries(1, ME)[1:], ME) == ("E_SELF_MISSING", "coordinator")
     other = federation.session(salt="other").run_to(1)
     adverts = other.entries(1, ME)
-    adverts[0] = federation.site(ME, salt="third")._announce(other.plan, None, b"").header
+    adverts[0] = federation.site(ME, salt="third")._announce(other.plan, None, adverts[0].mark, b"").header
     adverts[0] = Advertise.from_bytes(adverts[0])  # validly signed by us, but not what this machine announced
     assert other.refusal(1, adverts, ME) == ("E_SELF_MISSING", "coordinator")
 

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from privacy.errors import CohortTooSmallError, FaultySiteError
-from privacy.messages import Advertise, DealtShare, Envelope, EnvelopeList, ErrorReply, MaskedHeader, UnmaskShares
+from privacy.messages import (
+    Advertise,
+    DealtShare,
+    Envelope,
+    EnvelopeList,
+    ErrorReply,
+    LedgerMark,
+    MaskedHeader,
+    UnmaskShares,
+)
 from privacy.secagg.client import SiteRound
 from privacy.secagg.keys import commit, pair_mask_key, seal, self_mask_key
 from privacy.secagg.masking import apply_masks
@@ -253,9 +262,20 @@ def test_bad_ephemeral_keys(session, federation, channel, mask, code):
     first = channel if channel is not None else good.channel_key
     second = first if mask == "same" else good.mask_key
     message = Advertise.signed(
-        federation.keys[LIAR], (session.plan.context(),), site_id=LIAR, channel_key=first, mask_key=second
-    )
+        federation.keys[LIAR], (session.plan.context(),), site_id=LIAR, channel_key=first, mask_key=second,
+        mark=good.mark,
+    )  # fmt: skip
     assert_blames(lambda: session.deliver(0, LIAR, message.to_bytes()), code)
+
+
+def test_a_mark_of_the_ledger_that_it_did_not_sign(session, federation):
+    good = Advertise.from_bytes(session.reply(0, LIAR))
+    forged = LedgerMark.make(LIAR, 9, bytes(32), federation.roster.federation_id, federation.coordinator_key)
+    message = Advertise.signed(
+        federation.keys[LIAR], (session.plan.context(),), site_id=LIAR, channel_key=good.channel_key,
+        mask_key=good.mask_key, mark=forged,
+    )  # fmt: skip
+    assert_blames(lambda: session.deliver(0, LIAR, message.to_bytes()), "E_SITE_SIG")
 
 
 def test_copied_ephemeral_key(session, federation):
@@ -263,7 +283,7 @@ def test_copied_ephemeral_key(session, federation):
     session.deliver(0, "site-001", theirs.to_bytes())
     copy = Advertise.signed(
         federation.keys[LIAR], (session.plan.context(),), site_id=LIAR, channel_key=theirs.channel_key,
-        mask_key=theirs.mask_key,
+        mask_key=theirs.mask_key, mark=LedgerMark.empty(LIAR, federation.roster.federation_id, federation.keys[LIAR]),
     )  # fmt: skip
     assert_blames(lambda: session.deliver(0, LIAR, copy.to_bytes()), "E_DUP_KEY")
 
