@@ -13,6 +13,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig
 from model.adapted import AdaptedModel, open_adapted
@@ -31,11 +43,11 @@ from simulations.seeded import SeededEntropy, derived_secret
 from site_client.mechanism import EncodedPatient, PatientMechanism
 from site_client.sources.folder import read_folder
 
-__all__ = ["CORRECT", "AuditedRun", "open_audited_run", "run_audit", "wanted_audits"]
+__all__ = ["CORRECT", "AuditedRun", "open_audited_run", "run_audit", "run_audits", "wanted_audits"]
 
 CORRECT = "correct"
 _PRIVATE_ROWS = ("federated-dp", "pooled-dp")
-Progress = Callable[[str, int, int], None]
+Show = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ def wanted_audits(fault: str | None) -> list[str]:
     return [fault]
 
 
-def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress: Progress) -> AuditedRun:
+def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress: Show) -> AuditedRun:
     """Prepare (or find) data and base model, and make the manifest that `simulate run` would make.
 
     Raises ValueError for a configuration without privacy or with a mechanism that this audit does not know.
@@ -103,7 +115,7 @@ def _patients(materials: Materials, adapted: AdaptedModel, settings: AuditSettin
 
 
 def run_audit(
-    run: AuditedRun, name: str, settings: AuditSettings, progress: Progress, *, seed: int | None = None
+    run: AuditedRun, name: str, settings: AuditSettings, progress: Show, *, seed: int | None = None
 ) -> dict[str, Any]:
     """One audit as plain values (the content of `audit.json`): of the real mechanism, or of the fault `name`."""
     mechanism = PatientMechanism if name == CORRECT else fault_named(name)
@@ -139,3 +151,26 @@ def _meaning(passed: bool, rate: float) -> str:
         return (f"Nothing was refuted at a false-alarm rate of {rate:g} over all tests. This is failure to refute, "
                 "not a proof of epsilon.")
     return f"The claim is refuted: a correct mechanism fails like this in at most {rate:g} of all audits."
+
+
+def run_audits(
+    config: SimulationConfig, names: Sequence[str], console: Console, *, seed: int | None = None,
+    settings: AuditSettings | None = None,
+) -> list[dict[str, Any]]:
+    """Every audit in `names`, with bars and time left on `console` (lines where it is no terminal)."""
+    torch.set_num_threads(1)
+    settings = settings or AuditSettings()
+    columns = (TextColumn("{task.description:<22}"), BarColumn(bar_width=28), MofNCompleteColumn(),
+               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+                if not console.is_terminal:
+                    console.print(f"audit: {what}")
+            bars.update(tasks[what], completed=done, total=total)
+
+        run = open_audited_run(config, settings, show)
+        return [run_audit(run, name, settings, show, seed=seed) for name in names]
