@@ -155,6 +155,8 @@ def contribution_test(inner: float, squared: float, bound: float, noise_std: flo
     norms of these sums, both after projection away from all other patients: the estimate inner / squared is Gaussian
     with mean at most `bound` and standard deviation noise_std / sqrt(squared).
     """
+    if squared == 0:  # no canary was drawn: nothing to say
+        return TestResult("canary contribution", 0.0, "z", 1.0, only_above=True, above=False), 0.0
     estimate = inner / squared
     score = (estimate - bound) * math.sqrt(squared) / noise_std
     return gaussian_test("canary contribution", score, only_above=True), estimate / bound
