@@ -350,3 +350,5 @@ class CoordinatorConfig:
     average_decay: float = 0.0
     timeout_s: float = 3600.0
     every_rounds: int = 1
+    audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run
+    data_hash: str = ""      # SHA-256 of the data, hex, where it is known here (simulations); "" is never "audited"

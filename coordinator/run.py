@@ -28,6 +28,7 @@ from coordinator.rounds import (
 from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
 from model.export import save_adapter
+from privacy.audit_claim import audit_claim, subject_of
 from privacy.identity import Roster, SigningKey
 from privacy.messages import RunManifest, SignedManifest
 
@@ -78,7 +79,7 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
             public[number] = opened.evaluation.measure(state.average)
             _save(opened, state, public)
         observe("round", _records(state, public)[-1])
-    _write_result(opened, state, public)
+    _write_result(opened, state, public, config)
     observe("end", {"rounds_done": len(state.history)})
     return state
 
@@ -164,15 +165,17 @@ class _Journal:
         partial.replace(self._path)
 
 
-def _write_result(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
+def _write_result(opened: _Opened, state: RunState, public: PublicMetrics, config: CoordinatorConfig) -> None:
     """The adapter in PEFT layout and `rounds.json` beside it."""
     adapted = opened.evaluation.adapted
     adapted.write(state.average)
+    claim = audit_claim(config.audit, subject_of(opened.manifest, config.data_hash),
+                        private=opened.manifest.privacy != "none")
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
-                 description=_ORIGIN[opened.manifest.privacy])
+                 description=_ORIGIN[opened.manifest.privacy], audit=claim.text)
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
              "manifest_hash": opened.manifest.hash().hex(),
-             "rounds": _records(state, public)}
+             "audited": claim.audited, "audit": claim.text, "rounds": _records(state, public)}
     partial = opened.output / "rounds.json.partial"
     partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")
     partial.replace(opened.output / "rounds.json")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peft import PeftModel
 
-__all__ = ["ADAPTER_FILES", "save_adapter"]
+__all__ = ["ADAPTER_FILES", "save_adapter", "stamp_audit"]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -20,17 +20,23 @@ tags: [lora, medgpt-oss]
 
 - Base model: {base}
 - LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; language model's attention q/k/v/o, both projector layers
+- Privacy audit: {audit}
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
 Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
 carry its terms: no commercial use, no re-identification.
 """
+_NOT_AUDITED = "not audited: no audit was given"
+_AUDIT_LINE = "- Privacy audit: "
 
 
-def save_adapter(model: PeftModel, directory: Path, *, base: str = "", description: str = "") -> None:
+def save_adapter(
+    model: PeftModel, directory: Path, *, base: str = "", description: str = "", audit: str = _NOT_AUDITED
+) -> None:
     """Write ADAPTER_FILES into `directory` (made if missing).
 
     base: how to name the base model (say, its content hash), recorded in the configuration and the card.
+    audit: the sentence of `privacy.audit_claim.audit_claim`, which alone decides who may say "audited".
     Raises ValueError when the model carries no LoRA adapter.
     """
     if not isinstance(model, PeftModel):
@@ -46,7 +52,16 @@ def save_adapter(model: PeftModel, directory: Path, *, base: str = "", descripti
     card = _CARD.format(
         description=description or "Trained jointly by several hospitals; only noised sums left any of them.",
         base=base or "see adapter_config.json",
+        audit=audit,
         rank=config.r,
         alpha=config.lora_alpha,
     )
     (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def stamp_audit(directory: Path, audit: str) -> None:
+    """Replace the card's sentence on the audit, where a run was audited after its adapter had been written."""
+    card = directory / "README.md"
+    lines = card.read_text(encoding="utf-8").splitlines()
+    changed = [_AUDIT_LINE + audit if line.startswith(_AUDIT_LINE) else line for line in lines]
+    card.write_text("\n".join(changed) + "\n", encoding="utf-8")

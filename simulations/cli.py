@@ -46,7 +46,19 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--engine", choices=("in-process", "flower"), default="in-process",
                      help="flower = Flower's simulation engine on Ray; same result for the same seed")
     run.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
+    run.add_argument("--audit", type=Path, metavar="FILE",
+                     help="audit.json of `simulate audit`; named in report and adapter if it is of this very run")
     run.set_defaults(command=_run)
+    audit = commands.add_parser(
+        "audit", help="try to refute the privacy claim of a simulation file",
+        description="Run the site's private steps on canaries beside real patients, and test what they release.")
+    audit.add_argument("config", help="YAML file, such as configs/simulations/demo.yaml")
+    audit.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the file to change")
+    audit.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME-audit)")
+    audit.add_argument("--json", action="store_true", help="print the result as JSON instead of text")
+    audit.add_argument("--fault", metavar="NAME", help="plant a fault, which must be found; all = each of them in turn")
+    audit.add_argument("--seed", type=int, help="repeatable randomness, for tests; the result is then no audit")
+    audit.set_defaults(command=_audit)
     make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
                                description="Split the real data of two installed packages over hospitals.")
     make.add_argument("out", type=Path, help="folder to make")
@@ -76,12 +88,30 @@ def _run(arguments: argparse.Namespace) -> int:
     from simulations.run import run_simulation
 
     console = Console(stderr=arguments.json)
-    facts = run_simulation(config, out, arguments.engine, console)
+    facts = run_simulation(config, out, arguments.engine, console, arguments.audit)
     if arguments.json:
         print(json.dumps(facts))
     else:
         print_table(facts, console)
     return EXIT_OK
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from configs.load import load_config
+    from configs.schema import SimulationConfig
+
+    config = load_config(SimulationConfig, arguments.config, arguments.overrides)
+    from simulations.audit import run_audits, wanted_audits
+
+    names = wanted_audits(arguments.fault)
+    from rich.console import Console
+
+    from simulations.audit_report import as_expected, text_of, write_audits
+
+    audits = run_audits(config, names, Console(stderr=True), seed=arguments.seed)
+    out = write_audits(arguments.out or Path("runs") / f"{config.name}-audit", audits)
+    print(json.dumps(audits) if arguments.json else text_of(audits, out))
+    return EXIT_OK if as_expected(audits) else EXIT_FAILED
 
 
 def _make(arguments: argparse.Namespace) -> int:

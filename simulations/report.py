@@ -13,6 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from configs.schema import SimulationConfig
+from model.export import stamp_audit
+from privacy.audit_claim import AuditClaim, audit_claim, subject_of
+from privacy.identity import Roster
+from privacy.messages import SignedManifest
+from simulations.hospitals import read_manifest
 from simulations.intervals import mean_interval, paired_interval
 from simulations.materials import Materials
 from simulations.report_page import render_page
@@ -23,7 +28,7 @@ __all__ = ["print_table", "write_report"]
 
 def write_report(
     out: Path, config: SimulationConfig, materials: Materials, results: Sequence[Mapping[str, Any]], engine: str,
-    seconds: float,
+    seconds: float, audit: Path | None = None,
 ) -> dict[str, Any]:
     """Write everything under `out`; the content of `report.json`."""
     base = next((row for row in results if row["name"] == "base"), None)
@@ -39,9 +44,23 @@ def write_report(
     }
     adapter = _copy_adapter(out, results)
     facts["adapter"] = adapter
+    claim = _audit_claim(out, materials, audit)
+    facts["audited"], facts["audit"] = claim.audited, claim.text
+    if adapter is not None:
+        stamp_audit(Path(adapter), claim.text)
     (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     (out / "report.html").write_text(render_page(facts), encoding="utf-8")
     return facts
+
+
+def _audit_claim(out: Path, materials: Materials, audit: Path | None) -> AuditClaim:
+    """What the report and the adapter may say about an audit: of the manifest that the private federation ran."""
+    signed = out / "arms" / "federated-dp" / "manifest.bin"
+    if not signed.is_file():
+        return AuditClaim(False, "not audited: no federated row of this run has differential privacy")
+    manifest = SignedManifest.open(signed.read_bytes(), Roster.from_bytes((signed.parent / "roster.bin").read_bytes()))
+    data = str(read_manifest(materials.hospitals)["files_sha256"])
+    return audit_claim(audit, subject_of(manifest, data))
 
 
 def _ordered(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -110,6 +129,7 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
     for site, values in facts["privacy"].items():
         console.print(f"{site}: epsilon {values['epsilon']:.2f} at delta {values['delta']:.0e} for each of "
                       f"{facts['declared_patients'][site]} declared patients")
+    console.print(facts["audit"])
     console.print(NOT_PRIVATE, style="dim")
     console.print(f"report: {facts['output']}/report.html")
 

@@ -96,6 +96,7 @@ def _privacy(facts: Mapping[str, Any]) -> str:
     return (
         "<p>Unit: the patient; add or remove one patient of one site; Poisson sampling; one clip for each patient. "
         "Epsilon is computed from each site's own ledger (PLD accountant).</p>"
+        f"<p>Privacy audit: {_e(facts['audit'])}.</p>"
         "<div class=scroll><table><thead><tr><th>site</th><th>declared patients</th><th>epsilon</th><th>delta</th>"
         f"</tr></thead><tbody>{lines}</tbody></table></div>"
         "<div class=scroll><table><thead><tr><th>stage</th><th>trained</th><th>rounds</th><th>steps a round</th>"

@@ -38,7 +38,7 @@ class SimulationFailedError(RuntimeError):
 
 
 def run_simulation(
-    config: SimulationConfig, out: Path, engine: str, console: Console
+    config: SimulationConfig, out: Path, engine: str, console: Console, audit: Path | None = None
 ) -> dict[str, Any]:
     """Run `config` into the folder `out` (continued if it holds part of the same run); the report as plain values.
 
@@ -54,7 +54,7 @@ def run_simulation(
         names = arm_names(config, list(materials.declared))
         jobs = [ArmJob(name, config, materials, out / "arms" / name.replace(":", "-"), engine) for name in names]
         results = _run_all(jobs, config.arms.processes, progress)
-    return write_report(out, config, materials, [results[name] for name in names], engine, time.time() - begin)
+    return write_report(out, config, materials, [results[name] for name in names], engine, time.time() - begin, audit)
 
 
 def _claim(out: Path, config: SimulationConfig, engine: str) -> None:

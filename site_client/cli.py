@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
                                  description="Epsilon is computed from the ledger's entries every time.")
     ledger.add_argument("words", nargs="*", metavar="[show|verify|export|approve] SITE_FILE",
-                        help="show (default), verify chain, signatures and high-water mark, print an export, or approve it "
+                        help="show (default), verify chain, signatures and mark, print an export, or approve it "
                              "once in place of peers that could not confirm it (P_WITNESS)")
     ledger.add_argument("--head", metavar="HEX", help="a head noted earlier, which must still be in the chain")
     ledger.add_argument("--file", metavar="EXPORT", help="verify this export instead; needs no SITE_FILE")

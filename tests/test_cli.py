@@ -31,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "simulations.cli": simulations.cli.main, "coordinator.cli": coordinator.cli.main,
     "site_client.cli": site_client.cli.main}
-SUBCOMMANDS = {"simulations.cli": ["run", "make-hospitals"], "coordinator.cli": ["noise", "status", "hash-model"],
+SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
+               "coordinator.cli": ["noise", "status", "hash-model"],
                "site_client.cli": ["index", "ledger", "check"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]

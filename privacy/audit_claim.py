@@ -1,0 +1,107 @@
+"""When an export may say "audited": only with a passing audit of exactly this release, configuration and data.
+
+*Guarantees.*
+    * `audit_claim` says "audited" only if the file is a finished audit that refuted nothing, made with system
+      randomness on the unaltered mechanism, and names the same release, base model, configuration and data.
+      Everything else, also a file that cannot be read, gives "not audited" with the reason in a few words.
+    * `configuration_hash` covers every field of manifest and stages that is not listed here as irrelevant to
+      privacy, so a field that is added later counts until somebody decides otherwise.
+
+*Assumes.*
+    * The audit file was written by `simulate audit` and not by hand: it is a check against mistakes, unsigned.
+
+*Does not cover.*
+    * Proof of epsilon. An audit that passes is failure to refute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from privacy.manifest import RunManifest
+from privacy.release import release_hash
+
+__all__ = ["AUDIT_FORMAT", "AuditClaim", "AuditSubject", "NO_AUDIT", "audit_claim", "configuration_hash", "subject_of"]
+
+AUDIT_FORMAT = "patient-dp-audit/1"
+NO_AUDIT = "not audited: no audit of this release, configuration and data was given"
+
+# Names and post-processing of what was released. Release, base model and data are compared on their own.
+_NOT_PRIVACY = frozenset({
+    "federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash", "target_epsilon", "bits",
+    "saturation", "sites", "stages"})
+_STAGE_NOT_PRIVACY = frozenset({"learning_rate", "momentum", "optimizer", "stop"})
+_COMPARED = {"release": "release", "base_model": "base model", "configuration": "configuration", "data": "data"}
+
+
+@dataclass(frozen=True)
+class AuditSubject:
+    """What an audit is of, four SHA-256 hashes in hex; an empty `data` means that the data is not known here."""
+
+    release: str
+    base_model: str
+    configuration: str
+    data: str
+
+
+@dataclass(frozen=True)
+class AuditClaim:
+    """Whether an export may say "audited", and the sentence that it carries."""
+
+    audited: bool
+    text: str
+
+
+def configuration_hash(manifest: RunManifest) -> str:
+    """SHA-256 (hex) of everything in the manifest that the privacy of a patient rests on, in canonical JSON."""
+    values: dict[str, Any] = {
+        item.name: getattr(manifest, item.name) for item in fields(manifest) if item.name not in _NOT_PRIVACY}
+    values["stages"] = [
+        {name: value for name, value in asdict(stage).items() if name not in _STAGE_NOT_PRIVACY}
+        for stage in manifest.stages]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def subject_of(manifest: RunManifest, data: str) -> AuditSubject:
+    """The subject that a run of `manifest` by the code installed here on `data` (hash in hex, or "") has."""
+    return AuditSubject(release_hash(), manifest.base_model_hash.hex(), configuration_hash(manifest), data)
+
+
+def audit_claim(path: str | Path | None, subject: AuditSubject, *, private: bool = True) -> AuditClaim:
+    """What an export of `subject` may say, given the audit file `path` (None or "" for none). Never raises."""
+    if not private:
+        return AuditClaim(False, "not audited: this run has no differential privacy")
+    if not path:
+        return AuditClaim(False, NO_AUDIT)
+    try:
+        audit = json.loads(Path(path).read_text(encoding="utf-8"))
+        reason = _refusal(audit, subject)
+        rate = "" if reason else f"{float(audit['false_alarm_rate']):g}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return AuditClaim(False, f"not audited: {Path(path).name} is not an audit file that can be read")
+    if reason:
+        return AuditClaim(False, f"not audited: {reason}")
+    return AuditClaim(True, f"audited: no test refuted the claimed epsilon (false-alarm rate {rate} over all tests); "
+                            "a pass is failure to refute, not proof")
+
+
+def _refusal(audit: Any, subject: AuditSubject) -> str:
+    """Why this audit says nothing about `subject`, or ""."""
+    if audit["format"] != AUDIT_FORMAT:
+        return "the audit file has another format; audit again with this release"
+    if audit["fault"] is not None:
+        return "the audit is of a mechanism with a planted fault"
+    if audit["simulated_entropy"] is not False:
+        return "the audit used repeatable randomness; audit again without --seed"
+    for name, words in _COMPARED.items():
+        if not getattr(subject, name):
+            return f"the {words} of this run is not known here"
+        if audit["subject"][name] != getattr(subject, name):
+            return f"the audit is of another {words}"
+    if audit["passed"] is not True:
+        return "the audit failed; see its report before anything is released"
+    return ""

@@ -1,0 +1,74 @@
+"""An export says "audited" for exactly the release, configuration and data of a passing audit, and never else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privacy.audit_claim import AUDIT_FORMAT, AuditSubject, audit_claim, configuration_hash
+from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec
+
+SUBJECT = AuditSubject(release="r" * 64, base_model="b" * 64, configuration="c" * 64, data="d" * 64)
+STAGE = StageSpec(
+    name="one", sources=(SourceShare("reports", 2),), groups=("attention",), schedule="b-only", learning_rate=1.0,
+    momentum=0.0, local_steps=2, sampling_rate=0.1, noise_multiplier=1.0, max_rounds=3)
+MANIFEST = RunManifest(
+    federation_id="f", run_id="r", release="x", roster_hash=bytes(32), base_model_hash=bytes(32),
+    adapter_hash=bytes(32), lora_rank=2, lora_alpha=4, privacy="patient-dp", clip_norm=0.1, target_epsilon=8.0,
+    lane_share=0.1, bits=24, saturation=4.0, stages=(STAGE,), sites=(SiteTerms("s", 100, 1.0, 1e-5),))
+
+
+def written(path: Path, **changes: Any) -> Path:
+    audit = {"format": AUDIT_FORMAT, "fault": None, "simulated_entropy": False, "passed": True,
+             "false_alarm_rate": 1e-3, "subject": asdict(SUBJECT), **changes}
+    path.write_text(json.dumps(audit))
+    return path
+
+
+def test_a_passing_audit_of_this_very_run_is_named_and_called_no_proof(tmp_path: Path) -> None:
+    claim = audit_claim(written(tmp_path / "audit.json"), SUBJECT)
+    assert claim.audited and claim.text.startswith("audited: ") and "not proof" in claim.text
+
+
+@pytest.mark.parametrize(("field", "words"), [
+    ("release", "another release"), ("base_model", "another base model"), ("configuration", "another configuration"),
+    ("data", "another data")])
+def test_an_audit_of_something_else_says_nothing(field: str, words: str, tmp_path: Path) -> None:
+    claim = audit_claim(written(tmp_path / "audit.json"), replace(SUBJECT, **{field: "e" * 64}))
+    assert not claim.audited and words in claim.text
+    unknown = audit_claim(written(tmp_path / "audit.json"), replace(SUBJECT, **{field: ""}))
+    assert not unknown.audited and "not known here" in unknown.text
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"passed": False}, "the audit failed"), ({"passed": "true"}, "the audit failed"),
+    ({"fault": "half-noise"}, "planted fault"), ({"simulated_entropy": True}, "repeatable randomness"),
+    ({"format": "x"}, "another format"), ({"subject": {}}, "not an audit file"), ({"subject": 3}, "not an audit file"),
+])
+def test_an_audit_that_cannot_speak_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
+    claim = audit_claim(written(tmp_path / "audit.json", **change), SUBJECT)
+    assert not claim.audited and words in claim.text and claim.text.startswith("not audited: ")
+
+
+def test_no_file_a_broken_file_and_a_run_without_privacy(tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    for path in (None, "", tmp_path / "missing.json", tmp_path / "broken.json"):
+        assert not audit_claim(path, SUBJECT).audited
+    assert "no differential privacy" in audit_claim(written(tmp_path / "a.json"), SUBJECT, private=False).text
+
+
+def test_the_configuration_hash_moves_with_what_privacy_rests_on_and_with_nothing_else() -> None:
+    reference = configuration_hash(MANIFEST)
+    relevant = [replace(MANIFEST, clip_norm=0.2), replace(MANIFEST, lane_share=0.2), replace(MANIFEST, lora_rank=4)]
+    for change in ({"sampling_rate": 0.2}, {"noise_multiplier": 0.9}, {"local_steps": 3}, {"max_rounds": 4},
+                   {"groups": ("attention", "projector")}, {"schedule": "both"},
+                   {"sources": (SourceShare("reports", 3),)}):
+        relevant.append(replace(MANIFEST, stages=(replace(STAGE, **change),)))
+    assert len({configuration_hash(manifest) for manifest in relevant} | {reference}) == len(relevant) + 1
+    for same in (replace(MANIFEST, run_id="other"), replace(MANIFEST, bits=32),
+                 replace(MANIFEST, stages=(replace(STAGE, learning_rate=2.0, momentum=0.5),))):
+        assert configuration_hash(same) == reference
