@@ -1,16 +1,18 @@
 """Which trainable parameters the engine can attribute to patients, and the refusal of all others.
 
 *Guarantees.*
-    * Every parameter that requires a gradient is either the weight of exactly one plain `nn.Linear`, and
-      listed by the caller, or `UncoveredParameterError` is raised before anything is trained.
-    * Modules that mix patients by construction (batch normalisation) are refused.
+    * Every parameter that requires a gradient is either the weight of exactly one plain `nn.Linear`, or a LoRA
+      factor of GPT-oss' experts (`privacy.dp.expert_adapters`), and listed by the caller, or
+      `UncoveredParameterError` is raised before anything is trained.
+    * Modules that mix patients by construction, and adapters with dropout, are refused (`privacy.dp.refusals`).
 
 *Assumes.*
     * A listed weight is used through its module's `forward`. A second use of the weight elsewhere leaves an
       ordinary `.grad`, which the engine looks for after every backward.
 
 *Does not cover.*
-    * Mixing of patients by the loss, by attention over packed rows, or by a router's balancing loss.
+    * Mixing of patients by the loss; by attention over packed rows (`privacy.dp.segments`); by a router's
+      balancing loss (`privacy.dp.refusals`).
 """
 
 from __future__ import annotations
@@ -21,26 +23,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+
+from privacy.dp.expert_adapters import ExpertFactor, expert_factors, require_computable
+from privacy.dp.refusals import UncoveredParameterError, refuse_adapter_dropout, refuse_batch_coupling
 
 __all__ = ["Axis", "CoveredLinear", "UncoveredParameterError", "cover", "refuse_uncovered"]
 
 Axis = Literal["text", "image"]
 
 
-class UncoveredParameterError(Exception):
-    """A trainable parameter whose gradient cannot be split by patient; nothing was attached or released."""
-
-
 @dataclass(frozen=True)
 class CoveredLinear:
-    """One trained weight (out, in), its module, its row axis and its columns [start, stop) of the layout."""
+    """One trained weight (out, in), its module, its row axis and its columns [start, stop) of the layout.
+
+    `expert` says which factor of an expert adapter it is: then the module only holds the weight.
+    """
 
     name: str
     module: nn.Linear
     weight: nn.Parameter
     axis: Axis
     start: int
+    expert: ExpertFactor | None = None
 
     @property
     def stop(self) -> int:
@@ -54,22 +58,26 @@ def cover(
 
     `image_modules` is a regular expression searched in each parameter's name: a match has image tiles as
     rows, every other layer has text rows. Raises UncoveredParameterError as `refuse_uncovered` does, and
-    ValueError for an empty list, a parameter listed twice, a frozen one, or a module that computes batch statistics.
+    ValueError for an empty list, a parameter listed twice, a frozen one, and what `privacy.dp.refusals` refuses.
     """
     if not parameters:
         raise ValueError("there is no parameter to train: select an adapter group and a factor")
     if len({id(parameter) for _, parameter in parameters}) != len(parameters):
         raise ValueError("a parameter is listed twice: pass each trained weight once, in layout order")
-    if any(isinstance(module, _BatchNorm) for module in model.modules()):
-        raise ValueError("batch normalisation mixes patients: replace it by layer or group normalisation")
-    owners = _owners(model)
+    refuse_batch_coupling(model)
+    refuse_adapter_dropout(model)
+    owners, experts = _owners(model), expert_factors(model)
     layers: list[CoveredLinear] = []
     start = 0
     for name, parameter in parameters:
         if not parameter.requires_grad:
             raise ValueError(f"{name} is frozen: list only what this round trains")
         axis: Axis = "image" if re.search(image_modules, name) else "text"
-        layer = CoveredLinear(name, _linear_of(name, parameter, owners), parameter, axis, start)
+        module = _linear_of(name, parameter, owners)
+        expert = experts.get(id(module))
+        if expert is not None:
+            require_computable(expert.layer)
+        layer = CoveredLinear(name, module, parameter, axis, start, expert)
         layers.append(layer)
         start = layer.stop
     refuse_uncovered(model, layers)

@@ -13,10 +13,11 @@
     * `patient_losses` is one number a patient that depends on that patient's rows alone (a mean inside the
       patient, never a mean over the batch), and its sum is what backward is called on.
     * One patient's rows lie in one micro-batch, or in consecutive ones with that patient last, then first.
+    * Padded rows are apart; packed ones are kept apart by masks, which are checked (`privacy.dp.segments`).
     * No two micro-batches are open at once; kernels compute a row independently of its batch-mates.
 
 *Does not cover.*
-    * Noise (`privacy.dp.noise`) and accounting; packed rows, experts, sharded models.
+    * Noise (`privacy.dp.noise`) and accounting; sharded models.
 """
 
 from __future__ import annotations
@@ -30,9 +31,19 @@ from torch import Tensor, nn
 from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, refuse_uncovered
-from privacy.dp.per_patient import MicroBatch, RowMap, patient_linear
+from privacy.dp.expert_adapters import ExpertLayer
+from privacy.dp.experts import Covered, patient_experts
+from privacy.dp.per_patient import MicroBatch, RowMap, TokenMap, patient_linear
+from privacy.dp.refusals import RouterGuard
+from privacy.dp.segments import AttentionWatch, SegmentCheck, UnsegmentedPackingError
 
-__all__ = ["EngineStateError", "MissingGradientError", "PatientGradients", "UncoveredParameterError"]
+__all__ = [
+    "EngineStateError",
+    "MissingGradientError",
+    "PatientGradients",
+    "UncoveredParameterError",
+    "UnsegmentedPackingError",
+]
 
 
 class MissingGradientError(Exception):
@@ -48,14 +59,15 @@ class PatientGradients:
 
     Args:
         model: the model to train; every parameter of it that requires a gradient must be in `parameters`.
-        parameters: (name, weight) of each trained LoRA factor in layout order, each an nn.Linear's weight.
+        parameters: (name, weight) of each trained LoRA factor in layout order: the weight of an nn.Linear, or of
+            PEFT's adapter on GPT-oss' experts, which are then computed factored while a micro-batch is open.
         clip_norm: C, the L2 bound on one patient's joint vector [gradient, lanes].
         num_lanes: number of statistic lanes after the gradient's coordinates.
         lane_bound: L, the lanes' share: their joint norm keeps within L, the gradient within sqrt(C^2 - L^2).
         image_modules: regular expression for the names of layers whose rows are image tiles.
 
-    Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, and ValueError for bounds
-    out of range or parameters on several devices.
+    Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, RouterLossError when the router's
+    balancing loss is on, and ValueError for bounds out of range or parameters on several devices.
 
     A step is any number of `with microbatch(...)` and `collect(...)` pairs, then `finish()`; an empty draw is
     `finish()` alone. The engine trains one round's factor: `detach()` it before another is made.
@@ -84,8 +96,14 @@ class PatientGradients:
         self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device)
         self._batch: MicroBatch | None = None
         self._failed = False
+        self._router = RouterGuard(model)
+        self._watch = AttentionWatch(model, image_modules, self._segments)
+        self._patched: list[nn.Module] = []
         for layer in self._layers:
-            self._patch(layer)
+            if layer.expert is None:
+                self._patch(layer)
+        for experts, covered in _by_experts(self._layers):
+            self._patch_experts(experts, covered)
 
     @property
     def dimension(self) -> int:
@@ -94,19 +112,27 @@ class PatientGradients:
 
     @contextmanager
     def microbatch(
-        self, *, text_patients: Tensor, image_patients: Tensor, num_patients: int
+        self,
+        *,
+        num_patients: int,
+        image_patients: Tensor,
+        text_patients: Tensor | None = None,
+        token_patients: Tensor | None = None,
     ) -> Iterator[None]:
         """Run one forward and `patient_losses.sum().backward()` inside this context, then call `collect`.
 
-        `text_patients` int64[B] is the patient of each text row, `image_patients` int64[n_tiles] that of each
-        tile (empty without images); both count patients of this micro-batch from 0, and each has a text row.
-        Raises ValueError for maps that break this, EngineStateError when the last one was not collected.
+        `text_patients` int64[B] is the patient of each padded text row; or `token_patients` int64[T] that of each
+        token of one packed row, whose samples may stand in any order. `image_patients` int64[n_tiles] is that of
+        each tile (empty without images). All count patients of this micro-batch from 0, and each has text.
+        Raises ValueError for maps that break this, EngineStateError when the last one was not collected, and
+        UnsegmentedPackingError (also out of the forward) when packed patients are not kept apart.
         """
         self._require_sound()
         if self._batch is not None:
             raise EngineStateError("the last micro-batch was not collected: call collect() after backward")
         refuse_uncovered(self._model, self._layers)
-        self._batch = batch = self._open(text_patients, image_patients, num_patients)
+        self._router.require_off()
+        self._batch = batch = self._open(text_patients, token_patients, image_patients, num_patients)
         try:
             yield
         except BaseException:
@@ -121,7 +147,7 @@ class PatientGradients:
         `lanes` (P, num_lanes) are each patient's statistics, functions of that patient alone; those of an
         open patient add up over its micro-batches. `complete` bool[P] is False for the last patient when its
         rows go on in the next micro-batch, as patient 0 there. Raises MissingGradientError, ValueError,
-        EngineStateError; after one of them the step is lost and `discard` starts another.
+        EngineStateError, UnsegmentedPackingError; after one the step is lost and `discard` starts another.
         """
         self._require_sound()
         if self._batch is None:
@@ -129,6 +155,8 @@ class PatientGradients:
         batch, self._batch = self._batch, None
         batch.open = False
         self._failed = True
+        if batch.segments is not None:
+            batch.segments.require_all()
         self._require_gradients(batch)
         self._sum.add(batch.gradients, lanes, complete)
         self._failed = False
@@ -151,9 +179,11 @@ class PatientGradients:
 
     def detach(self) -> None:
         """Give the model its own forwards back and drop all buffers."""
-        for layer in self._layers:
-            layer.module.__dict__.pop("forward", None)
-        self._layers = []
+        for module in self._patched:
+            module.__dict__.pop("forward", None)
+        self._watch.remove()
+        self._router.remove()
+        self._layers, self._patched = [], []
         self._buffer = self._buffer[:0].clone()
         self.discard()
         self._failed = True
@@ -169,17 +199,48 @@ class PatientGradients:
             return patient_linear(x, layer, batch)
 
         layer.module.__dict__["forward"] = forward
+        self._patched.append(layer.module)
 
-    def _open(self, text_patients: Tensor, image_patients: Tensor, num_patients: int) -> MicroBatch:
+    def _patch_experts(self, layer: ExpertLayer, covered: Covered) -> None:
+        plain: Callable[..., Tensor] = layer.outer.forward
+
+        def forward(hidden_states: Tensor, router_indices: Tensor, routing_weights: Tensor) -> Tensor:
+            batch = self._batch
+            # Also without grad: the first pass of reentrant checkpointing must compute what the second does.
+            if batch is None or not batch.open:
+                return plain(hidden_states, router_indices, routing_weights)
+            return patient_experts(layer, covered, batch, hidden_states, router_indices, routing_weights)
+
+        layer.outer.__dict__["forward"] = forward
+        self._patched.append(layer.outer)
+
+    def _segments(self) -> SegmentCheck | None:
+        """What the attention modules are to be checked against now."""
+        batch = self._batch
+        return batch.segments if batch is not None and batch.open else None
+
+    def _open(
+        self, rows: Tensor | None, tokens: Tensor | None, tiles: Tensor, num_patients: int
+    ) -> MicroBatch:
         if num_patients < 1:
             raise ValueError("a micro-batch has at least one patient; an empty draw is finish() alone")
-        text = RowMap(text_patients, num_patients, self._device)
-        image = RowMap(image_patients, num_patients, self._device)
+        text, segments = self._text_axis(rows, tokens, num_patients)
+        image = RowMap(tiles, num_patients, self._device)
         if len(text.present) != num_patients:
             raise ValueError("every patient of a micro-batch needs a text row: number them without gaps")
         if self._buffer.shape[0] < num_patients:
             self._buffer = self._buffer.new_empty(num_patients, self._dimension)
-        return MicroBatch(self._buffer[:num_patients], text, image)
+        return MicroBatch(self._buffer[:num_patients], text, image, segments)
+
+    def _text_axis(
+        self, rows: Tensor | None, tokens: Tensor | None, num_patients: int
+    ) -> tuple[RowMap | TokenMap, SegmentCheck | None]:
+        if rows is not None and tokens is None:
+            return RowMap(rows, num_patients, self._device), None
+        if tokens is not None and rows is None:
+            packed = TokenMap(tokens, num_patients, self._device)
+            return packed, self._watch.check(packed.patients)
+        raise ValueError("pass text_patients for padded rows or token_patients for one packed row, not both")
 
     def _require_sound(self) -> None:
         if self._failed:
@@ -196,3 +257,14 @@ class PatientGradients:
                 batch.zero(layer)
                 continue
             raise MissingGradientError(f"{layer.name} received no per-patient gradient: freeze it or use it")
+
+
+def _by_experts(layers: Sequence[CoveredLinear]) -> list[tuple[ExpertLayer, Covered]]:
+    """Each layer's experts that have a trained factor, with those factors."""
+    found: dict[int, tuple[ExpertLayer, Covered]] = {}
+    for layer in layers:
+        if layer.expert is not None:
+            owner = layer.expert.layer
+            _, covered = found.setdefault(id(owner.outer), (owner, {}))
+            covered[layer.expert.projection, layer.expert.factor] = layer
+    return list(found.values())

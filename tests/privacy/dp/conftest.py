@@ -48,7 +48,13 @@ def make_cohort(tiles_of: list[list[int]], lengths: list[int], seed: int = 0) ->
     return cohort
 
 
-def build_llava(dtype: torch.dtype = torch.float64, targets: str = TARGETS, factor: str = "AB") -> nn.Module:
+EXPERTS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+
+
+def build_llava(
+    dtype: torch.dtype = torch.float64, targets: str | list[str] = TARGETS, factor: str = "AB",
+    experts: tuple[str, ...] = (),
+) -> nn.Module:
     """The model of model.md section 2, smaller; LoRA B is filled so that A has a gradient."""
     from peft import LoraConfig, get_peft_model
     from transformers import (
@@ -79,7 +85,7 @@ def build_llava(dtype: torch.dtype = torch.float64, targets: str = TARGETS, fact
     base = LlavaForConditionalGeneration(config)
     for part in (base.config, base.config.text_config):
         part._experts_implementation = "eager"  # the default grouped product refuses float64
-    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=targets))
+    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=targets, target_parameters=list(experts) or None))
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)
@@ -124,6 +130,39 @@ def run_microbatch(
     rows, tiles, order = rows_and_tiles(samples)
     with engine.microbatch(text_patients=rows, image_patients=tiles, num_patients=len(order)):
         losses = forward(model, samples)
+        (losses if weights is None else losses * weights).sum().backward()
+    return order
+
+
+def packed_forward(model: nn.Module, samples: list[Sample], masks: str | None = "segments") -> Tensor:
+    """Mean token loss of each sample, all in one row; masks "segments", or None for positions alone."""
+    from model.packing import segment_masks
+
+    lengths = torch.tensor([len(sample.ids) for sample in samples])
+    owners = torch.repeat_interleave(torch.arange(len(samples)), lengths)
+    positions = torch.cat([torch.arange(int(length)) for length in lengths])[None]
+    ids = torch.cat([sample.ids for sample in samples])[None]
+    tiles = torch.cat([sample.tiles for sample in samples])
+    inputs = {"pixel_values": tiles.to(next(model.parameters()).dtype)} if len(tiles) else {}
+    mask = segment_masks(owners, 8) if masks == "segments" else masks
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **inputs).logits[0]
+    # The token after a sample's last one is another sample's: no target.
+    targets = ids[0, 1:].masked_fill((owners[1:] != owners[:-1]) | (ids[0, 1:] == IMAGE_TOKEN), -100)
+    losses = nn.functional.cross_entropy(logits[:-1], targets, reduction="none")
+    total = losses.new_zeros(len(samples)).index_add(0, owners[:-1], losses)
+    counts = torch.zeros(len(samples), dtype=torch.int64).index_add(0, owners[:-1], (targets != -100).long())
+    return total / counts
+
+
+def run_packed(
+    model: nn.Module, engine: PatientGradients, samples: list[Sample], weights: Tensor | None = None,
+    masks: str | None = "segments",
+) -> list[int]:
+    """As `run_microbatch`, the samples in one packed row."""
+    rows, tiles, order = rows_and_tiles(samples)
+    tokens = torch.repeat_interleave(rows, torch.tensor([len(sample.ids) for sample in samples]))
+    with engine.microbatch(token_patients=tokens, image_patients=tiles, num_patients=len(order)):
+        losses = packed_forward(model, samples, masks)
         (losses if weights is None else losses * weights).sum().backward()
     return order
 

@@ -181,17 +181,25 @@ def test_unattached_trainable_parameters_are_refused(tiny):
         PatientGradients(model, tiny.trainable(model), clip_norm=C)
 
 
-def test_expert_lora_through_peft_parameters_is_refused(tiny):
-    from peft import LoraConfig, get_peft_model
-
-    base = tiny.build_llava().unload()
-    config = LoraConfig(r=2, target_parameters=["mlp.experts.gate_up_proj"], target_modules=[])
-    model = get_peft_model(base, config)
+def test_adapters_on_experts_of_another_kind_are_refused(tiny):
+    """Only what the engine's own forward computes: GPT-oss' class, an adapter that is active and unmerged."""
+    model = tiny.build_llava(targets=[], experts=tiny.EXPERTS)
+    experts = model.base_model.model.model.language_model.layers[0].mlp.experts
+    experts.merge()
+    with pytest.raises(UncoveredParameterError, match="merged or not active"):
+        PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    experts.unmerge()
+    inner = experts.base_layer.base_layer
+    kind = type(inner)
+    inner.__class__ = type("OtherExperts", (kind,), {})
+    with pytest.raises(UncoveredParameterError, match="not GPT-oss' experts"):
+        PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    inner.__class__ = kind
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
-    # The wrapper reads the factors' weights and never calls their modules.
-    tiny.run_microbatch(model, engine, tiny.make_cohort([[0], [0]], [5]).samples)
-    with pytest.raises(MissingGradientError, match=r"ordinary \.grad"):
-        engine.collect()
+    model.base_model.disable_adapter_layers()
+    tiny_samples = tiny.make_cohort([[0], [0]], [5]).samples
+    with pytest.raises(UncoveredParameterError):
+        tiny.run_microbatch(model, engine, tiny_samples)
 
 
 def test_other_modules_and_uses_are_refused():

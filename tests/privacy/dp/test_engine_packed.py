@@ -1,0 +1,203 @@
+"""Packed rows: exact where masks keep the patients apart, refused where they do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from privacy.dp.clipping import SLACK
+from privacy.dp.engine import EngineStateError, PatientGradients, UnsegmentedPackingError
+from privacy.dp.segments import SegmentCheck
+
+TILES = [[2, 0], [2], [0], [2, 2, 1], [0, 1]]
+LENGTHS = [9, 4, 13, 6]
+C = 0.5
+
+
+@pytest.fixture(scope="module")
+def cohort(tiny):
+    return tiny.make_cohort(TILES, LENGTHS)
+
+
+def exact_sum(tiny, model, cohort):
+    return tiny.clip(tiny.loop_gradients(model, cohort), C * (1 - SLACK)).sum(0).numpy()
+
+
+@pytest.mark.parametrize("factor", ["AB", "A", "B"])
+def test_packed_equals_the_single_patient_loop(tiny, cohort, factor):
+    """Attention and projector, several samples and images a patient; then the samples of two patients interleaved."""
+    model = tiny.build_llava(factor=factor)
+    truth = exact_sum(tiny, model, cohort)
+    assert np.abs(truth).max() > 1e-3
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    shuffled = [cohort.samples[i] for i in (4, 0, 7, 2, 5, 3, 8, 1, 6)]
+    for samples in (cohort.samples, shuffled):
+        tiny.run_packed(model, engine, samples)
+        engine.collect()
+        result = engine.finish()
+        assert np.abs(result.vector - truth).max() < 1e-10
+        assert (result.num_patients_local, result.num_nonfinite_local) == (5, 0)
+
+
+def test_a_patient_spans_packed_and_padded_micro_batches(tiny, cohort):
+    model = tiny.build_llava()
+    truth = exact_sum(tiny, model, cohort)
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    for start, stop, closed, run in (
+        (0, 5, False, tiny.run_packed), (5, 6, False, tiny.run_microbatch), (6, 9, True, tiny.run_packed),
+    ):  # fmt: skip
+        order = run(model, engine, cohort.samples[start:stop])
+        engine.collect(complete=torch.tensor([True] * (len(order) - 1) + [closed]))
+    assert np.abs(engine.finish().vector - truth).max() < 1e-10
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_packed_with_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
+    model = tiny.build_llava()
+    truth = exact_sum(tiny, model, cohort)
+    model.train()
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    if reentrant:
+        model.enable_input_require_grads()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    tiny.run_packed(model, engine, cohort.samples)
+    engine.collect()
+    assert np.abs(engine.finish().vector - truth).max() < 1e-10
+
+
+def test_packed_in_float32_and_under_bfloat16_autocast(tiny, cohort):
+    truth = exact_sum(tiny, tiny.build_llava(), cohort)
+    model = tiny.build_llava(torch.float32)
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    tiny.run_packed(model, engine, cohort.samples)
+    engine.collect()
+    assert np.abs(engine.finish().vector - truth).max() < 1e-4
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tiny.run_packed(model, engine, cohort.samples)
+    engine.collect()
+    rough = engine.finish().vector
+    assert 1e-6 < np.linalg.norm(rough - truth) < 0.2 * np.linalg.norm(truth)
+
+
+def leak(monkeypatch):
+    """Take the guard away."""
+    monkeypatch.setattr(SegmentCheck, "see", lambda *_: None)
+    monkeypatch.setattr(SegmentCheck, "require_all", lambda _: None)
+
+
+def test_positions_alone_are_refused_and_what_they_would_do(tiny, cohort, monkeypatch):
+    """The trap: stock GptOss takes the restarting positions and attends across patients all the same."""
+    model = tiny.build_llava()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    with pytest.raises(UnsegmentedPackingError, match="block-diagonal"):
+        tiny.run_packed(model, engine, cohort.samples, masks=None)
+    with pytest.raises(EngineStateError):
+        engine.finish()
+    engine.discard()
+
+    leak(monkeypatch)
+    first, rest = cohort.of([0]), cohort.of([1, 2, 3, 4])
+    # Everybody but patient 0 has a small gradient of its own; with it in front, they all see its tokens.
+    weights = torch.full((len(cohort.samples),), 1e3, dtype=torch.float64)
+
+    def total(samples):
+        tiny.run_packed(model, engine, samples, weights[: len(samples)], masks=None)
+        engine.collect()
+        return engine.finish().vector
+
+    reach = np.linalg.norm(total(first + rest) - total(rest)) / C
+    assert reach > 1.5  # one patient moves the sum by far more than C
+
+
+@pytest.mark.parametrize("case", ["mask", "window", "nan", "integer", "boolean", "shape", "row", "positions"])
+def test_every_other_way_to_miss_the_segments_is_refused(tiny, cohort, case):
+    from model.packing import segment_masks
+
+    model = tiny.build_llava()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    samples = tiny.make_cohort([[0], [0]], [5, 7]).samples
+    owners = torch.tensor([0] * 5 + [1] * 7)
+    masks = segment_masks(owners, 8)
+    full = masks["full_attention"]
+    if case == "mask":
+        full[0, 0, 11, 0] = 0  # one entry is enough
+    elif case == "window":
+        masks["sliding_attention"] = segment_masks(torch.zeros(12), 8)["sliding_attention"]
+    elif case == "nan":
+        full[0, 0, 11, 0] = float("nan")
+    elif case == "integer":
+        masks["full_attention"] = full.clamp(min=-(2**20)).int()
+    elif case == "boolean":
+        masks["full_attention"] = full == 0  # eager attention would add it: no mask at all
+    elif case == "shape":
+        masks["full_attention"] = full[..., :1]
+    elif case == "row":
+        full[0, 0, 11] = full.min()  # a token that sees nothing spreads over everything
+    lengths = torch.tensor([5, 7])
+    positions = torch.arange(12) if case == "positions" else torch.cat([torch.arange(5), torch.arange(7)])
+    with (
+        pytest.raises(UnsegmentedPackingError),
+        engine.microbatch(
+            token_patients=torch.repeat_interleave(torch.arange(2), lengths),
+            image_patients=torch.zeros(0, dtype=torch.int64),
+            num_patients=2,
+        ),
+    ):
+        ids = torch.cat([sample.ids for sample in samples])[None]
+        model(input_ids=ids, attention_mask=masks, position_ids=positions[None], use_cache=False)
+
+
+def test_a_packed_model_whose_attention_is_not_seen_is_refused():
+    """No module to check, one that mixes tokens otherwise, and one that did not run: each fails closed."""
+
+    class Plain(nn.Module):
+        def __init__(self, *extra):
+            super().__init__()
+            self.a, self.extra = nn.Linear(6, 3), nn.ModuleList(extra)
+            self.a.bias.requires_grad_(False)
+
+        def forward(self, x):
+            return self.a(x)
+
+    class ToyAttention(nn.Module):
+        pass
+
+    def step(model):
+        engine = PatientGradients(model, [("a.weight", model.a.weight)], clip_norm=C)
+        maps = {"token_patients": torch.tensor([0, 0, 1]), "image_patients": torch.zeros(0, dtype=torch.int64)}
+        with engine.microbatch(num_patients=2, **maps):
+            model(torch.randn(1, 3, 6)).sum().backward()
+        engine.collect()
+
+    with pytest.raises(UnsegmentedPackingError, match="no attention module"):
+        step(Plain())
+    with pytest.raises(UnsegmentedPackingError, match="did not run"):
+        step(Plain(ToyAttention()))
+    with pytest.raises(UnsegmentedPackingError, match="mixes neighbouring tokens"):
+        step(Plain(nn.Conv1d(6, 6, 3).requires_grad_(False)))
+
+
+def test_wrong_token_maps_are_refused(tiny, cohort):
+    model = tiny.build_llava()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    tiles = torch.zeros(0, dtype=torch.int64)
+    for maps, message in (
+        ({}, "not both"),
+        ({"text_patients": tiles, "token_patients": tiles}, "not both"),
+        ({"token_patients": torch.tensor([0, 0, 2])}, "outside"),
+        ({"token_patients": torch.tensor([0, 0])}, "without gaps"),
+        ({"token_patients": torch.tensor([[0, 1]])}, "one-dimensional"),
+    ):
+        with (
+            pytest.raises(ValueError, match=message),
+            engine.microbatch(image_patients=tiles, num_patients=2, **maps),
+        ):
+            pass
+    samples = tiny.make_cohort([[0], [0]], [5, 7]).samples
+    with (
+        pytest.raises(UnsegmentedPackingError, match="another shape"),
+        engine.microbatch(token_patients=torch.tensor([0, 1]), image_patients=tiles, num_patients=2),
+    ):
+        tiny.packed_forward(model, samples)
