@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks._grid import Point
-from benchmarks._workload import Batch, patient_losses, replica, trainable
+from benchmarks._workload import Batch, PackedBatch, packed, packed_losses, patient_losses, replica, trainable
 from privacy.dp.clipping import ClippedSum
 from privacy.dp.engine import PatientGradients
 
 __all__ = ["CLIP_NORM", "GOAL_ARMS", "NONPRIVATE", "OURS", "Arm", "Ours", "UnsuitedArmError", "arms_of", "our_arms"]
 
 CLIP_NORM = 1.0
-NONPRIVATE, OURS = "non-private", "ours"
+NONPRIVATE, OURS, PACKED = "non-private", "ours", "ours packed"
 
 
 class UnsuitedArmError(Exception):
@@ -88,6 +88,41 @@ class Ours(Arm):
         return self.engine.finish()
 
 
+class OursPacked(Ours):
+    """The engine on the same patients without padding, in one row."""
+
+    name = PACKED
+
+    def attach(self) -> None:
+        self.engine = PatientGradients(self.model, self.parameters, clip_norm=self.clip_norm)
+        self.no_tiles = torch.empty(0, dtype=torch.int64)
+        self.packed = _pack(self.model, self.batch)
+        self.tokens = self.packed.patients.cpu()
+
+    def clipped_sum(self, weights: Tensor | None = None) -> ClippedSum:
+        with self.engine.microbatch(
+            token_patients=self.tokens, image_patients=self.no_tiles, num_patients=self.batch.num_patients
+        ):
+            losses = packed_losses(self.model, self.packed)
+            (losses if weights is None else losses * weights).sum().backward()
+        self.engine.collect()
+        return self.engine.finish()
+
+
+class NonPrivatePacked(Arm):
+    """Stock PEFT on the packed row with the same masks."""
+
+    name = "non-private packed"
+
+    def attach(self) -> None:
+        self.packed = _pack(self.model, self.batch)
+
+    def step(self) -> object:
+        self.clear()
+        packed_losses(self.model, self.packed).mean().backward()
+        return [parameter.grad for _, parameter in self.parameters]
+
+
 class OpacusHooks(Arm):
     """Opacus 1.6 GradSampleModule and its optimizer's clip."""
 
@@ -146,18 +181,24 @@ class MicroBatchOfOne(Arm):
         return total
 
 
-GOAL_ARMS = frozenset({NONPRIVATE, OURS})
+GOAL_ARMS = frozenset({NONPRIVATE, OURS, PACKED})
 """Arms that run in every round."""
 
 
 def arms_of(point: Point) -> list[type[Arm]]:
     """Every arm of the point, the one the others are compared with first."""
-    return [NonPrivate, *our_arms(point), OpacusHooks, OpacusGhost, MicroBatchOfOne]
+    packed_arms = [NonPrivatePacked] if point.ragged else []
+    return [NonPrivate, *our_arms(point), *packed_arms, OpacusHooks, OpacusGhost, MicroBatchOfOne]
 
 
 def our_arms(point: Point) -> list[type[Ours]]:
     """The engine's ways to take the point's step."""
-    return [Ours]
+    return [Ours, OursPacked] if point.ragged else [Ours]
+
+
+def _pack(adapted: Any, batch: Batch) -> PackedBatch:
+    base = adapted.get_base_model()
+    return packed(batch, base.config.sliding_window, next(base.parameters()).dtype)
 
 
 def _require_plain_rows(point: Point) -> None:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from benchmarks._grid import Point
 
-__all__ = ["Batch", "DTYPES", "build", "make_batch", "patient_losses", "precision", "replica", "trainable"]
+__all__ = ["Batch", "DTYPES", "PackedBatch", "build", "make_batch", "packed", "packed_losses", "patient_losses",
+            "precision", "replica", "trainable"]
 
 DTYPES = ("float32", "bfloat16", "autocast", "float64")
 """Weights in that type; `autocast` is float32 weights under bfloat16 autocast."""
@@ -40,6 +41,44 @@ class Batch:
         length = int(self.mask[own].sum(dim=1).max())
         ids, mask, labels = (part[own, :length] for part in (self.ids, self.mask, self.labels))
         return Batch(ids, mask, labels, torch.zeros_like(self.patients[own]), 1)
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """The same patients without padding, side by side in one row of T tokens; masks keep them apart.
+
+    ids, positions: int64 (1, T); patients: int64 (T,); labels: int64 (T,), IGNORE on each row's first token.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    patients: Tensor
+    masks: dict[str, Tensor]
+    num_patients: int
+
+
+def packed(batch: Batch, sliding_window: int, dtype: torch.dtype) -> PackedBatch:
+    """`batch` without its padding. One row a patient."""
+    from model.packing import segment_masks
+
+    lengths = batch.mask.sum(dim=1)
+    patients = torch.repeat_interleave(batch.patients, lengths)
+    kept = batch.mask.bool()
+    positions = (batch.mask.cumsum(dim=1) - 1)[kept]
+    labels = batch.labels[kept].masked_fill(positions == 0, IGNORE)
+    masks = segment_masks(patients, sliding_window, dtype=dtype)
+    return PackedBatch(batch.ids[kept][None], positions[None], labels, patients, masks, batch.num_patients)
+
+
+def packed_losses(adapted: Any, batch: PackedBatch) -> Tensor:
+    """(P,): as `patient_losses`, from one packed forward."""
+    outputs = adapted(input_ids=batch.ids, attention_mask=batch.masks, position_ids=batch.positions, use_cache=False)
+    values = outputs.logits[0, :-1].to(torch.promote_types(outputs.logits.dtype, torch.float32))
+    labels, owners = batch.labels[1:], batch.patients[1:]
+    losses = F.cross_entropy(values, labels, ignore_index=IGNORE, reduction="none")
+    counts = torch.bincount(owners[labels != IGNORE], minlength=batch.num_patients)
+    return losses.new_zeros(batch.num_patients).index_add(0, owners, losses) / counts
 
 
 def build(point: Point, device: str, dtype: str, attention: str) -> nn.Module:

@@ -1,6 +1,7 @@
 """What exact patient-level privacy costs: one training step with and without it, time and peak memory, and its error.
 
-    python -m benchmarks.dp_step [--quick] [--json FILE] [--device cpu|cuda] [--grid cpu|gpu] [--dtype TYPE] [--minutes M]
+    python -m benchmarks.dp_step [--quick] [--json FILE] [--device cpu|cuda] [--grid cpu|gpu]
+        [--dtype TYPE] [--minutes M]
 
 Non-private stock PEFT, this project's engine, Opacus with hooks and with ghost clipping, and a micro-batch of 1, over
 batch, length, rank, width, experts, gradient checkpointing and packing. Every number is for one micro-batch: forward,
@@ -38,6 +39,9 @@ _QUICK_MINUTES = 0.35
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print tables and goals; exit code 1 if one is short, 2 for arguments that do not go together."""
     arguments = _arguments(argv)
+    import os
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would announce itself on every use
     import torch
 
     if arguments.device == "cuda" and not torch.cuda.is_available():
