@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Literal
 
-__all__ = ["EXACT", "FILL", "GRIDS", "Checkpointing", "Family", "Point", "chosen", "ragged_lengths"]
+__all__ = ["EXACT", "EXACT_QUICK", "FILL", "GRIDS", "Checkpointing", "Family", "Point", "chosen", "ragged_lengths"]
 
 Checkpointing = Literal["none", "non-reentrant", "reentrant"]
 Family = Literal["attention", "experts", "packed"]
@@ -149,6 +149,9 @@ EXACT = (
     Point(6, 48, 4, 128, experts=True, ragged=True),
 )
 """Where the engine is compared with the float64 loop, in float32 and float64; ragged ones padded and packed."""
+
+EXACT_QUICK = (EXACT[1], EXACT[6], EXACT[8])
+"""Those that a quick run compares."""
 
 GRIDS = {"cpu": _CPU, "gpu": _GPU}
 """Grid name -> every point of it."""

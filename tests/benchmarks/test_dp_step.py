@@ -96,9 +96,9 @@ def test_medians_and_errors_can_be_short():
         "attention-time-median", "experts-time-median", "error-float32", "error-float64"}
 
 
-def test_a_quick_run_never_meets_a_grids_goal():
+def test_a_quick_run_finds_no_goal_met():
     found = verdicts(good(), quick=True)
-    assert {goal for goal, verdict in found.items() if verdict == "ok"} == {"error-float32", "error-float64"}
+    assert "ok" not in found.values() and "short" not in found.values()
     worse = [result(Point(8, 128, 8, 256), 1.2, 1.2)]
     assert verdicts(worse, quick=True)["attention-memory"] == "short"
     assert verdicts(worse, quick=True)["attention-time-median"] != "short"
