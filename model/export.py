@@ -6,6 +6,8 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from model.adapter import AdapterLayout
+
 __all__ = ["ADAPTER_FILES", "save_adapter"]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -19,7 +21,7 @@ tags: [lora, medgpt-oss]
 {description}
 
 - Base model: {base}
-- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; language model's attention q/k/v/o, both projector layers
+- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; {where}
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
 Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
@@ -48,5 +50,17 @@ def save_adapter(model: PeftModel, directory: Path, *, base: str = "", descripti
         base=base or "see adapter_config.json",
         rank=config.r,
         alpha=config.lora_alpha,
+        where=_where(model),
     )
     (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def _where(model: PeftModel) -> str:
+    """The adapted parts, in words."""
+    words = {
+        "attention": "language model's attention q/k/v/o",
+        "projector": "both projector layers",
+        "experts": "experts' gate_up_proj and down_proj",
+    }
+    groups = {entry.group for entry in AdapterLayout(model).entries}
+    return ", ".join(text for group, text in words.items() if group in groups)

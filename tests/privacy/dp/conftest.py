@@ -85,7 +85,8 @@ def build_llava(
     base = LlavaForConditionalGeneration(config)
     for part in (base.config, base.config.text_config):
         part._experts_implementation = "eager"  # the default grouped product refuses float64
-    model = get_peft_model(base, LoraConfig(r=3, lora_alpha=6, target_modules=targets, target_parameters=list(experts) or None))
+    lora = LoraConfig(r=3, lora_alpha=6, target_modules=targets, target_parameters=list(experts) or None)
+    model = get_peft_model(base, lora)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             nn.init.normal_(parameter, std=0.2)
