@@ -31,7 +31,8 @@ class PublicEvaluation:
         Raises:
             ValueError: another base model, or an unreadable file.
         """
-        adapted = open_adapted(str(base_model), LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha))
+        lora = LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha, groups=manifest.lora_groups)
+        adapted = open_adapted(str(base_model), lora)
         if adapted.base.content_hash != manifest.base_model_hash:
             raise ValueError(f"base model {base_model} is not the one that the manifest names; make the manifest again")
         groups = by_kind(load_examples(public_examples))

@@ -2,6 +2,7 @@
 
 Everybody who sums, clips, masks or hashes an adapter does it on the vector that `AdapterLayout` defines: factor
 matrices sorted by group, then by module path with numbers compared as numbers, then A before B; row-major inside.
+Expert factors have PEFT's shapes, A (r E, in) with the expert as the slow axis, B (out, r E) with it as the fast one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from model.spec import FACTORS, GROUPS, LoraSpec, group_of, target_regex
+from model.spec import EXPERT_PARAMETERS, FACTORS, GROUPS, LoraSpec, group_of, target_regex
 
 __all__ = ["AdapterEntry", "AdapterLayout", "Selection", "adapter_hash", "attach"]
 
@@ -63,7 +64,8 @@ def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=target_regex(),
+        target_modules=target_regex(lora.groups) or [],
+        target_parameters=list(EXPERT_PARAMETERS) if "experts" in lora.groups else None,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -95,10 +97,15 @@ class AdapterLayout:
         self.size = offset
 
     def select(self, groups: Sequence[str], factor: str = "AB") -> Selection:
-        """The matrices of these groups and this factor ("A", "B" or "AB"). Raises ValueError for an unknown name."""
+        """The matrices of these groups and this factor ("A", "B" or "AB"), in layout order.
+
+        Raises ValueError for an unknown name, and for a group that the adapter does not have.
+        """
         for group in groups:
             if group not in GROUPS:
                 raise ValueError(f"AdapterLayout: unknown group {group!r}; known are {', '.join(GROUPS)}.")
+            if not any(entry.group == group for entry in self.entries):
+                raise ValueError(f"AdapterLayout: the adapter has no group {group!r}; name it in LoraSpec.groups.")
         if factor not in FACTORS:
             raise ValueError(f"AdapterLayout: unknown factor {factor!r}; known are {', '.join(FACTORS)}.")
         chosen = [entry for entry in self.entries if entry.group in groups and entry.factor in factor]
@@ -160,7 +167,7 @@ def _sort_key(name: str) -> tuple[int, tuple[tuple[int, str], ...], str]:
     match = _FACTOR_NAME.fullmatch(name)
     group = group_of(match["module"]) if match else None
     if match is None or group is None:
-        raise ValueError("AdapterLayout: the model adapts a module outside the attention and projector groups.")
+        raise ValueError("AdapterLayout: the model adapts a module outside the known groups.")
     parts = re.split(r"(\d+)", match["module"])
     path = tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
     return tuple(GROUPS).index(group), path, match["factor"]

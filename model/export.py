@@ -6,6 +6,8 @@ from pathlib import Path
 
 from peft import PeftModel
 
+from model.adapter import AdapterLayout
+
 __all__ = ["ADAPTER_FILES", "save_adapter", "stamp_audit"]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
@@ -21,6 +23,9 @@ tags: [lora, medgpt-oss]
 - Base model: {base}
 - LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; language model's attention q/k/v/o, both projector layers
 - Privacy audit: {audit}
+=======
+- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; {where}
+>>>>>>> engine
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
 Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
@@ -55,6 +60,7 @@ def save_adapter(
         audit=audit,
         rank=config.r,
         alpha=config.lora_alpha,
+        where=_where(model),
     )
     (directory / "README.md").write_text(card, encoding="utf-8")
 
@@ -65,3 +71,14 @@ def stamp_audit(directory: Path, audit: str) -> None:
     lines = card.read_text(encoding="utf-8").splitlines()
     changed = [_AUDIT_LINE + audit if line.startswith(_AUDIT_LINE) else line for line in lines]
     card.write_text("\n".join(changed) + "\n", encoding="utf-8")
+
+
+def _where(model: PeftModel) -> str:
+    """The adapted parts, in words."""
+    words = {
+        "attention": "language model's attention q/k/v/o",
+        "projector": "both projector layers",
+        "experts": "experts' gate_up_proj and down_proj",
+    }
+    groups = {entry.group for entry in AdapterLayout(model).entries}
+    return ", ".join(text for group, text in words.items() if group in groups)

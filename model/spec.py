@@ -21,6 +21,8 @@ __all__ = [
     "TINY",
     "MEDGPT_OSS_20B",
     "GROUPS",
+    "DEFAULT_GROUPS",
+    "EXPERT_PARAMETERS",
     "FACTORS",
     "group_of",
     "target_regex",
@@ -29,9 +31,19 @@ __all__ = [
 _ATTENTION = r".*language_model\..*self_attn\.[qkvo]_proj"
 _PROJECTOR = r".*multi_modal_projector\.linear_[12]"
 
-GROUPS = MappingProxyType({"attention": _ATTENTION, "projector": _PROJECTOR})
-"""Adapter group -> regex (full match on a module's path). The language model's attention and the projector only:
-bare names would also hit CLIP's own q/k/v_proj, whose layers past `vision_feature_layer` never get a gradient."""
+# PEFT wraps the experts once for each adapted parameter: the second wrapper holds the first as its `base_layer`.
+_EXPERTS = r".*language_model\..*mlp\.experts(?:\.base_layer)?"
+
+GROUPS = MappingProxyType({"attention": _ATTENTION, "projector": _PROJECTOR, "experts": _EXPERTS})
+"""Adapter group -> regex (full match on the path of the module that holds the factors), in the order of the layout.
+The language model's attention and the projector: bare names would also hit CLIP's own q/k/v_proj, whose layers past
+`vision_feature_layer` never get a gradient. The experts are opt-in: 88.5 M numbers for the 20B model at rank 8."""
+
+DEFAULT_GROUPS = ("attention", "projector")
+"""What is adapted unless a run says otherwise."""
+
+EXPERT_PARAMETERS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
+"""The experts' adapted parameters, as PEFT's `target_parameters` takes them."""
 
 FACTORS = ("A", "B", "AB")
 """Which LoRA factor a selection covers: W + (alpha/r) B A, arXiv 2106.09685, section 4.1."""
@@ -130,17 +142,23 @@ def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class LoraSpec:
-    """Rank and scale of the LoRA adapters, arXiv 2106.09685. Dropout is zero: it would make gradients a draw."""
+    """Rank and scale of the LoRA adapters, arXiv 2106.09685, and the groups that get one.
+
+    Dropout is zero: it would make gradients a draw. Raises ValueError for numbers out of range or unknown groups.
+    """
 
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.0
+    groups: tuple[str, ...] = DEFAULT_GROUPS
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha < 1:
             raise ValueError("LoraSpec: rank and alpha must be at least 1.")
         if self.dropout != 0.0:
             raise ValueError("LoraSpec: dropout must be 0, a patient's gradient must be a function of data alone.")
+        if not self.groups or len(set(self.groups)) != len(self.groups) or not set(self.groups) <= set(GROUPS):
+            raise ValueError(f"LoraSpec: groups must be one or more of {', '.join(GROUPS)}, each once.")
 
 
 def group_of(module: str) -> str | None:
@@ -148,9 +166,9 @@ def group_of(module: str) -> str | None:
     return next((name for name, pattern in GROUPS.items() if re.fullmatch(pattern, module)), None)
 
 
-def target_regex() -> str:
-    """One regex for every adapted module, as PEFT's `target_modules` takes it."""
-    return "|".join(f"(?:{pattern})" for pattern in GROUPS.values())
+def target_regex(groups: tuple[str, ...] = DEFAULT_GROUPS) -> str:
+    """One regex for every adapted linear layer of `groups`, as PEFT's `target_modules` takes it; "" when none is."""
+    return "|".join(f"(?:{GROUPS[name]})" for name in GROUPS if name in groups and name != "experts")
 
 
 TINY = ModelSpec(

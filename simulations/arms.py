@@ -65,7 +65,7 @@ def run_arm(job: ArmJob) -> dict[str, Any]:
     job.folder.mkdir(parents=True, exist_ok=True)
     note = _journal(job.folder / "progress.jsonl")
     begin, begin_cpu = time.monotonic(), time.process_time()
-    lora = LoraSpec(rank=job.config.lora.rank, alpha=job.config.lora.alpha)
+    lora = LoraSpec(rank=job.config.lora.rank, alpha=job.config.lora.alpha, groups=tuple(job.config.lora.groups))
     adapted = open_adapted(str(job.materials.base_model), lora)
     facts: dict[str, Any] = {}
     if job.name == "base":

@@ -15,12 +15,15 @@ from model.backbone import BaseModel, load_base, save_base
 from model.export import ADAPTER_FILES, save_adapter
 from model.inputs import Example, collate, encode_all
 from model.loss import answer_logits
-from model.spec import LoraSpec
+from model.spec import DEFAULT_GROUPS, GROUPS, LoraSpec
 
 
-def test_peft_loads_it_and_the_logits_are_identical(base: BaseModel, tmp_path: Path, examples: list[Example]) -> None:
+@pytest.mark.parametrize("groups", [DEFAULT_GROUPS, tuple(GROUPS)])
+def test_peft_loads_it_and_the_logits_are_identical(
+    base: BaseModel, tmp_path: Path, examples: list[Example], groups: tuple[str, ...]
+) -> None:
     save_base(base.model, base.tokenizer, base.spec, tmp_path / "base")
-    model = attach(base.model, LoraSpec(rank=4), seed=0)
+    model = attach(base.model, LoraSpec(rank=4, groups=groups), seed=0)
     layout = AdapterLayout(model)
     layout.write(model, np.random.default_rng(0).normal(0, 0.3, layout.size))
     save_adapter(model, tmp_path / "adapter", base="abc123")
@@ -31,6 +34,9 @@ def test_peft_loads_it_and_the_logits_are_identical(base: BaseModel, tmp_path: P
         ours, theirs = answer_logits(model, batch), answer_logits(other, batch)
         plain = answer_logits(load_base(tmp_path / "base").model, batch)
     assert torch.equal(ours, theirs)
+    read = AdapterLayout(other)
+    assert read.entries == layout.entries and np.array_equal(read.read(other), layout.read(model))
+    assert ("experts' gate_up_proj" in (tmp_path / "adapter/README.md").read_text()) == ("experts" in groups)
     assert not torch.allclose(ours, plain, atol=1e-3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from model.adapter import AdapterLayout, attach
 from model.backbone import build
-from model.spec import GROUPS, MEDGPT_OSS_20B, TINY, LoraSpec, ModelSpec, group_of
+from model.spec import DEFAULT_GROUPS, MEDGPT_OSS_20B, TINY, LoraSpec, ModelSpec, group_of, target_regex
 
 
 def test_the_full_model_has_the_published_number_of_parameters() -> None:
@@ -53,11 +54,16 @@ def test_dropout_is_refused() -> None:
         LoraSpec(dropout=0.1)
 
 
-def test_groups_hit_the_language_attention_and_the_projector_only() -> None:
+def test_groups_hit_the_language_models_attention_and_experts_and_the_projector_only() -> None:
     names = [name for name, _ in build(TINY, seed=0).named_modules()]
-    hit = {name: group_of(name) for name in names if group_of(name)}
+    every = {name: group_of(name) for name in names if group_of(name)}
+    assert {name for name, group in every.items() if group == "experts"} == {
+        name for name in names if name.endswith("mlp.experts")
+    }
+    hit = {name: group for name, group in every.items() if group != "experts"}
     assert sum(group == "attention" for group in hit.values()) == 4 * TINY.num_layers
     assert sum(group == "projector" for group in hit.values()) == 2
     assert not any("vision" in name or "expert" in name or "router" in name for name in hit)
     assert any("vision_tower" in name and name.endswith("q_proj") for name in names)  # the trap exists
-    assert set(hit.values()) == set(GROUPS)
+    assert set(hit.values()) == set(DEFAULT_GROUPS)
+    assert all(re.fullmatch(target_regex(), name) for name in hit) and not re.fullmatch(target_regex(), "mlp.experts")

@@ -51,7 +51,8 @@ def federation(prepared: Prepared, tmp_path: Path) -> Make:
 
     def make(mode: str = "patient-dp", folder: str = "federation") -> FederationFiles:
         materials, config = prepared.materials, prepared.config
-        adapted = open_adapted(str(materials.base_model), LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha))
+        lora = LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha, groups=tuple(config.lora.groups))
+        adapted = open_adapted(str(materials.base_model), lora)
         return lay_out(
             tmp_path / folder, config, load_config(CurriculumConfig, config.curriculum),
             hospitals=materials.hospitals, declared=materials.declared, base_model=materials.base_model,
