@@ -71,7 +71,7 @@ def _one_step(mechanism: tuple[float, float, int, int], orders: tuple[float, ...
     import dp_accounting
     import numpy as np
     from dp_accounting import rdp
-    from scipy.stats import binom  # type: ignore[import-untyped]
+    from scipy.stats import binom
 
     rate, noise, cap, patients = mechanism
     accountant = rdp.RdpAccountant(orders, neighboring_relation=dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE)
