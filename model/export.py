@@ -21,11 +21,8 @@ tags: [lora, medgpt-oss]
 {description}
 
 - Base model: {base}
-- LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; language model's attention q/k/v/o, both projector layers
-- Privacy audit: {audit}
-=======
 - LoRA: rank {rank}, alpha {alpha}, no dropout, no bias; {where}
->>>>>>> engine
+- Privacy audit: {audit}
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
 Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
