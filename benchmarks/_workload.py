@@ -47,7 +47,8 @@ class Batch:
 class PackedBatch:
     """The same patients without padding, side by side in one row of T tokens; masks keep them apart.
 
-    ids, positions: int64 (1, T); patients: int64 (T,); labels: int64 (T,), IGNORE on each row's first token.
+    ids, positions: int64 (1, T); patients: int64 (T,); labels: int64 (T,), IGNORE on each row's first token; lengths:
+    each row's tokens.
     """
 
     ids: Tensor
@@ -55,6 +56,7 @@ class PackedBatch:
     labels: Tensor
     patients: Tensor
     masks: dict[str, Tensor]
+    lengths: tuple[int, ...]
     num_patients: int
 
 
@@ -68,12 +70,14 @@ def packed(batch: Batch, sliding_window: int, dtype: torch.dtype) -> PackedBatch
     positions = (batch.mask.cumsum(dim=1) - 1)[kept]
     labels = batch.labels[kept].masked_fill(positions == 0, IGNORE)
     masks = segment_masks(patients, sliding_window, dtype=dtype)
-    return PackedBatch(batch.ids[kept][None], positions[None], labels, patients, masks, batch.num_patients)
+    return PackedBatch(batch.ids[kept][None], positions[None], labels, patients, masks, tuple(lengths.tolist()),
+                       batch.num_patients)
 
 
 def packed_losses(adapted: Any, batch: PackedBatch) -> Tensor:
     """(P,): as `patient_losses`, from one packed forward."""
-    outputs = adapted(input_ids=batch.ids, attention_mask=batch.masks, position_ids=batch.positions, use_cache=False)
+    outputs = adapted(input_ids=batch.ids, attention_mask=batch.masks, position_ids=batch.positions, use_cache=False,
+                      packed_lengths=batch.lengths)
     values = outputs.logits[0, :-1].to(torch.promote_types(outputs.logits.dtype, torch.float32))
     labels, owners = batch.labels[1:], batch.patients[1:]
     losses = F.cross_entropy(values, labels, ignore_index=IGNORE, reduction="none")

@@ -27,7 +27,9 @@ class Packed:
 
     input_ids, position_ids, labels: int64 (1, T). token_samples: int64 (T,), the sample of each token. pixel_values:
     float32 (n_tiles, 3, S, S) in token order, or None. tile_samples: int64 (n_tiles,). masks: additive (1, 1, T, T)
-    of 0 and the lowest number, by the names of GPT-oss' layer types; T^2 numbers each. num_samples: N.
+    of 0 and the lowest number, by the names of GPT-oss' layer types; T^2 numbers each. lengths: each sample's tokens,
+    for attention that goes sample by sample (`model.sink_attention`); the masks decide, with or without.
+    num_samples: N.
     """
 
     input_ids: torch.Tensor
@@ -37,6 +39,7 @@ class Packed:
     pixel_values: torch.Tensor | None
     tile_samples: torch.Tensor
     masks: dict[str, torch.Tensor]
+    lengths: tuple[int, ...]
     num_samples: int
 
     def to(self, device: torch.device | str) -> Packed:
@@ -56,10 +59,10 @@ def pack(samples: Sequence[Encoded], sliding_window: int, *, dtype: torch.dtype 
         raise ValueError("pack: a row needs at least one sample.")
     if any(int(sample.labels[0]) != IGNORE for sample in samples):
         raise ValueError("pack: a sample's first token must carry no loss, no token of its own stands before it.")
-    lengths = torch.tensor([len(sample) for sample in samples])
+    lengths = tuple(len(sample) for sample in samples)
     order = torch.arange(len(samples))
-    token_samples = torch.repeat_interleave(order, lengths)
-    position_ids = torch.cat([torch.arange(len(sample)) for sample in samples])
+    token_samples = torch.repeat_interleave(order, torch.tensor(lengths))
+    position_ids = torch.cat([torch.arange(length) for length in lengths])
     pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
     return Packed(
         input_ids=torch.cat([sample.input_ids for sample in samples])[None],
@@ -69,6 +72,7 @@ def pack(samples: Sequence[Encoded], sliding_window: int, *, dtype: torch.dtype 
         pixel_values=torch.cat(pixels) if pixels else None,
         tile_samples=torch.repeat_interleave(order, torch.tensor([sample.num_tiles for sample in samples])),
         masks=segment_masks(token_samples, sliding_window, dtype=dtype),
+        lengths=lengths,
         num_samples=len(samples),
     )
 
@@ -101,6 +105,7 @@ def packed_logits(model: Any, packed: Packed) -> torch.Tensor:
         pixel_values=packed.pixel_values,
         logits_to_keep=_labelled(packed) - 1,
         use_cache=False,
+        packed_lengths=packed.lengths,
     )
     logits: torch.Tensor = outputs.logits
     return logits

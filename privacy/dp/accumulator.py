@@ -28,8 +28,9 @@ from privacy.dp.clipping import ClipBounds, ClippedSum
 
 __all__ = ["ClippedAccumulator"]
 
-# Entries of the (P, D) rows that are widened to float64 at a time: 32 MiB.
-_CHUNK = 1 << 22
+# Entries of the (P, D) rows that are widened to float64 at a time: 512 KiB stay in a CPU's cache, an accelerator
+# gets 32 MiB for fewer launches.
+_CPU_CHUNK, _CHUNK = 1 << 16, 1 << 22
 
 
 class _Carry(NamedTuple):
@@ -121,7 +122,7 @@ class ClippedAccumulator:
             rows[broken] = 0
             lanes[broken] = 0
         for columns in _chunks(rows):
-            self._sum[columns] += rows[:, columns].double().mT @ gradient_factors
+            self._sum[columns].addmv_(rows[:, columns].double().mT, gradient_factors)
         self._sum[self._dimension : self._dimension + self._num_lanes] += lanes.mT @ lane_factors
         if self._threshold is not None:
             self._sum[-1] += self._bounds.bits(gradient_norms, lane_norms, self._threshold).sum()
@@ -133,7 +134,7 @@ def row_norms(rows: Tensor) -> Tensor:
     """L2 norm of each row in float64, float64[P]; not finite when any entry is not."""
     squares = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)
     for columns in _chunks(rows):
-        squares += rows[:, columns].double().square().sum(dim=1)
+        squares += torch.linalg.vector_norm(rows[:, columns].double(), dim=1).square()
     return squares.sqrt()
 
 
@@ -149,6 +150,7 @@ def _last_is_open(complete: Tensor | None, num_patients: int) -> bool:
 
 
 def _chunks(rows: Tensor) -> Iterator[slice]:
-    step = max(1, _CHUNK // max(1, rows.shape[0]))
+    entries = _CPU_CHUNK if rows.device.type == "cpu" else _CHUNK
+    step = max(1, entries // max(1, rows.shape[0]))
     for start in range(0, rows.shape[1], step):
         yield slice(start, min(start + step, rows.shape[1]))
