@@ -75,12 +75,12 @@ def test_what_ran_is_that_of_one_shot_accounting(path):
 
 
 def test_a_ledger_holds_the_heads_that_it_had_and_no_others(path, tmp_path):
-    ledger = Ledger.open(path, epsilon_cap=8.0)
+    ledger = opened(path)
     start = (ledger.sequence, ledger.head())
     assert start == (0, bytes(32)) and ledger.holds(*start)
-    ledger.reserve(entry())
+    ledger.reserve_run("run", "ab" * 32, [FIRST.event()], DELTA)
     first = (ledger.sequence, ledger.head())
-    ledger.reserve(entry(round=1))
+    ledger.reserve(entry())
     assert first[0] == 1 and ledger.sequence == 2
     assert ledger.holds(*start) and ledger.holds(*first) and ledger.holds(2, ledger.head())
     for wrong in ((2, first[1]), (3, ledger.head()), (0, first[1]), (-1, bytes(32)), (1, bytes(32))):

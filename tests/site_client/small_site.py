@@ -111,6 +111,8 @@ class Model:
 class Site:
     """Stands for an installation: a real ledger and spool in a folder, everything else in memory."""
 
+    engine = "own"
+
     def __init__(self, folder: Path, site_id: str = "site-1", **policy: Any) -> None:
         self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
         self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
@@ -123,6 +125,9 @@ class Site:
 
     def model(self, lora: object) -> Model:
         return Model()
+
+    def check_max_patients(self) -> None:
+        """Its folder is empty."""
 
     def patients(self, adapted: object) -> list[Any]:
         events.append("patients")

@@ -14,6 +14,8 @@ from coordinator.admission import Door
 from coordinator.exchange import Outgoing, Reply
 from coordinator.rounds import RoundFailedError
 from privacy.identity import Roster, RosterSite
+from privacy.ledger import LedgerTamperedError
+from privacy.ledger_file import LedgerFile
 from privacy.messages import (
     Advertise,
     ErrorReply,
@@ -123,7 +125,11 @@ def test_a_truncated_tail_is_found_without_the_peers_and_by_them(tmp_path: Path)
                       "DELETE FROM events WHERE seq > 1", "UPDATE sqlite_sequence SET seq = 1"):
         raw.execute(statement)
     raw.commit()
+    head = raw.execute("SELECT hash FROM events").fetchone()[0]
     raw.close()
+    with pytest.raises(LedgerTamperedError, match="older than its mark"):
+        opened(tmp_path, ME)
+    LedgerFile.accept(tmp_path / ME / "ledger.sqlite", head)  # and its mark is made to agree
     assert code(opened(tmp_path, ME).answer("hello", SIGNED, None)[0]) == "P_LEDGER"  # its own memory
     (tmp_path / ME / "peers.sqlite").unlink()
     seen: list[dict] = []
@@ -372,5 +378,5 @@ def test_an_advertisement_reaches_the_peers_memory_before_a_share_is_dealt(tmp_p
         held = {other: federation.sites[other].ledger for other in IDS}
         for other in IDS:
             mark = site.peers.highest(other)
-            assert mark is not None and mark.sequence == held[other].sequence == 2  # run, release
+            assert mark is not None and mark.sequence == held[other].sequence == 3  # run, reservation, release
             assert held[other].holds(mark.sequence, mark.head)
