@@ -35,7 +35,7 @@ from simulations.materials import Materials, prepare, public_split
 from simulations.seeded import SeededEntropy
 from site_client.training import EncodedPatient, LocalTask, run_local_steps
 
-__all__ = ["Outcome", "StandIn", "main", "stand_in", "try_rate"]
+__all__ = ["Outcome", "StandIn", "main", "scaled_stage", "stand_in", "try_rate"]
 
 SOURCE_OF = {"normal": "reports", "impression": "impressions", "alike": "patches"}
 
@@ -92,7 +92,7 @@ def try_rate(
     """
     adapted.write(adapted.initial)
     clip = config.privacy.clip_norm
-    spec = _scaled(stage, noise, math.sqrt(sites) * len(data.train) / patients_with_source)
+    spec = scaled_stage(stage, noise, math.sqrt(sites) * len(data.train) / patients_with_source)
     unit = config.privacy.lane_share * clip / math.sqrt(len(LANES))
     average = adapted.initial
     for number in range(stage.rounds):
@@ -111,7 +111,7 @@ def try_rate(
                    {k: s.loss for k, s in scores.items()})
 
 
-def _scaled(stage: StageConfig, noise: float | None, share: float) -> StageSpec:
+def scaled_stage(stage: StageConfig, noise: float | None, share: float) -> StageSpec:
     """The stage with `share` of the federation's noise, on the bit of an adaptive clip too, and of a draw's cap."""
     adaptive, cut = stage.adaptive_clip, stage.truncation
     smaller = replace(
