@@ -83,7 +83,8 @@ def test_the_public_stand_in_has_the_federations_noise_on_the_share_of_patients_
     spec = scaled_stage(stage, 0.8, 0.1)
     assert spec.adaptive_clip is not None
     assert spec.noise_multiplier == pytest.approx(0.08) and spec.adaptive_clip.bit_noise == pytest.approx(1.0)
-    assert scaled_stage(stage, None, 0.1).noise_multiplier == 0.0 and scaled_stage(stage, None, 0.1).adaptive_clip is None
+    without = scaled_stage(stage, None, 0.1)
+    assert without.noise_multiplier == 0.0 and without.adaptive_clip is None
 
 
 def cell(right: int, noise: float = 0.7) -> dict[str, Any]:
