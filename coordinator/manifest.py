@@ -12,7 +12,7 @@ from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
 from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
 
-__all__ = ["build_manifest", "planned_event", "solve_noise"]
+__all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
 
 
 def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
@@ -49,7 +49,7 @@ def build_manifest(
     noise = (solve_noise(curriculum, privacy.target_epsilon, min(terms.delta for terms in sites)) if private
              else [0.0] * len(curriculum.stages))
     stages = tuple(
-        _stage(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
+        stage_spec(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
     return RunManifest(
         federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
@@ -59,8 +59,9 @@ def build_manifest(
     )
 
 
-def _stage(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
-    """Without privacy there is no noise for a private quantile or a truncated draw to be charged to: both go."""
+def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
+    """`stage` as a manifest has it. Without privacy no noise pays for a private quantile or a truncated draw: both go.
+    """
     adaptive, truncation = stage.adaptive_clip, stage.truncation
     spec = StageSpec(
         name=stage.name, sources=tuple(SourceShare(name, most) for name, most in stage.sources.items()),

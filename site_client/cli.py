@@ -89,18 +89,22 @@ def _site(path: str) -> SiteConfig:
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    from site_client.keystore import load_or_create_secret
-    from site_client.sources.folder import read_folder
-
     config = _site(arguments.site_file)
-    key = load_or_create_secret(Path(config.state) / "pseudonym.key")
-    with _progress() as show:
-        index = read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer, progress=show)
+    index = _read_index(config)
     facts = _index_facts(config.site_id, index)
     if arguments.refused:
         facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in (*index.refused, *index.suspect)]
     print(json.dumps(facts) if arguments.json else _index_text(facts))
     return EXIT_OK
+
+
+def _read_index(config: SiteConfig) -> SiteIndex:
+    from site_client.keystore import load_or_create_secret
+    from site_client.sources.folder import read_folder
+
+    key = load_or_create_secret(Path(config.state) / "pseudonym.key")
+    with _progress() as show:
+        return read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer, progress=show)
 
 
 def _index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
@@ -299,9 +303,9 @@ def _check_data(config: SiteConfig) -> str:
     if not questions:
         raise ValueError("questions.csv has no usable row; `site-client index SITE_FILE` says why")
     if config.policy.max_patients is not None:
-        from site_client.installation import Installation
+        from site_client.installation import require_bounded
 
-        Installation(config).check_max_patients()
+        require_bounded(_read_index(config), config.policy.max_patients)
     return f"{len(questions)} questions, {len(refused)} rows refused (`site-client index` reads everything)"
 
 

@@ -28,7 +28,7 @@ from site_client.sources.folder import read_folder
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
 
-__all__ = ["Installation"]
+__all__ = ["Installation", "require_bounded"]
 
 _log = logging.getLogger(__name__)
 
@@ -108,10 +108,8 @@ class Installation:
             self._checked = self._bounded_index()
 
     def _bounded_index(self) -> SiteIndex:
-        index, most = self.index(), self.config.policy.max_patients
-        if most is not None and len(index.patients) > most:
-            raise ConfigError(f"the data folder holds more patients than policy.max_patients={most}; raise it, and "
-                              "take part only in runs whose truncation.most_patients is at least as large")
+        index = self.index()
+        require_bounded(index, self.config.policy.max_patients)
         return index
 
     def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
@@ -132,6 +130,13 @@ class Installation:
             kept = sum(len(samples) for patient in self._encoded[key] for samples in patient.values())
             _log.info("encoded samples=%d refused=%d", kept, found - kept)
         return self._encoded[key]
+
+
+def require_bounded(index: SiteIndex, most: int | None) -> None:
+    """ConfigError when the index holds more than `most` patients (None: any number); it does not say how many."""
+    if most is not None and len(index.patients) > most:
+        raise ConfigError(f"the data folder holds more patients than policy.max_patients={most}; raise it, and "
+                          "take part only in runs whose truncation.most_patients is at least as large")
 
 
 def _encodable(adapted: AdaptedModel, examples: Sequence[Example]) -> list[Encoded]:

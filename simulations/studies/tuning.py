@@ -21,20 +21,21 @@ import numpy as np
 
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig, StageConfig
-from coordinator.manifest import solve_noise
+from coordinator.curriculum import RoundSummary, position_after
+from coordinator.manifest import solve_noise, stage_spec
 from coordinator.server_update import moving_average
 from model.adapted import AdaptedModel, open_adapted
 from model.evaluate import evaluate
 from model.example_file import KINDS, load_examples
 from model.inputs import Example
 from model.spec import LoraSpec
-from privacy.manifest import SourceShare, StageSpec, standard_delta
+from privacy.manifest import StageSpec, standard_delta
 from privacy.statistics import LANES, LaneScale
 from simulations.materials import Materials, prepare, public_split
 from simulations.seeded import SeededEntropy
 from site_client.training import EncodedPatient, LocalTask, run_local_steps
 
-__all__ = ["Outcome", "main", "try_rate"]
+__all__ = ["Outcome", "StandIn", "main", "scaled_stage", "stand_in", "try_rate"]
 
 SOURCE_OF = {"normal": "reports", "impression": "impressions", "alike": "patches"}
 
@@ -50,14 +51,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class _StandIn:
-    """Encoded public patients, cut into a part that trains and a part that is scored."""
+class StandIn:
+    """Encoded public patients, cut into a part that trains and a part that is scored (by question kind)."""
 
     train: list[EncodedPatient]
     held_out: dict[str, list[Example]]
 
 
-def _cut(adapted: AdaptedModel, examples: Sequence[Example], sources: Sequence[str], part: int) -> _StandIn:
+def stand_in(adapted: AdaptedModel, examples: Sequence[Example], sources: Sequence[str], part: int) -> StandIn:
     """Every fourth patient (shifted by `part`) is held out; patients without the stage's sources are left out."""
     patients: dict[str, list[Example]] = {}
     for example in examples:
@@ -73,7 +74,7 @@ def _cut(adapted: AdaptedModel, examples: Sequence[Example], sources: Sequence[s
             for example in patients[key]:
                 groups.setdefault(SOURCE_OF[_kind(example)], []).append(example)
             train.append({source: adapted.encode(group) for source, group in groups.items()})
-    return _StandIn(train, held_out)
+    return StandIn(train, held_out)
 
 
 def _kind(example: Example) -> str:
@@ -81,7 +82,7 @@ def _kind(example: Example) -> str:
 
 
 def try_rate(
-    adapted: AdaptedModel, data: _StandIn, stage: StageConfig, config: SimulationConfig, *, noise: float | None,
+    adapted: AdaptedModel, data: StandIn, stage: StageConfig, config: SimulationConfig, *, noise: float | None,
     patients_with_source: int, sites: int, seed: int,
 ) -> Outcome:
     """Run `stage` on the stand-in from the base; `noise` is the federation's multiplier (None: no privacy).
@@ -91,16 +92,14 @@ def try_rate(
     """
     adapted.write(adapted.initial)
     clip = config.privacy.clip_norm
-    scaled = 0.0 if noise is None else noise * math.sqrt(sites) * len(data.train) / patients_with_source
-    spec = StageSpec(
-        name=stage.name, sources=tuple(SourceShare(n, k) for n, k in stage.sources.items()),
-        groups=tuple(stage.groups), schedule="alternate", learning_rate=stage.learning_rate, momentum=stage.momentum,
-        local_steps=stage.local_steps, sampling_rate=stage.sampling_rate, noise_multiplier=scaled,
-        max_rounds=stage.rounds)
+    spec = scaled_stage(stage, noise, math.sqrt(sites) * len(data.train) / patients_with_source)
     unit = config.privacy.lane_share * clip / math.sqrt(len(LANES))
     average = adapted.initial
     for number in range(stage.rounds):
-        selection = adapted.layout.select(stage.groups, "B" if number % 2 == 0 else "A")
+        position = position_after([RoundSummary(0, None)] * number, (spec,))
+        if position is None:
+            break
+        selection = adapted.layout.select(stage.groups, position.factor)
         task = LocalTask(
             stage=spec, clip_norm=clip, private=noise is not None, lanes=LaneScale(unit, 1.0),
             lane_bound=config.privacy.lane_share * clip, expected_patients=stage.sampling_rate * len(data.train))
@@ -110,6 +109,16 @@ def try_rate(
     scores = {kind: evaluate(adapted.model, adapted.encode(group)) for kind, group in data.held_out.items()}
     return Outcome(stage.learning_rate, noise is not None, {k: s.accuracy for k, s in scores.items()},
                    {k: s.loss for k, s in scores.items()})
+
+
+def scaled_stage(stage: StageConfig, noise: float | None, share: float) -> StageSpec:
+    """The stage with `share` of the federation's noise, on the bit of an adaptive clip too, and of a draw's cap."""
+    adaptive, cut = stage.adaptive_clip, stage.truncation
+    smaller = replace(
+        stage, learning_rate_without_privacy=stage.learning_rate,
+        adaptive_clip=adaptive and replace(adaptive, bit_noise=adaptive.bit_noise * share),
+        truncation=cut and replace(cut, batch_size=max(1, round(cut.batch_size * share))))
+    return stage_spec(smaller, 0.0 if noise is None else noise * share, noise is not None)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -137,7 +146,7 @@ def main(argv: list[str] | None = None) -> None:
         for rate in arguments.rates:
             outcomes = []
             for part in range(arguments.parts):
-                data = _cut(adapted, load_examples(public_split(config)), list(stage.sources), part)
+                data = stand_in(adapted, load_examples(public_split(config)), list(stage.sources), part)
                 outcomes.append(try_rate(
                     adapted, data, replace(stage, learning_rate=rate), config,
                     noise=noise if mode == "dp" else None, patients_with_source=having,

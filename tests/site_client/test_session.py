@@ -22,7 +22,7 @@ from privacy.messages import (
 from privacy.secagg.quantize import quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.policy import planned_events
-from site_client.training import LocalUpdate
+from site_client.training import LocalTask, LocalUpdate
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     ADAPTER,
     MANIFEST,
@@ -171,6 +171,32 @@ def test_the_numbers_of_a_refusal_stay_in_this_sites_log(tmp_path: Path, caplog:
         reply = hello(session_of(Site(tmp_path, max_epsilon=0.5), None), MANIFEST)
     assert vars(ErrorReply.from_bytes(reply)) == {"code": "P_BUDGET", "blamed": "nobody"}
     assert "budget spent=0 asked=" in caplog.text and "left=0.5" in caplog.text
+
+
+def test_neither_the_task_nor_the_ledger_knows_how_many_patients_the_index_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rate, steps and divisor are the manifest's; an empty index is booked like a full one."""
+    seen: list[tuple[int, LocalTask]] = []
+
+    def trains(adapted: Any, selection: Any, patients: list[Any], task: LocalTask, source: Any) -> LocalUpdate:
+        seen.append((len(patients), task))
+        return UPDATE
+
+    monkeypatch.setattr("site_client.session.run_local_steps", trains)
+    entries, charges = [], []
+    for size in (0, 1, 5000):
+        site = Site(tmp_path / str(size))
+        monkeypatch.setattr(site, "patients", lambda adapted, size=size: [{}] * size)
+        Advertise.from_bytes(train(session_of(site), plan_of()))
+        entries += [replace(entry, created_utc="") for entry in site.ledger.entries()]
+        charges.append((site.ledger.ran(), site.ledger.spent()))
+    assert [size for size, _ in seen] == [0, 1, 5000]
+    assert all(task == seen[0][1] for _, task in seen)
+    assert seen[0][1].expected_patients == STAGE.sampling_rate * MANIFEST.terms("site-1").declared_patients
+    assert len(entries) == 3 and all(entry == entries[0] for entry in entries)
+    assert (entries[0].steps, entries[0].sampling_rate) == (STAGE.local_steps, STAGE.sampling_rate)
+    assert len(set(charges)) == 1 and charges[0][0] == epsilon([entries[0].event()], 1e-5) > 0
 
 
 # ------------------------------------------------------------------ the manifest binds the coordinator

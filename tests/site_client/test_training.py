@@ -273,6 +273,81 @@ def test_scaling_back_after_the_noise_is_the_flat_clip_at_the_first_threshold(
     assert np.array_equal(update.lanes, released[0][selection.size : selection.size + 3])
 
 
+@pytest.mark.parametrize(("people", "rate"), [(0, 1.0), (3, 1e-12)], ids=["empty index", "empty draws"])
+def test_an_empty_draw_is_a_step_of_noise_alone_on_every_coordinate(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], people: int, rate: float
+) -> None:
+    steps, noise = 400, 1.3
+    seen: list[np.ndarray] = []
+
+    def observe(drawn: np.ndarray, released: np.ndarray) -> None:
+        assert len(drawn) == 0
+        seen.append(released)
+
+    adapted.write(adapted.initial)
+    update = run_local_steps(
+        adapted, selection, patients[:people],
+        task(private=True, local_steps=steps, sampling_rate=rate, noise_multiplier=noise), Seeded(), observe=observe)
+    released = np.stack(seen) / (noise * CLIP)
+    assert released.shape == (steps, selection.size + 3)
+    # Six standard errors each, for every coordinate: a gradient's, and that of a lane.
+    assert np.abs(released.std(axis=0) - 1).max() < 6 / (2 * steps) ** 0.5
+    assert np.abs(released.mean(axis=0)).max() < 6 / steps**0.5
+    assert len({row.tobytes() for row in seen}) == steps
+    assert np.allclose(update.delta, -np.sum(seen, axis=0)[: selection.size] / DECLARED, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1 / 1024, 0.3, 1.0, 1024.0, 1e6])
+def test_under_any_adapted_threshold_a_patient_keeps_within_c_and_the_reading_is_to_scale(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], factor: float
+) -> None:
+    """Clip to G, scale by R / G, noise z C, scale back by G / R: the noise is z C G / R, the gradient its own."""
+    what = task(private=True, noise_multiplier=0.9, adaptive_clip=AdaptiveClip(0.5, 0.2, 3.0))
+    adapted.write(adapted.initial)
+    people = [[sample for group in patient.values() for sample in group] for patient in patients]
+    gradients = [raw_gradient(adapted, selection, samples) for samples in people]
+    step = mechanism.PatientMechanism(adapted, selection, what, Seeded())
+    threshold = step._threshold
+    assert threshold is not None
+    room = threshold.value
+    assert room == pytest.approx(CLIP * (1 - SHARE**2 - (0.9 / 6) ** 2) ** 0.5)
+
+    def place() -> None:
+        """Every reading moves the threshold on."""
+        threshold._value = factor * room
+        step._engine.set_threshold(factor * room)
+
+    try:
+        for samples, own in zip(people, gradients, strict=True):
+            place()
+            vector = step.clipped_sum([samples]).vector
+            assert vector.size == selection.size + 3 + 1 and np.linalg.norm(vector) <= CLIP
+            bit = 0.9 / 6 * CLIP * (1 if np.linalg.norm(own) <= factor * room else -1)
+            assert vector[-1] == pytest.approx(bit, rel=1e-4)
+            expected = own * min(1.0, factor * room / np.linalg.norm(own)) / DECLARED
+            read_back = step.read(vector).gradient
+            assert np.linalg.norm(read_back - expected) <= 1e-4 * np.linalg.norm(expected)
+        stds = []
+        for _ in range(300):
+            place()
+            reading = step.read(step.release(step.clipped_sum([])))
+            stds.append(reading.gradient)
+            assert reading.noise_std == pytest.approx(0.9 * CLIP * factor / DECLARED)
+        assert np.abs(np.std(stds, axis=0) / reading.noise_std - 1).max() < 6 / 600**0.5
+    finally:
+        step.close()
+
+
+def raw_gradient(adapted: AdaptedModel, selection: Selection, samples: list[Encoded]) -> np.ndarray:
+    """One patient's gradient under a clip that it cannot reach."""
+    wide = replace(task(), clip_norm=1e6, lane_bound=SHARE * 1e6)
+    other = mechanism.PatientMechanism(adapted, selection, wide, Seeded())
+    try:
+        return other.clipped_sum([samples]).vector[: selection.size]
+    finally:
+        other.close()
+
+
 @pytest.mark.parametrize("choice", [{}, {"clipping": "auto-s"}], ids=str)
 def test_opacus_trains_the_same_step(
     adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], choice: dict[str, Any]
