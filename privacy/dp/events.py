@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-__all__ = ["ReleaseEvent", "merge", "require_delta", "scaled"]
+__all__ = ["ReleaseEvent", "charged", "merge", "require_delta", "scaled"]
 
 
 @dataclass(frozen=True, order=True)
@@ -22,8 +22,9 @@ class ReleaseEvent:
     """`steps` releases, each a Poisson draw at `sampling_rate` with noise of `noise_multiplier` clip norms.
 
     With truncated Poisson sampling (VaultGemma, arXiv 2508.15089) a draw larger than `truncated_batch` patients is
-    cut to a random subset of that size, and the charge depends on the number of patients: it is made at
-    `most_patients`, a public upper bound that the site enforces. 0 and 0 mean plain Poisson sampling.
+    cut to a random subset of that size, and the charge depends on the number of patients: it must hold for every
+    number up to `most_patients`, a public upper bound that the site enforces (see `charged`). 0 and 0 mean plain
+    Poisson sampling.
 
     Raises ValueError for a rate outside [0, 1], noise not above 0, a negative number of steps, or a truncation
     that names only one of its two numbers.
@@ -52,10 +53,27 @@ class ReleaseEvent:
         return 0 < self.truncated_batch < self.most_patients
 
 
+def charged(event: ReleaseEvent) -> ReleaseEvent:
+    """The event whose cost covers `event` at every number of patients up to `most_patients`.
+
+    The loss of a truncated draw grows with the number of patients only while the expected draw stays within the
+    cap; beyond, each patient is kept less and less often, and a bound made at a large number would say almost
+    nothing about a smaller one. There the charge is that of plain Poisson sampling with half the noise, which holds
+    for any number: given the others' draw, a patient enters with probability q and then changes the sum by at most
+    2 C, displacing another (joint convexity of the hockey-stick divergence). That the charge grows below the cap was
+    checked on grids (tests), not proved.
+    """
+    if not event.is_truncated:
+        return event
+    if event.sampling_rate * event.most_patients <= event.truncated_batch:
+        return event
+    return replace(event, noise_multiplier=event.noise_multiplier / 2, truncated_batch=0, most_patients=0)
+
+
 def merge(events: Sequence[ReleaseEvent]) -> tuple[ReleaseEvent, ...]:
-    """Equal mechanisms added up, those that release nothing about anybody left out, sorted."""
+    """As they are `charged`: equal mechanisms added up, those that release nothing left out, sorted."""
     steps: dict[ReleaseEvent, int] = {}
-    for event in events:
+    for event in map(charged, events):
         if event.steps and event.sampling_rate:
             mechanism = replace(event, steps=1)
             steps[mechanism] = steps.get(mechanism, 0) + event.steps

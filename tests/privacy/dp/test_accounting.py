@@ -166,11 +166,38 @@ def test_one_fixed_order_is_looser_than_the_best_one():
 # ------------------------------------------------------------------ truncated Poisson sampling
 
 
-@pytest.mark.parametrize(("patients", "expected"), [(4000, 1.98), (5000, 4.40), (6000, 9.60)])
+@pytest.mark.parametrize(("patients", "expected"), [(4000, 1.98), (5000, 4.40), (5800, 8.82)])
 def test_truncation_is_charged_at_the_number_of_patients(patients, expected):
     event = ReleaseEvent(0.05, 1.0, 20, truncated_batch=290, most_patients=patients)
     assert epsilon([event], 1e-5) == pytest.approx(expected, abs=0.01)
     assert epsilon([event], 1e-5) <= epsilon_rdp([event], 1e-5)
+
+
+@pytest.mark.parametrize(("rate", "noise", "cap"), [(0.05, 1.0, 290), (0.01, 1.0, 64), (0.25, 2.0, 10)])
+def test_a_truncated_charge_covers_every_smaller_number_of_patients(rate, noise, cap):
+    def cost(patients):
+        return epsilon([ReleaseEvent(rate, noise, 20, cap, patients)], 1e-5)
+
+    even = int(cap / rate)  # the expected draw meets the cap
+    counts = [cap, cap + 1, *(int(even * share) for share in (0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.1, 1.25, 2.0, 40.0))]
+    costs = [cost(patients) for patients in sorted(counts)]
+    assert costs == sorted(costs)
+    assert cost(10**9) == epsilon([ReleaseEvent(rate, noise / 2, 20)], 1e-5)
+    assert library_bound(rate, noise, cap, int(1.25 * even)) <= cost(10**9)  # where the library's own bound peaks
+
+
+def library_bound(rate, noise, cap, patients):
+    from dp_accounting.pld import privacy_loss_distribution as pld
+
+    step = pld.from_truncated_subsampled_gaussian_mechanism(
+        dataset_size=patients, sampling_probability=rate, truncated_batch_size=cap, noise_multiplier=noise,
+        value_discretization_interval=1e-3)
+    return step.self_compose(20).get_epsilon_for_delta(1e-5)
+
+
+def test_a_bound_on_patients_that_is_far_too_high_does_not_lower_the_renyi_charge():
+    plain, cut = ReleaseEvent(0.5, 20.0, 2000), ReleaseEvent(0.5, 20.0, 2000, 10, 10**9)
+    assert epsilon_at_order([cut], 1e-5, 8.0) > epsilon_at_order([plain], 1e-5, 8.0)
 
 
 @pytest.mark.parametrize("cap", [400, 5000, 9000])
