@@ -127,7 +127,7 @@ class ClipBounds:
     def bits(self, gradient_norms: Tensor, lane_norms: Tensor, threshold: float) -> Tensor:
         """float64[P]: +w/2 for a gradient norm of at most `threshold`, -w/2 above it, 0 where not finite.
 
-        Centred at zero, a patient's bit weighs w / 2 and not w (Andrew et al., arXiv 1905.03871, section 3).
+        Centred at zero, a patient's bit weighs w / 2 and not w (Andrew et al., arXiv 1905.03871, proof of theorem 1).
         """
         half = self.bit_weight / 2 * (1 - SLACK)
         signed = half * torch.where(gradient_norms <= threshold, 1.0, -1.0).double()
