@@ -50,20 +50,22 @@ class Ledger:
     def open(
         cls, path: Path | str, *, signing_key: SigningKey | None = None, epsilon_cap: float | None = None,
         delta_cap: float | None = None, composition: Composition = "sum", renyi_order: int = 8,
-        must_exist: bool = False,
+        must_exist: bool = False, allow_unnoised: bool = False,
     ) -> Ledger:
         """Open or create the ledger file (mode 0600) and check it.
 
         Without `signing_key` it can be read only. `epsilon_cap` and `delta_cap` are the site's own limits; nothing is
         reserved without the first, and `math.inf` says in so many words that there is no limit; without the second
-        delta is not limited. `composition` and `renyi_order` are fixed by the ledger's first run.
+        delta is not limited. Steps without noise are booked only where `allow_unnoised`. `composition` and
+        `renyi_order` are fixed by the ledger's first run.
 
         Raises LedgerTamperedError; LedgerVersionError (a ValueError) for a file of another release; ValueError for
         bad caps or a key that is not the ledger's; FileNotFoundError when it `must_exist` or once did.
         """
         limits = None
         if epsilon_cap is not None:
-            limits = Limits(epsilon_cap, 1.0 if delta_cap is None else delta_cap, composition, renyi_order)
+            delta = 1.0 if delta_cap is None else delta_cap
+            limits = Limits(epsilon_cap, delta, composition, renyi_order, allow_unnoised)
         return cls(LedgerFile(Path(path), signing_key, must_exist), limits)
 
     def close(self) -> None:
@@ -137,12 +139,12 @@ class Ledger:
             _require_later(rows, run_id, round, attempt)
             return self._file.append("attempt", {"run_id": run_id, "round": round, "attempt": attempt})
 
-    def mark_masked(self, run_id: str, round: int) -> None:
-        """Book, durably, that this round's masked vector is about to leave; idempotent.
+    def mark_masked(self, run_id: str, round: int) -> bool:
+        """Book, durably, that this round's masked vector is about to leave; False when that was booked before.
 
-        Raises ValueError when nothing was reserved for the round.
+        Of two processes that ask at once, one is told True. Raises ValueError when nothing was reserved for the round.
         """
-        self._book_round("masked", run_id, round, "nothing was reserved for this round: reserve before masking")
+        return self._book_round("masked", run_id, round, "nothing was reserved for this round: reserve before masking")
 
     def finish_round(self, run_id: str, round: int) -> None:
         """Book that this round's unmask shares are about to leave, so that its sum can be opened; idempotent.
@@ -250,12 +252,14 @@ class Ledger:
     def _account(self, rows: Sequence[Row]) -> Account:
         return account_of(rows, self._limits)
 
-    def _book_round(self, kind: str, run_id: str, round: int, missing: str) -> None:
+    def _book_round(self, kind: str, run_id: str, round: int, missing: str) -> bool:
         with self._file.transaction() as rows:
             if not any(e.run_id == run_id and e.round == round for e in self._account(rows).entries):
                 raise ValueError(missing)
-            if (run_id, round) not in _rounds(rows, kind):
+            new = (run_id, round) not in _rounds(rows, kind)
+            if new:
                 self._file.append(kind, {"run_id": run_id, "round": round})
+            return new
 
 
 def account_of(rows: Sequence[Row], limits: Limits | None = None) -> Account:

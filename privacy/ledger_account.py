@@ -39,6 +39,8 @@ class NotPrivateError(Exception):
 class Limits:
     """The site's own caps. `epsilon` and `delta` hold for the whole ledger; `renyi_order` is for "rdp" only.
 
+    `allow_unnoised` lets steps without noise be booked, in simulations; it lifts no cap on those with noise.
+
     Raises ValueError for a cap that is not above 0, an order below 2, or an unknown composition.
     """
 
@@ -46,6 +48,7 @@ class Limits:
     delta: float = 1.0
     composition: Composition = "sum"
     renyi_order: int = 8
+    allow_unnoised: bool = False
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -191,7 +194,7 @@ class Account:
         """
         limits = self._limits()
         if entry.mechanism == "none":
-            if limits.epsilon < math.inf:
+            if not limits.allow_unnoised:
                 raise BudgetExceededError(self.spent(), math.inf, limits.epsilon)
             return
         reservation = self.reservation(entry.run_id)

@@ -71,6 +71,9 @@ class LedgerFile:
         self.connection = _connect(path)
         try:
             if not mark_path(path).exists() and not self.sequence:
+                if must_exist:
+                    raise LedgerTamperedError("the ledger is empty and its mark is gone, though this site kept one: "
+                                              "restore the whole state folder from its newest backup")
                 _write_mark(path, 0, GENESIS)
             self.verify()
         except BaseException:
@@ -131,14 +134,22 @@ class LedgerFile:
         try:
             rows = self.verify()
             yield rows
-            sequence, head = self.sequence, self.head()
+            grown = self.sequence > len(rows)
             self.connection.execute("COMMIT")
         except BaseException:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             raise
-        if sequence > len(rows):
-            _write_mark(self.path, sequence, head)
+        if grown:
+            self._raise_mark()
+
+    def _raise_mark(self) -> None:
+        """Bring the mark up to the newest row, alone: of two processes the later row wins."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            _write_mark(self.path, self.sequence, self.head())
+        finally:
+            self.connection.execute("ROLLBACK")
 
     def append(self, kind: str, body: dict[str, Any]) -> int:
         """Sign and add one row inside a transaction; its number."""
@@ -214,6 +225,11 @@ def _connect(file: Path) -> sqlite3.Connection:
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        connection.close()
+        if "locked" in str(error):
+            raise TimeoutError("another process of this site holds the ledger: wait for it, then try again") from error
+        raise LedgerTamperedError("the ledger file is not a readable database") from error
     except sqlite3.DatabaseError as error:
         connection.close()
         raise LedgerTamperedError("the ledger file is not a readable database") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -62,11 +61,10 @@ class Installation:
     def _open_ledger(self) -> Ledger:
         """With the caps of the site's policy alone. A new one is made only in a state folder that never had one."""
         policy = self.config.policy
-        unlimited = policy.allow_without_privacy
         try:
             ledger = Ledger.open(
                 self.state / "ledger.sqlite", signing_key=self.key, must_exist=has_ledger(self.state),
-                epsilon_cap=math.inf if unlimited else policy.max_epsilon,
+                epsilon_cap=policy.max_epsilon, allow_unnoised=policy.allow_without_privacy,
                 delta_cap=delta_cap(policy, self.roster.site(self.config.site_id).declared_patients),
                 composition="rdp" if policy.composition == "rdp" else "sum", renyi_order=policy.renyi_order)
         except FileNotFoundError:

@@ -159,9 +159,8 @@ class SiteSession:
         """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
         self._admission.require_ready(manifest)  # a peer may have contradicted the ledger since
         run_id = manifest.run_id
-        if self._site.ledger.is_masked(run_id, round_number):  # by another process of this site
+        if not self._site.ledger.mark_masked(run_id, round_number):  # by another process of this site
             raise FaultyCoordinatorError("E_SPENT")
-        self._site.ledger.mark_masked(run_id, round_number)
         self._site.spool.drop()
 
     def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:

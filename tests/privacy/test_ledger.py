@@ -184,8 +184,18 @@ def test_a_lowered_cap_stops_a_run_that_is_under_way(path):
 # ------------------------------------------------------------------ what cannot be claimed
 
 
+def test_steps_without_noise_need_permission_and_lift_no_cap(path, tmp_path):
+    unnoised = entry(mechanism="none", noise_multiplier=0.0, sampling_rate=1.0)
+    with pytest.raises(BudgetExceededError):
+        opened(path, math.inf).reserve(unnoised)
+    allowed = opened(tmp_path / "simulated.sqlite", 0.1, allow_unnoised=True)
+    with pytest.raises(BudgetExceededError):
+        allowed.reserve_run("run", "aa", [schedule(10)], DELTA)
+    allowed.reserve(unnoised)
+
+
 def test_a_step_without_noise_is_infinite_for_good(path):
-    ledger = filled(path, 1, cap=math.inf)
+    ledger = filled(path, 1, cap=math.inf, allow_unnoised=True)
     ledger.reserve(entry(round=1, mechanism="none", noise_multiplier=0.0, sampling_rate=1.0))
     ledger.reserve(entry(round=2))
     assert ledger.spent() == ledger.ran() == math.inf
@@ -389,6 +399,6 @@ def test_a_reserved_run_stands_for_the_manifest_that_was_reserved(path):
 
 def test_a_run_with_entries_but_no_known_manifest_is_not_bound(path):
     """A run without noise needs no reservation; nobody can say which manifest it was approved under."""
-    ledger = opened(path, math.inf)
+    ledger = opened(path, math.inf, allow_unnoised=True)
     ledger.reserve(entry(mechanism="none", noise_multiplier=0.0))
     assert not ledger.bind_run("run", "aa")

@@ -44,6 +44,19 @@ def test_every_row_is_signed_and_a_chain_under_another_key_is_refused(path):
         LedgerFile.accept(path, bytes.fromhex(forged))
 
 
+def test_an_emptied_ledger_without_its_mark_is_not_a_new_one(path):
+    filled(path).close()
+    path.write_bytes(b"")
+    (path.parent / f"{path.name}.mark").unlink()
+    with pytest.raises(LedgerTamperedError, match="restore the whole state folder"):
+        opened(path, must_exist=True)
+
+
+def test_of_two_that_mask_one_round_one_is_told_so(path):
+    first, second = filled(path, 1), opened(path)
+    assert first.mark_masked("run", 0) and not second.mark_masked("run", 0)
+
+
 def test_a_ledger_of_another_key_is_not_written_to(path):
     filled(path, 1).close()
     with pytest.raises(ValueError, match="another key"):

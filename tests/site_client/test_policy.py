@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +47,7 @@ def check(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY, **
         "roster": ROSTER, "site_id": "site-1", "base_model_hash": BASE, **changed}
     account = Account(
         arguments.pop("reserved", ()), arguments.pop("booked", ()),
-        limits=Limits(math.inf if policy.allow_without_privacy else policy.max_epsilon, delta_cap(policy, 501)))
+        limits=Limits(policy.max_epsilon, delta_cap(policy, 501), allow_unnoised=policy.allow_without_privacy))
     return check_manifest(manifest, policy=policy, account=account, **arguments)
 
 

@@ -298,7 +298,8 @@ def test_the_same_bytes_get_the_same_reply_and_no_second_training(site: Site) ->
 
 
 def test_the_first_reply_says_nothing_about_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("site_client.session.datetime", _Still)  # the ledger's head covers the time of the entry
+    for module in ("site_client.session", "privacy.ledger"):  # the ledger's head covers the times of its rows
+        monkeypatch.setattr(f"{module}.datetime", _Still)
     first = train(session_of(Site(tmp_path / "a")), plan_of())
     monkeypatch.setattr(
         "site_client.session.run_local_steps", lambda *_: LocalUpdate(np.full(SIZE, 1e9), np.zeros(len(LANES))))
