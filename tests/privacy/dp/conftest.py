@@ -146,6 +146,7 @@ def packed_forward(model: nn.Module, samples: list[Sample], masks: str | None = 
     tiles = torch.cat([sample.tiles for sample in samples])
     inputs = {"pixel_values": tiles.to(next(model.parameters()).dtype)} if len(tiles) else {}
     mask = segment_masks(owners, 8) if masks == "segments" else masks
+    inputs["packed_lengths"] = tuple(lengths.tolist())  # read by fused_sinks, ignored by eager attention
     logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, **inputs).logits[0]
     # The token after a sample's last one is another sample's: no target.
     targets = ids[0, 1:].masked_fill((owners[1:] != owners[:-1]) | (ids[0, 1:] == IMAGE_TOKEN), -100)

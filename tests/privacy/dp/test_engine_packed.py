@@ -41,6 +41,38 @@ def test_packed_equals_the_single_patient_loop(tiny, cohort, factor):
         assert (result.num_patients_local, result.num_nonfinite_local) == (5, 0)
 
 
+@pytest.mark.parametrize("checkpointing", ["none", "reentrant", "non-reentrant"])
+def test_attention_sample_by_sample_equals_the_single_patient_loop(tiny, cohort, monkeypatch, checkpointing):
+    """The truth from eager attention; blocks of one sample, so that nothing is attended to as one row."""
+    import model.sink_attention as fused
+
+    model = tiny.build_llava()
+    truth = exact_sum(tiny, model, cohort)
+    monkeypatch.setattr(fused, "_SMALL_BLOCK", 1)
+    model.get_base_model().set_attn_implementation({"text_config": fused.SINK_ATTENTION})
+    model.train()
+    if checkpointing != "none":
+        reentrant = {"use_reentrant": checkpointing == "reentrant"}
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=reentrant)
+        model.enable_input_require_grads()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    tiny.run_packed(model, engine, cohort.samples)
+    engine.collect()
+    assert np.abs(engine.finish().vector - truth).max() < 1e-10
+    engine.detach()
+
+
+def test_lengths_do_not_stand_in_for_a_mask(tiny, cohort):
+    """Attention that goes sample by sample is checked like any other: without good masks it is refused."""
+    import model.sink_attention as fused
+
+    model = tiny.build_llava()
+    model.get_base_model().set_attn_implementation({"text_config": fused.SINK_ATTENTION})
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    with pytest.raises(UnsegmentedPackingError, match="one patient attend to another"):
+        tiny.run_packed(model, engine, cohort.samples, masks=None)
+
+
 def test_a_patient_spans_packed_and_padded_micro_batches(tiny, cohort):
     model = tiny.build_llava()
     truth = exact_sum(tiny, model, cohort)
