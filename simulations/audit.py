@@ -80,7 +80,8 @@ def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress
         raise ValueError(f"{config.name} trains no row with privacy, so there is nothing to audit; "
                          "add federated-dp to arms.names")
     materials = prepare(config, progress)
-    adapted = open_adapted(str(materials.base_model), LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha))
+    lora = LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha, groups=tuple(config.lora.groups))
+    adapted = open_adapted(str(materials.base_model), lora)
     with TemporaryDirectory() as folder:
         manifest = lay_out(
             Path(folder), config, load_config(CurriculumConfig, config.curriculum), hospitals=materials.hospitals,
