@@ -39,7 +39,7 @@ from simulations.audit_canaries import ReferenceGradients, autograd_error, make_
 from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
 from site_client.training import run_local_steps
 
-__all__ = ["AuditSettings", "StageAudit", "audit_stage"]
+__all__ = ["AuditSettings", "Guessing", "StageAudit", "audit_stage", "planned_guesses"]
 
 Vector = npt.NDArray[np.float64]
 _LEARNING_RATE = 0.01  # the update is post-processing; a slow one keeps the canaries loud
@@ -85,7 +85,7 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Guessing:
+class Guessing:
     """The one-run audit's plan, from public constants: scores over the first `steps`, so many guesses, the claim."""
 
     steps: int
@@ -128,7 +128,7 @@ def audit_stage(
     drawn = np.zeros((len(steps), len(present)), dtype=bool)
     for row, step in zip(drawn, steps, strict=True):
         row[step.drawn] = True
-    plan = _guessing(stage, settings)
+    plan = planned_guesses(stage, settings)
     evidence = _Evidence(np.zeros(settings.num_canaries))
     samples = [samples_in_order(canary, stage) for canary in canaries]
     others = [samples_in_order(patient, stage) for patient in real]
@@ -139,7 +139,7 @@ def audit_stage(
     return _tested(task, evidence, included, drawn, plan, settings)
 
 
-def _guessing(stage: StageSpec, settings: AuditSettings) -> _Guessing:
+def planned_guesses(stage: StageSpec, settings: AuditSettings) -> Guessing:
     """The number of first steps at which guesses that are nearly all right refute most; fixed before anything runs.
 
     Guesses are three quarters of the canaries that one expects to be in and drawn at least once; "nearly" allows for
@@ -152,7 +152,7 @@ def _guessing(stage: StageSpec, settings: AuditSettings) -> _Guessing:
         right = math.ceil(_RIGHT * guesses)
         p_value = one_run_p_value(settings.num_canaries, guesses, right, claimed, settings.delta)
         if best is None or p_value < least:
-            best, least = _Guessing(steps, guesses, claimed), p_value
+            best, least = Guessing(steps, guesses, claimed), p_value
     if best is None:
         raise ValueError("an audit needs at least one round of one step")
     return best
@@ -250,7 +250,7 @@ def _orthonormal(rows: Vector) -> Vector:
 
 def _tested(
     task: LocalTask, evidence: _Evidence, included: npt.NDArray[np.bool_], drawn: npt.NDArray[np.bool_],
-    plan: _Guessing, settings: AuditSettings,
+    plan: Guessing, settings: AuditSettings,
 ) -> StageAudit:
     stage, steps = task.stage, drawn.shape[0]
     bounds = ClipBounds(task.clip_norm, task.lane_bound)
