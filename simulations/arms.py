@@ -41,13 +41,17 @@ Note = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ArmJob:
-    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`) and its inputs."""
+    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`) and its inputs.
+
+    `audit` is the `audit.json` that the coordinator of a federated row is given, or None.
+    """
 
     name: str
     config: SimulationConfig
     materials: Materials
     folder: Path
     engine: str
+    audit: Path | None = None
 
 
 def arm_names(config: SimulationConfig, sites: Sequence[str]) -> list[str]:
@@ -100,7 +104,8 @@ def _layout_files(
     return lay_out(
         folder, job.config, load_config(CurriculumConfig, job.config.curriculum), hospitals=materials.hospitals,
         declared=materials.declared, base_model=materials.base_model, base_hash=materials.base_hash,
-        adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples, mode=mode)
+        adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples, mode=mode,
+        audit=job.audit)
 
 
 def _federated(job: ArmJob, adapted: AdaptedModel) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:

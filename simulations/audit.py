@@ -43,7 +43,7 @@ from simulations.seeded import SeededEntropy, derived_secret
 from site_client.mechanism import EncodedPatient, PatientMechanism
 from site_client.sources.folder import read_folder
 
-__all__ = ["CORRECT", "AuditedRun", "open_audited_run", "run_audit", "run_audits", "wanted_audits"]
+__all__ = ["CORRECT", "AuditedRun", "open_audited_run", "refuse_unknown", "run_audit", "run_audits", "wanted_audits"]
 
 CORRECT = "correct"
 _PRIVATE_ROWS = ("federated-dp", "pooled-dp")
@@ -80,20 +80,21 @@ def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress
         raise ValueError(f"{config.name} trains no row with privacy, so there is nothing to audit; "
                          "add federated-dp to arms.names")
     materials = prepare(config, progress)
-    adapted = open_adapted(str(materials.base_model), LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha))
+    lora = LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha, groups=tuple(config.lora.groups))
+    adapted = open_adapted(str(materials.base_model), lora)
     with TemporaryDirectory() as folder:
         manifest = lay_out(
             Path(folder), config, load_config(CurriculumConfig, config.curriculum), hospitals=materials.hospitals,
             declared=materials.declared, base_model=materials.base_model, base_hash=materials.base_hash,
             adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples,
             mode="patient-dp").manifest
-    _refuse_unknown(manifest)
+    refuse_unknown(manifest)
     data = str(read_manifest(materials.hospitals)["files_sha256"])
     return AuditedRun(config.name, manifest, adapted, _patients(materials, adapted, settings), data)
 
 
-def _refuse_unknown(manifest: RunManifest) -> None:
-    """Mechanisms whose claim the tests would misread."""
+def refuse_unknown(manifest: RunManifest) -> None:
+    """ValueError, naming stage and feature, for a mechanism whose claim the tests would misread."""
     for stage in manifest.stages:
         for feature in ("adaptive_clip", "truncation"):
             if getattr(stage, feature, None) is not None:

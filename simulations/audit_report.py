@@ -104,9 +104,10 @@ def _plot(audit: Audit, path: Path) -> None:
     figure, axes = pyplot.subplots(1, len(stages) + 1, figsize=(4 * len(stages) + 5, 4.6), constrained_layout=True)
     for axis, stage in zip(axes, stages, strict=False):
         both = [stage["scores_out"], stage["scores_in"]]
-        axis.hist(both, bins=30, color=["#9aa5b1", "#0b6e99"], label=["left out", "in the data"])
+        axis.hist(both, bins=30, color=["#9aa5b1", "#0b6e99"], label=["left out", "in the data"], log=True)
         axis.set_title(f"{stage['stage']}: canary scores", fontsize=10)
         axis.set_xlabel("log-likelihood ratio")
+        axis.set_ylabel("canaries")
         axis.legend(frameon=False)
     axis, tests = axes[-1], audit["tests"]
     floor = audit["level"] ** 4
@@ -114,7 +115,7 @@ def _plot(audit: Audit, path: Path) -> None:
     axis.scatter(heights, range(len(tests)), color=["#c8553d" if test["rejects"] else "#0b6e99" for test in tests])
     axis.axvline(audit["level"], color="#c8553d", lw=1, ls="--")
     axis.set_xscale("log")
-    axis.set_xlabel("p-value (dashed: the level of one test; cut off at the left)")
+    axis.set_xlabel("p-value; dashed: level of one test")
     axis.set_yticks(range(len(tests)), [f"{test['stage']}: {test['name']}" for test in tests], fontsize=6)
     axis.set_title("passed: nothing refuted" if audit["passed"] else "refuted", fontsize=10)
     figure.savefig(path, dpi=110)

@@ -7,6 +7,7 @@ there are computed, so that every test knows which directions carry a signal and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,11 +39,12 @@ from simulations.audit_canaries import ReferenceGradients, autograd_error, make_
 from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
 from site_client.training import run_local_steps
 
-__all__ = ["AuditSettings", "StageAudit", "audit_stage"]
+__all__ = ["AuditSettings", "Guessing", "StageAudit", "audit_stage", "planned_guesses"]
 
 Vector = npt.NDArray[np.float64]
 _LEARNING_RATE = 0.01  # the update is post-processing; a slow one keeps the canaries loud
 _START = 0.02          # of the factor B: at zero, A has no gradient
+_RIGHT = 0.95           # share of right guesses that the audit is planned for
 _AUTOGRAD_TOLERANCE = 1e-3
 
 
@@ -56,7 +58,7 @@ class AuditSettings:
         false_alarm_rate: that any test of a correct mechanism rejects. delta: of the claimed epsilon.
     """
 
-    num_canaries: int = 320
+    num_canaries: int = 640
     num_patients: int = 96
     rounds: int = 3
     steps: int = 3
@@ -83,7 +85,7 @@ class _Step:
 
 
 @dataclass(frozen=True)
-class _Guessing:
+class Guessing:
     """The one-run audit's plan, from public constants: scores over the first `steps`, so many guesses, the claim."""
 
     steps: int
@@ -113,7 +115,7 @@ def audit_stage(
 ) -> StageAudit:
     """Run and test stage `number` of `manifest` on canaries and `patients`; `tick` after each step of both passes."""
     stage = replace(manifest.stages[number], local_steps=settings.steps, learning_rate=_LEARNING_RATE, momentum=0.0,
-                    max_rounds=settings.rounds, stop=None)
+                    optimizer="sgd", max_rounds=settings.rounds, stop=None)
     canaries = make_canaries(settings.num_canaries, stage, adapted.base.spec, entropy)
     included = entropy.uniform64(settings.num_canaries) < np.uint64(1 << 63)
     real = [_trimmed(patient, manifest, number) for patient in patients[: settings.num_patients]]
@@ -126,7 +128,7 @@ def audit_stage(
     drawn = np.zeros((len(steps), len(present)), dtype=bool)
     for row, step in zip(drawn, steps, strict=True):
         row[step.drawn] = True
-    plan = _guessing(stage, settings)
+    plan = planned_guesses(stage, settings)
     evidence = _Evidence(np.zeros(settings.num_canaries))
     samples = [samples_in_order(canary, stage) for canary in canaries]
     others = [samples_in_order(patient, stage) for patient in real]
@@ -137,18 +139,20 @@ def audit_stage(
     return _tested(task, evidence, included, drawn, plan, settings)
 
 
-def _guessing(stage: StageSpec, settings: AuditSettings) -> _Guessing:
-    """The number of first steps at which right guesses alone would refute most; fixed before anything runs.
+def planned_guesses(stage: StageSpec, settings: AuditSettings) -> Guessing:
+    """The number of first steps at which guesses that are nearly all right refute most; fixed before anything runs.
 
-    Guesses are three quarters of the canaries that one expects to be in and drawn at least once.
+    Guesses are three quarters of the canaries that one expects to be in and drawn at least once; "nearly" allows for
+    one wrong guess in twenty. More steps draw more canaries, and raise the claim that must be refuted.
     """
     best, least = None, 2.0
     for steps in range(1, settings.rounds * settings.steps + 1):
         claimed = _claimed(stage, steps, settings.delta)
         guesses = int(0.375 * settings.num_canaries * (1 - (1 - stage.sampling_rate) ** steps))
-        p_value = one_run_p_value(settings.num_canaries, guesses, guesses, claimed, settings.delta)
+        right = math.ceil(_RIGHT * guesses)
+        p_value = one_run_p_value(settings.num_canaries, guesses, right, claimed, settings.delta)
         if best is None or p_value < least:
-            best, least = _Guessing(steps, guesses, claimed), p_value
+            best, least = Guessing(steps, guesses, claimed), p_value
     if best is None:
         raise ValueError("an audit needs at least one round of one step")
     return best
@@ -201,7 +205,9 @@ def _examine(
     drawn = included[step.drawn[step.drawn < included.size]]
     beside = [others[index - included.size] for index in step.drawn[step.drawn >= included.size]]
     reference = ReferenceGradients(adapted, step.selection, task, entropy)
-    gradients, lanes = reference.of(canaries)
+    # Guesses need every canary's gradient, the exact tests only those of the canaries in the draw.
+    gradients, lanes = reference.of(canaries if scored else [canaries[index] for index in drawn])
+    drawn = drawn if scored else np.arange(drawn.size)
     other_gradients, other_lanes = reference.of(beside)
     reference.close()
     if not evidence.residuals:
@@ -244,7 +250,7 @@ def _orthonormal(rows: Vector) -> Vector:
 
 def _tested(
     task: LocalTask, evidence: _Evidence, included: npt.NDArray[np.bool_], drawn: npt.NDArray[np.bool_],
-    plan: _Guessing, settings: AuditSettings,
+    plan: Guessing, settings: AuditSettings,
 ) -> StageAudit:
     stage, steps = task.stage, drawn.shape[0]
     bounds = ClipBounds(task.clip_norm, task.lane_bound)

@@ -123,3 +123,7 @@ def _make(arguments: argparse.Namespace) -> int:
     folder = make_hospitals(arguments.out, hospital_settings(load_overrides(DataConfig, arguments.overrides)))
     print(f"hospitals are in {folder}")
     return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -18,6 +18,7 @@ from configs.schema import CoordinatorConfig, CurriculumConfig, PolicyConfig, Si
 from coordinator.manifest import build_manifest
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import RunManifest, SignedManifest
+from simulations.hospitals import read_manifest
 from simulations.seeded import derived_secret
 
 __all__ = ["FederationFiles", "lay_out"]
@@ -39,13 +40,14 @@ class FederationFiles:
 def lay_out(
     folder: Path, config: SimulationConfig, curriculum: CurriculumConfig, *, hospitals: Path,
     declared: Mapping[str, int], base_model: Path, base_hash: bytes, adapter_hash: bytes, public_examples: Path,
-    mode: Literal["patient-dp", "none"],
+    mode: Literal["patient-dp", "none"], audit: Path | None = None,
 ) -> FederationFiles:
     """Write (or find again) the files of one federation under `folder`.
 
     Args:
         hospitals: the folder that `make-hospitals` wrote; its `site-*` folders are the sites.
         declared: declared number of patients for each site.
+        audit: `audit.json`, which the coordinator compares with its run and names in its export.
     """
     folder.mkdir(parents=True, exist_ok=True)
     coordinator_key = SigningKey.from_private_bytes(derived_secret(config.seed, "coordinator", "identity"))
@@ -76,7 +78,8 @@ def lay_out(
         server_learning_rate=config.federation.server_learning_rate,
         server_momentum=config.federation.server_momentum,
         average_decay=config.federation.average_decay, timeout_s=config.federation.timeout_s,
-        every_rounds=config.evaluation.every_rounds)
+        every_rounds=config.evaluation.every_rounds, audit="" if audit is None else str(audit.resolve()),
+        data_hash=str(read_manifest(hospitals)["files_sha256"]))
     coordinator_file = folder / "coordinator.yaml"
     _write_yaml(coordinator_file, asdict(coordinator))
     return FederationFiles(str(coordinator_file), tuple(sites), tuple(declared), manifest, folder / "coordinator")

@@ -52,7 +52,8 @@ def run_simulation(
     with _progress(console) as progress:
         materials = _prepared(config, progress)
         names = arm_names(config, list(materials.declared))
-        jobs = [ArmJob(name, config, materials, out / "arms" / name.replace(":", "-"), engine) for name in names]
+        jobs = [ArmJob(name, config, materials, out / "arms" / name.replace(":", "-"), engine, audit)
+                for name in names]
         results = _run_all(jobs, config.arms.processes, progress)
     return write_report(out, config, materials, [results[name] for name in names], engine, time.time() - begin, audit)
 

@@ -47,9 +47,11 @@ Make = Callable[..., FederationFiles]
 
 @pytest.fixture
 def federation(prepared: Prepared, tmp_path: Path) -> Make:
-    """Lays out one federation: `federation(mode=..., folder=..., faults=[...])`."""
+    """Lays out one federation: `federation(mode=..., folder=..., audit=...)`."""
 
-    def make(mode: str = "patient-dp", folder: str = "federation") -> FederationFiles:
+    def make(
+        mode: str = "patient-dp", folder: str = "federation", audit: Path | None = None
+    ) -> FederationFiles:
         materials, config = prepared.materials, prepared.config
         lora = LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha, groups=tuple(config.lora.groups))
         adapted = open_adapted(str(materials.base_model), lora)
@@ -57,7 +59,8 @@ def federation(prepared: Prepared, tmp_path: Path) -> Make:
             tmp_path / folder, config, load_config(CurriculumConfig, config.curriculum),
             hospitals=materials.hospitals, declared=materials.declared, base_model=materials.base_model,
             base_hash=materials.base_hash, adapter_hash=adapter_hash(adapted.initial),
-            public_examples=materials.public_examples, mode=mode)  # type: ignore[arg-type]
+            public_examples=materials.public_examples, mode=mode,  # type: ignore[arg-type]
+            audit=audit)
 
     return make
 
