@@ -47,7 +47,7 @@ REASONS: Mapping[str, str] = {
     "patient-missing": "The patient ID is missing.",
     "pixels-truncated": "The pixel data does not have the length that the header announces.",
     "report-unknown": "The question names a report that was not read.",
-    "row-malformed": "The row cannot be split into the columns of the header.",
+    "row-malformed": "The line is not a whole row of the header's columns; texts must not hold line breaks.",
     "sop-class": "The SOP class is not on the list of accepted ones.",
     "text-missing": "A text is empty.",
     "text-too-long": "A text is longer than the reader accepts.",

@@ -1,14 +1,20 @@
 """Reads the two tables of a site's folder: ``reports.csv`` and ``questions.csv``.
 
-A damaged row is refused and counted, never repaired: a quotation mark that is never closed could otherwise
-pull the next patient's row into this patient's text. A damaged table (no such file, a missing column) is a
-ValueError.
+One line of the file is one record, whatever its quotation marks say. A patient's samples must not depend on
+another patient's record, and a quotation mark that is never closed would otherwise pull the next patients' rows
+into this patient's text, or remove them. So, unlike RFC 4180, a cell cannot hold a line break: each line of such
+a row is refused, for that row only. Two consequences, both confined: a first line that happens to be a whole row
+is used, with the text of its own patient cut short; a later line that happens to be a whole row counts as a record
+of the patient whom it names.
+
+A damaged row is refused and counted, never repaired. A damaged table (no such file, too large, a missing column) is
+a ValueError and nothing of it is used: the operator's error, told before any run.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
-import io
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +71,7 @@ class Question:
 
 
 def read_reports(path: Path) -> tuple[list[Report], list[Refusal]]:
-    """The reports of a table with `REPORT_COLUMNS`, in its order, and the refused rows.
+    """The reports of a table with `REPORT_COLUMNS`, in its order, and the refused rows; one line is one row.
 
     Raises ValueError when the table is missing, too large or lacks a column.
     """
@@ -73,7 +79,7 @@ def read_reports(path: Path) -> tuple[list[Report], list[Refusal]]:
 
 
 def read_questions(path: Path) -> tuple[list[Question], list[Refusal]]:
-    """The questions of a table with `QUESTION_COLUMNS`, in its order, and the refused rows.
+    """The questions of a table with `QUESTION_COLUMNS`, in its order, and the refused rows; one line is one row.
 
     Raises ValueError when the table is missing, too large or lacks a column.
     """
@@ -153,27 +159,26 @@ def _read_table(
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str] | None]]:
-    """Line number and cells of each row that is not blank; None for a row that breaks the rules of RFC
-    4180."""
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    while True:
+    """Number and cells of each line that is not blank; None for a line whose quotation marks do not match.
+
+    Every line has a reader of its own, and is decoded on its own, so that none can reach into the next.
+    """
+    # Of bytes, splitlines knows \n, \r and \r\n only; of text it would split inside cells, as at U+2028.
+    for number, line in enumerate(_read_bytes(path).splitlines(), start=1):
+        if not line:
+            continue
         try:
-            row = next(reader)
-        except StopIteration:
-            return
+            # Bytes that are not UTF-8 become lone surrogates, so that only their rows are refused.
+            yield number, next(csv.reader([line.decode(errors="surrogateescape")], strict=True))
         except csv.Error:
-            yield reader.line_num, None
-        else:
-            if row:
-                yield reader.line_num, row
+            yield number, None
 
 
-def _read_text(path: Path) -> str:
+def _read_bytes(path: Path) -> bytes:
     try:
         if path.stat().st_size > MAX_TABLE_BYTES:
             raise ValueError(f"{path.name} is larger than {MAX_TABLE_BYTES} bytes; split it into several folders.")
-        # Bytes that are not UTF-8 become lone surrogates, so that only their rows are refused.
-        return path.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        return path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError:
         raise ValueError(f"{path.name} is missing or cannot be read; put it into the data folder.") from None
 

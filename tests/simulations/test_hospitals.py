@@ -66,6 +66,12 @@ def test_manifest_counts_what_is_on_disk(made):
         assert len(list((made / name / "dicom").rglob("*.dcm"))) == count["dicom_files"]
 
 
+def test_every_row_is_one_line_as_the_site_guide_demands(made):
+    for name in (*SITES, "public", "test"):
+        for table in ("reports.csv", "questions.csv"):
+            assert len((made / name / table).read_bytes().splitlines()) == 1 + len(rows(made / name, table))
+
+
 def test_labels_come_from_the_reports(made):
     normal = {f"CXR{report.number}": report.normal for report in load_reports()}
     asked = [row for row in rows(made / "site-1", "questions.csv") if row["Kind"] == "normal"]

@@ -27,7 +27,7 @@ def question(tmp_path, **changes: str):
 
 
 def test_a_good_report_is_read_and_its_blanks_tidied(tmp_path):
-    found, refused = reports(tmp_path, 'p1 , A1,"Clear\nlungs,  ""no""  effusion.",\n\n')
+    found, refused = reports(tmp_path, 'p1 , A1,"Clear\tlungs,  ""no""  effusion.",\n\n')
     assert not refused
     assert (found[0].patient_id, found[0].accession) == ("P1", "A1")
     assert found[0].findings == 'Clear lungs, "no" effusion.'
@@ -67,6 +67,68 @@ def test_an_open_quotation_mark_never_joins_two_patients(tmp_path):
         assert "row-malformed" in {refusal.reason for refusal in refused}
         assert all(report.findings.count("patient") <= 1 for report in found)
         assert "P1" not in {report.patient_id for report in found}
+
+
+def test_an_unclosed_quotation_mark_costs_its_own_row_only(tmp_path):
+    texts = ['"unclosed'] + [f"text {k}" for k in range(1, 100)]
+    found, refused = reports(tmp_path, "".join(f"P{k},A{k},{text},imp\n" for k, text in enumerate(texts)))
+    assert [(report.patient_id, report.findings) for report in found] == [(f"P{k}", f"text {k}") for k in range(1, 100)]
+    assert [(refusal.item, refusal.reason) for refusal in refused] == [("reports.csv line 2", "row-malformed")]
+
+
+def test_a_stray_quotation_mark_between_quoted_texts_costs_its_own_row_only(tmp_path):
+    texts = ['"text 0, 5"" nodule'] + [f'"text {k}, ok"' for k in range(1, 100)]
+    found, refused = reports(tmp_path, "".join(f"P{k},A{k},{text},imp\n" for k, text in enumerate(texts)))
+    assert [(report.patient_id, report.findings) for report in found] == [
+        (f"P{k}", f"text {k}, ok") for k in range(1, 100)
+    ]
+    assert [(refusal.item, refusal.reason) for refusal in refused] == [("reports.csv line 2", "row-malformed")]
+
+
+def test_two_stray_quotation_marks_never_join_two_patients(tmp_path):
+    found, refused = reports(
+        tmp_path, 'P0,A0,"Mass in left lobe,imp\nP1,A1,patient one has a nodule 5",imp\nP2,A2,text,imp\n'
+    )
+    # A quotation mark inside an unquoted cell is an ordinary character, so the second line is a whole row.
+    assert [(report.patient_id, report.findings) for report in found] == [
+        ("P1", 'patient one has a nodule 5"'), ("P2", "text")
+    ]  # fmt: skip
+    assert [refusal.item for refusal in refused] == ["reports.csv line 2"]
+
+
+@pytest.mark.parametrize("text", ['"', '""', '"""', 'a"b', '"a"b', '"a', 'a"', '"a\nb"', '"a\r\n\r\nb,c"', "a\rb", "\\", ",,,"])
+def test_whatever_one_patient_writes_the_others_stay_as_they_are(tmp_path, text):
+    others = ['P0,A0,"text, ""quoted""",imp', "P2,A2,text,imp", 'P3,A3,five "inch,"imp"']
+    expected, _ = reports(tmp_path, "\n".join(others))
+    found, _ = reports(tmp_path, "\n".join([others[0], f"P1,A1,{text},imp", *others[1:]]))
+    assert len(expected) == 3
+    assert [content(report) for report in found if report.patient_id != "P1"] == [content(r) for r in expected]
+
+
+def content(report) -> tuple[str, ...]:
+    return report.patient_id, report.accession, report.findings, report.impression
+
+
+def test_a_row_over_several_lines_is_refused_line_by_line(tmp_path):
+    found, refused = reports(tmp_path, 'P0,A0,one,\nP1,A1,"first\nsecond",imp\nP2,A2,two,\n')
+    assert [report.patient_id for report in found] == ["P0", "P2"]
+    assert [(refusal.item, refusal.reason) for refusal in refused] == [
+        ("reports.csv line 3", "row-malformed"), ("reports.csv line 4", "row-malformed")
+    ]  # fmt: skip
+
+
+def test_lines_end_at_line_feeds_and_carriage_returns_only(tmp_path):
+    inside = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"  # str.splitlines would end a line at each
+    found, refused = reports(tmp_path, f"P0,A0,a{inside}b,\r\nP1,A1,text,\rP2,A2,text,\n\n\rP3,A3,text,")
+    assert not refused
+    assert [report.patient_id for report in found] == ["P0", "P1", "P2", "P3"]
+    assert found[0].findings == "a b"
+
+
+def test_a_cut_character_does_not_reach_into_the_next_line(tmp_path):
+    found, refused = reports(tmp_path, b"P0,A0,text,cut \xe2\x80\nP1,A1,text,\n")
+    assert [report.patient_id for report in found] == ["P1"]
+    assert [refusal.reason for refusal in refused] == ["not-utf8"]
 
 
 @pytest.mark.parametrize("column", ["PatientID", "AccessionNumber", "Findings", "Impression"])
