@@ -35,17 +35,23 @@ _NOT_PRIVACY = frozenset({
     "federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash", "target_epsilon", "bits",
     "saturation", "sites", "stages"})
 _STAGE_NOT_PRIVACY = frozenset({"learning_rate", "momentum", "optimizer", "stop"})
-_COMPARED = {"release": "release", "base_model": "base model", "configuration": "configuration", "data": "data"}
+_COMPARED = {"release": "release", "base_model": "base model", "configuration": "configuration", "data": "data",
+             "engine": "engine for gradients"}
+_RATES = (1e-6, 0.05)  # a lower rate makes an audit that cannot fail, a higher one says little
 
 
 @dataclass(frozen=True)
 class AuditSubject:
-    """What an audit is of, four SHA-256 hashes in hex; an empty `data` means that the data is not known here."""
+    """What an audit is of: four SHA-256 hashes in hex, and who made the per-patient gradients.
+
+    An empty `data` means that the data is not known here. An audit is always of the engine "own".
+    """
 
     release: str
     base_model: str
     configuration: str
     data: str
+    engine: str = "own"
 
 
 @dataclass(frozen=True)
@@ -57,18 +63,25 @@ class AuditClaim:
 
 
 def configuration_hash(manifest: RunManifest) -> str:
-    """SHA-256 (hex) of everything in the manifest that the privacy of a patient rests on, in canonical JSON."""
+    """SHA-256 (hex) of everything in the manifest that the privacy of a patient rests on, in canonical JSON.
+
+    Of the sites it covers their deltas, at which epsilon is claimed, and nothing that names them.
+    """
     values: dict[str, Any] = {
         item.name: getattr(manifest, item.name) for item in fields(manifest) if item.name not in _NOT_PRIVACY}
+    values["deltas"] = sorted(terms.delta for terms in manifest.sites)
     values["stages"] = [
         {name: value for name, value in asdict(stage).items() if name not in _STAGE_NOT_PRIVACY}
         for stage in manifest.stages]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def subject_of(manifest: RunManifest, data: str) -> AuditSubject:
-    """The subject that a run of `manifest` by the code installed here on `data` (hash in hex, or "") has."""
-    return AuditSubject(release_hash(), manifest.base_model_hash.hex(), configuration_hash(manifest), data)
+def subject_of(manifest: RunManifest, data: str, engine: str = "own") -> AuditSubject:
+    """The subject that a run of `manifest` by the code installed here on `data` (hash in hex, or "") has.
+
+    `engine` is what the sites compute with, where that is known: a simulation knows, a coordinator does not.
+    """
+    return AuditSubject(release_hash(), manifest.base_model_hash.hex(), configuration_hash(manifest), data, engine)
 
 
 def audit_claim(path: str | Path | None, subject: AuditSubject, *, private: bool = True) -> AuditClaim:
@@ -104,4 +117,15 @@ def _refusal(audit: Any, subject: AuditSubject) -> str:
             return f"the audit is of another {words}"
     if audit["passed"] is not True:
         return "the audit failed; see its report before anything is released"
-    return ""
+    return "" if _adds_up(audit) else "the audit's tests do not add up to a pass"
+
+
+def _adds_up(audit: Any) -> bool:
+    """Whether the tests in the file, at the level that its false-alarm rate gives, are a pass."""
+    rate, tests = audit["false_alarm_rate"], audit["tests"]
+    if not tests or not _RATES[0] <= rate <= _RATES[1]:
+        return False
+    level = rate / len(tests)
+    return all(
+        test["rejects"] is False and 0 <= test["p_value"] <= 1 and (test["p_value"] >= level or test["only_above"])
+        for test in tests)

@@ -44,7 +44,7 @@ def write_report(
     }
     adapter = _copy_adapter(out, results)
     facts["adapter"] = adapter
-    claim = _audit_claim(out, materials, audit)
+    claim = _audit_claim(config, out, materials, audit)
     facts["audited"], facts["audit"] = claim.audited, claim.text
     if adapter is not None:
         stamp_audit(Path(adapter), claim.text)
@@ -53,14 +53,14 @@ def write_report(
     return facts
 
 
-def _audit_claim(out: Path, materials: Materials, audit: Path | None) -> AuditClaim:
+def _audit_claim(config: SimulationConfig, out: Path, materials: Materials, audit: Path | None) -> AuditClaim:
     """What the report and the adapter may say about an audit: of the manifest that the private federation ran."""
     signed = out / "arms" / "federated-dp" / "manifest.bin"
     if not signed.is_file():
         return AuditClaim(False, "not audited: no federated row of this run has differential privacy")
     manifest = SignedManifest.open(signed.read_bytes(), Roster.from_bytes((signed.parent / "roster.bin").read_bytes()))
     data = str(read_manifest(materials.hospitals)["files_sha256"])
-    return audit_claim(audit, subject_of(manifest, data))
+    return audit_claim(audit, subject_of(manifest, data, config.site_engine))
 
 
 def _ordered(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -54,6 +54,12 @@ class TestResult:
     only_above: bool = False
     above: bool = True
 
+    def __post_init__(self) -> None:
+        """A value that is not a number is no pass: it rejects."""
+        if not (math.isfinite(self.value) and 0 <= self.p_value <= 1):
+            object.__setattr__(self, "p_value", 0.0)
+            object.__setattr__(self, "above", True)
+
     def rejects(self, level: float) -> bool:
         """Whether the claim is refuted at `level`."""
         return self.p_value < level and (self.above or not self.only_above)

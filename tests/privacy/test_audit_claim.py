@@ -22,9 +22,13 @@ MANIFEST = RunManifest(
     lane_share=0.1, bits=24, saturation=4.0, stages=(STAGE,), sites=(SiteTerms("s", 100, 1.0, 1e-5),))
 
 
+def one_test(p_value: float, **changes: Any) -> dict[str, Any]:
+    return {"name": "noise", "p_value": p_value, "only_above": False, "rejects": False, **changes}
+
+
 def written(path: Path, **changes: Any) -> Path:
     audit = {"format": AUDIT_FORMAT, "fault": None, "simulated_entropy": False, "passed": True,
-             "false_alarm_rate": 1e-3, "subject": asdict(SUBJECT), **changes}
+             "false_alarm_rate": 1e-3, "tests": [one_test(0.4)], "subject": asdict(SUBJECT), **changes}
     path.write_text(json.dumps(audit))
     return path
 
@@ -36,7 +40,7 @@ def test_a_passing_audit_of_this_very_run_is_named_and_called_no_proof(tmp_path:
 
 @pytest.mark.parametrize(("field", "words"), [
     ("release", "another release"), ("base_model", "another base model"), ("configuration", "another configuration"),
-    ("data", "another data")])
+    ("data", "another data"), ("engine", "another engine")])
 def test_an_audit_of_something_else_says_nothing(field: str, words: str, tmp_path: Path) -> None:
     claim = audit_claim(written(tmp_path / "audit.json"), replace(SUBJECT, **{field: "e" * 64}))
     assert not claim.audited and words in claim.text
@@ -47,6 +51,9 @@ def test_an_audit_of_something_else_says_nothing(field: str, words: str, tmp_pat
 @pytest.mark.parametrize(("change", "words"), [
     ({"passed": False}, "the audit failed"), ({"passed": "true"}, "the audit failed"),
     ({"fault": "half-noise"}, "planted fault"), ({"simulated_entropy": True}, "repeatable randomness"),
+    ({"tests": []}, "do not add up"), ({"tests": [one_test(1e-9)]}, "do not add up"),
+    ({"tests": [one_test(0.4, rejects=True)]}, "do not add up"), ({"tests": [one_test(float("nan"))]}, "do not add up"),
+    ({"false_alarm_rate": 1e-300}, "do not add up"), ({"false_alarm_rate": float("nan")}, "do not add up"),
     ({"format": "x"}, "another format"), ({"subject": {}}, "not an audit file"), ({"subject": 3}, "not an audit file"),
 ])
 def test_an_audit_that_cannot_speak_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -63,7 +70,8 @@ def test_no_file_a_broken_file_and_a_run_without_privacy(tmp_path: Path) -> None
 
 def test_the_configuration_hash_moves_with_what_privacy_rests_on_and_with_nothing_else() -> None:
     reference = configuration_hash(MANIFEST)
-    relevant = [replace(MANIFEST, clip_norm=0.2), replace(MANIFEST, lane_share=0.2), replace(MANIFEST, lora_rank=4)]
+    relevant = [replace(MANIFEST, clip_norm=0.2), replace(MANIFEST, lane_share=0.2), replace(MANIFEST, lora_rank=4),
+                replace(MANIFEST, sites=(SiteTerms("s", 100, 1.0, 1e-6),))]
     for change in ({"sampling_rate": 0.2}, {"noise_multiplier": 0.9}, {"local_steps": 3}, {"max_rounds": 4},
                    {"groups": ("attention", "projector")}, {"schedule": "both"},
                    {"sources": (SourceShare("reports", 3),)}):

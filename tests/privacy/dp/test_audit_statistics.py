@@ -13,6 +13,7 @@ from privacy.dp.audit import (
     canary_scores,
     contribution_test,
     decide,
+    gaussian_test,
     noise_test,
     one_run_lower_bound,
     one_run_p_value,
@@ -117,3 +118,10 @@ def test_the_decision_is_bonferroni_over_all_tests() -> None:
     assert decide(results, 1e-4).passed
     with pytest.raises(ValueError, match="at least one test"):
         decide([], 1e-3)
+
+
+def test_a_score_that_is_not_a_number_rejects():
+    nan = float("nan")
+    results = [gaussian_test("a", nan), noise_test("b", nan, 10), contribution_test(nan, 1.0, 1.0, 1.0)[0]]
+    assert all(result.rejects(1e-9) for result in results)
+    assert not decide(results, 1e-3).passed
