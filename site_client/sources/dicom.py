@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_preamble
 
 from site_client.records import RefusedItemError, checked_patient_id
 
@@ -74,14 +74,16 @@ def quiet_library() -> Iterator[None]:
 
 
 def read_image(path: Path) -> DicomImage:
-    """Read, check and decode one file. Raises RefusedItemError with the reason, and nothing else.
+    """Read, check and decode one file. Raises RefusedItemError with the reason, or MemoryError, and nothing else.
 
-    Use it inside `quiet_library`.
+    Memory that runs out is full of other patients' images. Were it a refusal, they would decide about this one, so
+    reading the folder ends instead. A damaged header cannot cause it: no read goes beyond the file's own bytes. Use
+    it inside `quiet_library`.
     """
     try:
         dataset = _read_dataset(path)
         return _decode(dataset)
-    except RefusedItemError:
+    except (RefusedItemError, MemoryError):
         raise
     except Exception:
         # A damaged file makes the library raise nearly anything, with values of the file in the text.
@@ -89,11 +91,14 @@ def read_image(path: Path) -> DicomImage:
 
 
 def _read_dataset(path: Path) -> Dataset:
-    body = _read_bounded(path)
-    meta = read_file_meta_info(path)
+    stream = io.BytesIO(_read_bounded(path))
+    read_preamble(stream, False)  # raises when it is no DICOM file
+    # From memory, where a length that the header makes up cannot ask for more than the file has.
+    meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if str(meta.TransferSyntaxUID) not in _NATIVE_SYNTAXES:
         raise RefusedItemError("transfer-syntax")
-    return dcmread(io.BytesIO(body), specific_tags=list(_TAGS))
+    stream.seek(0)
+    return dcmread(stream, specific_tags=list(_TAGS))
 
 
 def _read_bounded(path: Path) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -124,6 +125,28 @@ def test_links_pipes_and_missing_files_are_refused(photo, tmp_path):
     link.symlink_to(photo)
     os.mkfifo(pipe)
     assert [reason(path) for path in (link, pipe, tmp_path / "none.dcm")] == ["file-not-readable"] * 3
+
+
+def test_memory_that_runs_out_ends_the_reading_and_refuses_nobody(photo, monkeypatch):
+    def full(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(dicom, "dcmread", full)
+    with quiet_library(), pytest.raises(MemoryError):
+        read_image(photo)
+
+
+def test_a_made_up_length_asks_for_no_more_memory_than_a_file_may_have(photo):
+    body = photo.read_bytes()
+    claims_4_gib = b"\x02\x00\x02\x01OB\x00\x00\xf0\xff\xff\xff"  # (0002,0102), explicit little endian
+    group_length = body[132:144]
+    photo.write_bytes(body[:132] + group_length + claims_4_gib + body[144:])
+    tracemalloc.start()
+    try:
+        assert reason(photo) == "dicom-unreadable"
+        assert tracemalloc.get_traced_memory()[1] < 2 * dicom.MAX_FILE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b"DICM", b"hello" * 100, bytes(128) + b"DICM", bytes(128) + b"DICM\x02\x00"])

@@ -96,7 +96,9 @@ def test_two_stray_quotation_marks_never_join_two_patients(tmp_path):
     assert [refusal.item for refusal in refused] == ["reports.csv line 2"]
 
 
-@pytest.mark.parametrize("text", ['"', '""', '"""', 'a"b', '"a"b', '"a', 'a"', '"a\nb"', '"a\r\n\r\nb,c"', "a\rb", "\\", ",,,"])
+@pytest.mark.parametrize(
+    "text", ['"', '""', '"""', 'a"b', '"a"b', '"a', 'a"', '"a\nb"', '"a\r\n\r\nb,c"', "a\rb", "\\", ",,,"]
+)
 def test_whatever_one_patient_writes_the_others_stay_as_they_are(tmp_path, text):
     others = ['P0,A0,"text, ""quoted""",imp', "P2,A2,text,imp", 'P3,A3,five "inch,"imp"']
     expected, _ = reports(tmp_path, "\n".join(others))
