@@ -74,20 +74,6 @@ def test_what_ran_is_that_of_one_shot_accounting(path):
     assert Ledger.open(path).entries()[1].stage == 1
 
 
-def test_a_ledger_holds_the_heads_that_it_had_and_no_others(path, tmp_path):
-    ledger = opened(path)
-    start = (ledger.sequence, ledger.head())
-    assert start == (0, bytes(32)) and ledger.holds(*start)
-    ledger.reserve_run("run", "ab" * 32, [FIRST.event()], DELTA)
-    first = (ledger.sequence, ledger.head())
-    ledger.reserve(entry())
-    assert first[0] == 1 and ledger.sequence == 2
-    assert ledger.holds(*start) and ledger.holds(*first) and ledger.holds(2, ledger.head())
-    for wrong in ((2, first[1]), (3, ledger.head()), (0, first[1]), (-1, bytes(32)), (1, bytes(32))):
-        assert not ledger.holds(*wrong)
-    assert not Ledger.open(tmp_path / "other.sqlite").holds(*first)
-
-
 def test_a_crash_between_reserve_and_release_over_counts(path):
     code = (
         "import os, sys\n"

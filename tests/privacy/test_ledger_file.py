@@ -57,6 +57,20 @@ def test_of_two_that_mask_one_round_one_is_told_so(path):
     assert first.mark_masked("run", 0) and not second.mark_masked("run", 0)
 
 
+def test_a_ledger_holds_the_heads_that_it_had_and_no_others(path, tmp_path):
+    ledger = opened(path)
+    start = (ledger.sequence, ledger.head())
+    assert start == (0, bytes(32)) and ledger.holds(*start)
+    ledger.reserve_run("run", "ab" * 32, [entry().event()], DELTA)
+    first = (ledger.sequence, ledger.head())
+    ledger.reserve(entry())
+    assert first[0] == 1 and ledger.sequence == 2
+    assert ledger.holds(*start) and ledger.holds(*first) and ledger.holds(2, ledger.head())
+    for wrong in ((2, first[1]), (3, ledger.head()), (0, first[1]), (-1, bytes(32)), (1, bytes(32))):
+        assert not ledger.holds(*wrong)
+    assert not Ledger.open(tmp_path / "other.sqlite").holds(*first)
+
+
 def test_a_ledger_of_another_key_is_not_written_to(path):
     filled(path, 1).close()
     with pytest.raises(ValueError, match="another key"):
