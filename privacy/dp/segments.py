@@ -6,6 +6,7 @@
       `UnsegmentedPackingError` is raised; a module that did not run, or that the search did not find, is refused
       too. Nothing is taken on the caller's word.
     * Positions that a module is given restart with each patient, so that nobody's depend on who stands before.
+    * A packed row of several patients that is not finite is refused whole: masks do not stop 0 * NaN.
 
 *Assumes.*
     * Attention modules have "Attention" in their class name and apply the `attention_mask` that they are given.
@@ -27,13 +28,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AttentionWatch", "SegmentCheck", "UnsegmentedPackingError"]
+__all__ = ["AttentionWatch", "PackedNonFiniteError", "SegmentCheck", "UnsegmentedPackingError", "refuse_nonfinite"]
 
 _FIX = "pass a block-diagonal attention_mask and restarting position_ids, as model.packing.pack makes them"
 
 
 class UnsegmentedPackingError(Exception):
     """Packed rows of several patients without masks that keep them apart; nothing was attributed or released."""
+
+
+class PackedNonFiniteError(Exception):
+    """A packed row of several patients went non-finite: a mask hides a token from a sum, not 0 * NaN from it."""
+
+
+def refuse_nonfinite(gradients: Tensor, lanes: Tensor | None) -> None:
+    """Raise PackedNonFiniteError when a row of `gradients` (P, D) or `lanes` (P, n), P > 1, is not finite.
+
+    A single patient has no neighbour to harm: the clip makes its contribution zero.
+    """
+    if gradients.shape[0] < 2:
+        return
+    # The largest entry: NaN passes through it, and unlike a sum it cannot overflow.
+    largest = torch.linalg.vector_norm(gradients, ord=float("inf"), dim=1)
+    if not bool(torch.isfinite(largest).all()) or (lanes is not None and not bool(torch.isfinite(lanes).all())):
+        raise PackedNonFiniteError(
+            "a packed row is not finite and nothing of it was added: redo its patients alone, or as padded rows"
+        )
 
 
 class SegmentCheck:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from privacy.dp.clipping import SLACK
-from privacy.dp.engine import EngineStateError, PatientGradients, UnsegmentedPackingError
+from privacy.dp.engine import EngineStateError, PackedNonFiniteError, PatientGradients, UnsegmentedPackingError
 from privacy.dp.segments import SegmentCheck
 
 TILES = [[2, 0], [2], [0], [2, 2, 1], [0, 1]]
@@ -79,6 +79,33 @@ def test_packed_in_float32_and_under_bfloat16_autocast(tiny, cohort):
     engine.collect()
     rough = engine.finish().vector
     assert 1e-6 < np.linalg.norm(rough - truth) < 0.2 * np.linalg.norm(truth)
+
+
+@pytest.mark.parametrize("where", ["activation", "lane"])
+def test_a_packed_row_that_is_not_finite_is_refused_and_its_patients_done_alone(tiny, cohort, where):
+    """0 * NaN passes a mask: patient 1 would wipe its neighbours. Alone, it contributes zero and they their share."""
+    model = tiny.build_llava()
+    others = cohort.of([0, 2, 3, 4])
+    truth = exact_sum(tiny, model, tiny.Cohort(others))
+    samples = [tiny.Sample(s.patient, s.ids, s.tiles.clone()) for s in cohort.samples]
+    lanes = torch.zeros(5, 1, dtype=torch.float64)
+    if where == "activation":
+        next(s for s in samples if s.patient == 1).tiles[0, 0, 0, 0] = float("nan")
+    else:
+        lanes[1] = float("nan")
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C, num_lanes=1, lane_bound=1e-4)
+    tiny.run_packed(model, engine, samples)
+    with pytest.raises(PackedNonFiniteError, match="redo its patients alone"):
+        engine.collect(lanes)
+    with pytest.raises(EngineStateError):
+        engine.finish()
+    engine.discard()
+    for patient in range(5):
+        tiny.run_packed(model, engine, [s for s in samples if s.patient == patient])
+        engine.collect(lanes[patient : patient + 1])
+    total = engine.finish()
+    assert np.abs(total.vector[:-1] - truth).max() < 1e-6 and np.abs(truth).max() > 1e-3
+    assert (total.num_patients_local, total.num_nonfinite_local) == (5, 1)
 
 
 def leak(monkeypatch):
