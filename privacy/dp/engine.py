@@ -35,7 +35,7 @@ from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, r
 from privacy.dp.expert_adapters import ExpertLayer
 from privacy.dp.experts import Covered, patient_experts
 from privacy.dp.per_patient import MicroBatch, RowMap, TokenMap, patient_linear
-from privacy.dp.refusals import RouterGuard
+from privacy.dp.refusals import MissingGradientError, RouterGuard
 from privacy.dp.segments import (
     AttentionWatch,
     PackedNonFiniteError,
@@ -53,10 +53,6 @@ __all__ = [
     "UncoveredParameterError",
     "UnsegmentedPackingError",
 ]
-
-
-class MissingGradientError(Exception):
-    """A covered weight received no per-patient gradient, or one around the engine; nothing was added."""
 
 
 class EngineStateError(Exception):
