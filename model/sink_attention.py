@@ -45,8 +45,8 @@ def sink_attention(
     """transformers' attention function for GptOssAttention.
 
     query (B, heads, T, d); key and value (B, kv_heads, S, d); attention_mask additive (B or 1, 1, T, S), never None
-    (without one the causal order would be lost: ValueError). `packed_lengths` are the samples' tokens when B is 1 and
-    the row is packed; ValueError when they are not positive numbers with the sum T. Returns (B, T, heads, d), no weights.
+    (without one the causal order would be lost: ValueError). `packed_lengths` are the samples' tokens when B is 1
+    and the row is packed; ValueError when they are not positive numbers with the sum T. Returns (B, T, heads, d), no weights.
     """
     if attention_mask is None:
         raise ValueError("sink_attention: an additive attention mask is needed; use the registered mask function.")
@@ -61,7 +61,7 @@ def sink_attention(
         if batch != 1 or mask.shape != (1, 1, length, key.shape[2]) or key.shape[2] != length or sum(blocks) != length:
             raise ValueError("sink_attention: packed_lengths must add up to the tokens of one packed row")
         parts, start = [], 0
-        for q, k, v in zip(*(whole.split(blocks, dim=2) for whole in (query, key, value)), strict=True):
+        for q, k, v in zip(*(torch.split(whole, blocks, dim=2) for whole in (query, key, value)), strict=True):
             own = slice(start, start := start + q.shape[2])
             parts.append(_attend(module, q, k, v, mask[:, :, own, own], scaling, dropout))
         output = torch.cat(parts, dim=2)

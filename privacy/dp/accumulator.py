@@ -2,8 +2,8 @@
 
 *Guarantees.*
     * `finish` returns the sum over patients of [gradient, statistic lanes, bit], each of norm at most
-      C (1 - SLACK) up to 1e-7 C of rounding, with one clip a patient however many micro-batches its rows took. The bit, where bounds
-      have one, says whether the norm of that patient's whole gradient is at most the threshold.
+      C (1 - SLACK) up to 1e-7 C of rounding, with one clip a patient however many micro-batches its rows took.
+      The bit, where bounds have one, says whether that patient's whole gradient is at most the threshold long.
     * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others.
     * What micro-batches bring of an open patient is added in float64, so that where they are cut hardly matters.
     * Memory does not grow with the number of patients: one sum, and one float64 carry for a patient that is open.

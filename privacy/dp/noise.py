@@ -4,8 +4,9 @@
     * The result is g (round(sum / g) + round(noise / g)) with g = 2**-30 C and noise of standard deviation
       `noise_multiplier` C per coordinate, added as int64: its low-order bits carry nothing of the sum, which
       closes the floating-point attacks of Mironov (CCS 2012) and Jin et al. (arXiv 2112.05307).
-    * Rounding widens one patient's reach by at most g sqrt(d); half of the slack that clipping leaves
-      covers it, the other half is for float rounding, and a vector too long for that (above 2.8e7) is refused. So the L2 sensitivity of what is released is at most C.
+    * Rounding widens one patient's reach by at most g sqrt(d). Half of the slack that clipping leaves covers it, the
+      other half is for float rounding, and a vector too long for that (above 2.8e7 coordinates) is refused. So
+      the L2 sensitivity of what is released is at most C.
     * Only a `ClippedSum` is accepted, so nothing unbounded can be released by mistake.
 
 *Assumes.*
