@@ -2,10 +2,11 @@
 
 *Guarantees.*
     * `finish` returns the sum over patients of [gradient, statistic lanes, bit], each of norm at most
-      C (1 - SLACK), with one clip a patient however many micro-batches its rows took. The bit, where bounds
-      have one, says whether the norm of that patient's whole gradient is at most the threshold.
+      C (1 - SLACK) up to 1e-7 C of rounding, with one clip a patient however many micro-batches its rows took.
+      The bit, where bounds have one, says whether that patient's whole gradient is at most the threshold long.
     * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others.
-    * Memory does not grow with the number of patients: one sum, and one carry for a patient that is open.
+    * What micro-batches bring of an open patient is added in float64, so that where they are cut hardly matters.
+    * Memory does not grow with the number of patients: one sum, and one float64 carry for a patient that is open.
 
 *Assumes.*
     * A row handed in is that patient's whole gradient in this micro-batch, a function of that patient alone.
@@ -17,7 +18,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ _CPU_CHUNK, _CHUNK = 1 << 16, 1 << 22
 
 
 class _Carry(NamedTuple):
-    """What an open patient brings into the next micro-batch: its gradient (D,) and lanes (num_lanes,)."""
+    """What an open patient brings into the next micro-batch: gradient float64[D], lanes float64[num_lanes]."""
 
     gradient: Tensor
     lanes: Tensor
@@ -65,9 +65,8 @@ class ClippedAccumulator:
         return self._carry is not None
 
     def set_threshold(self, threshold: float) -> None:
-        """Clip to `threshold`, above 0, from here on. ValueError in the middle of a step, or without a bit."""
-        if self._threshold is None or not (math.isfinite(threshold) and threshold > 0):
-            raise ValueError("a threshold is a finite number above 0, and only an adaptive clip has one")
+        """Clip to `threshold` from here on. ValueError in the middle of a step, and as `require_threshold`."""
+        self._bounds.require_threshold(threshold)
         if self._num_patients or self._carry is not None:
             raise ValueError("the threshold is fixed within a step: set it after finish()")
         self._threshold = threshold
@@ -80,9 +79,17 @@ class ClippedAccumulator:
         joined = self._lane_rows(lanes, rows.shape[0])
         closed = rows.shape[0] - int(_last_is_open(complete, rows.shape[0]))
         if self._carry is not None:
-            rows[0] += self._carry.gradient
+            # In float64 until its norm is taken, apart from the float32 rows.
+            first = rows[:1].double() + self._carry.gradient
             joined[0] += self._carry.lanes
-        self._carry = _Carry(rows[-1].clone(), joined[-1].clone()) if closed < rows.shape[0] else None
+            self._carry = None
+            if closed == 0:
+                self._carry = _Carry(first[0], joined[0].clone())
+                return
+            self._add_closed(first, joined[:1])
+            rows, joined, closed = rows[1:], joined[1:], closed - 1
+        if closed < rows.shape[0]:
+            self._carry = _Carry(rows[-1].to(torch.float64, copy=True), joined[-1].clone())
         self._add_closed(rows[:closed], joined[:closed])
 
     def finish(self) -> ClippedSum:

@@ -4,6 +4,8 @@
     * `ClipBounds.factors` scales a patient's gradient and statistic lanes so that the joint vector, with the
       bit of an adaptive clip, has an L2 norm of at most C (1 - SLACK), whatever the rule and the threshold; a
       patient with a non-finite entry gets factors of zero and no bit.
+    * The factors are float64 and so is the sum they are applied in: the joint norm of what is summed exceeds
+      C (1 - SLACK) by less than 1e-7 C.
     * A `ClippedSum` states the bound that its vector keeps; noise is added to nothing else.
 
 *Assumes.*
@@ -12,6 +14,8 @@
     * The norms handed in are those of the very numbers that are summed, taken in float64.
 
 *Does not cover.*
+    * How rounding moves the other patients when one is added: a float32 kernel may round a patient's gradient
+      otherwise in another batch, about 1e-7 of it. SLACK / 2 covers some 50 patients moved all the same way.
     * Hiding how many patients were clipped or non-finite: the counts stay at the site.
 """
 
@@ -29,9 +33,11 @@ from privacy.manifest import Clipping
 
 __all__ = ["AUTO_S_GAMMA", "SLACK", "ClipBounds", "ClippedSum"]
 
-# What rounding may use up of a patient's share of C: that of float arithmetic here, and that of the release
-# grid in `privacy.dp.noise`.
+# What rounding may use up of a patient's share of C: half is the release grid's (`privacy.dp.noise`), half that of
+# float arithmetic.
 SLACK = 1e-5
+# An adaptive threshold stays within this factor of the gradient's room (`privacy.dp.adaptive_clip`: of 1024).
+_THRESHOLD_REACH = 2.0**20
 # Bu et al., NeurIPS 2023 (arXiv 2206.07136): the default of AUTO-S' stability constant.
 AUTO_S_GAMMA = 0.01
 
@@ -105,14 +111,26 @@ class ClipBounds:
         """Coordinates after the statistic lanes: 1 where the threshold adapts."""
         return int(self.bit_weight > 0)
 
+    def require_threshold(self, threshold: float) -> None:
+        """Raise ValueError for a threshold without a bit, or not within a factor of 2**20 of the room."""
+        reach = _THRESHOLD_REACH
+        room = self.gradient_bound
+        if not self.num_bits or not (math.isfinite(threshold) and room / reach <= threshold <= room * reach):
+            raise ValueError(
+                "a threshold is a finite number above 0 and within a factor of 2**20 of the gradient's room, and "
+                "only an adaptive clip has one: raise the clip norm or lower the threshold's learning rate"
+            )
+
     def factors(
         self, gradient_norms: Tensor, lane_norms: Tensor, threshold: float | None = None
     ) -> tuple[Tensor, Tensor]:
         """Factors (gradient float64[P], lanes float64[P]) for norms float64[P]; zero where not finite.
 
         With a `threshold` G the gradient is clipped to G and then scaled by R / G, so that the noise, which is
-        relative to R, is relative to G once both are scaled back.
+        relative to R, is relative to G once both are scaled back. ValueError as `require_threshold`.
         """
+        if threshold is not None:
+            self.require_threshold(threshold)
         room = 1 - SLACK
         finite = torch.isfinite(gradient_norms) & torch.isfinite(lane_norms)
         gradient = self._gradient_factors(gradient_norms, threshold)

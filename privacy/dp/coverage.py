@@ -25,7 +25,7 @@ from typing import Literal
 from torch import nn
 
 from privacy.dp.expert_adapters import ExpertFactor, expert_factors, require_computable
-from privacy.dp.refusals import UncoveredParameterError, refuse_adapter_dropout, refuse_batch_coupling
+from privacy.dp.refusals import UncoveredParameterError, refuse_couplings
 
 __all__ = ["Axis", "CoveredLinear", "UncoveredParameterError", "cover", "refuse_uncovered"]
 
@@ -64,8 +64,7 @@ def cover(
         raise ValueError("there is no parameter to train: select an adapter group and a factor")
     if len({id(parameter) for _, parameter in parameters}) != len(parameters):
         raise ValueError("a parameter is listed twice: pass each trained weight once, in layout order")
-    refuse_batch_coupling(model)
-    refuse_adapter_dropout(model)
+    refuse_couplings(model)
     owners, experts = _owners(model), expert_factors(model)
     layers: list[CoveredLinear] = []
     start = 0

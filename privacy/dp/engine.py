@@ -3,7 +3,8 @@
 *Guarantees.*
     * What `finish` returns is the sum over patients of [gradient, statistic lanes], each of norm at most C:
       one clip a patient, whatever the number of its rows, tiles and micro-batches.
-    * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others.
+    * A patient with a non-finite gradient or lane contributes exactly zero and does not touch the others. In a
+      packed row it could: `PackedNonFiniteError` then asks for its patients alone, and nothing is added.
     * Fails closed: a trainable parameter that is not covered is refused when attaching and before every
       micro-batch; a covered weight without a per-patient gradient after a backward is an error, as is an
       ordinary `.grad` on one; after an error nothing is released until `discard`.
@@ -34,21 +35,24 @@ from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, r
 from privacy.dp.expert_adapters import ExpertLayer
 from privacy.dp.experts import Covered, patient_experts
 from privacy.dp.per_patient import MicroBatch, RowMap, TokenMap, patient_linear
-from privacy.dp.refusals import RouterGuard
-from privacy.dp.segments import AttentionWatch, SegmentCheck, UnsegmentedPackingError
+from privacy.dp.refusals import MissingGradientError, RouterGuard
+from privacy.dp.segments import (
+    AttentionWatch,
+    PackedNonFiniteError,
+    SegmentCheck,
+    UnsegmentedPackingError,
+    refuse_nonfinite,
+)
 from privacy.manifest import Clipping
 
 __all__ = [
     "EngineStateError",
     "MissingGradientError",
+    "PackedNonFiniteError",
     "PatientGradients",
     "UncoveredParameterError",
     "UnsegmentedPackingError",
 ]
-
-
-class MissingGradientError(Exception):
-    """A covered weight received no per-patient gradient, or one around the engine; nothing was added."""
 
 
 class EngineStateError(Exception):
@@ -151,7 +155,8 @@ class PatientGradients:
         `lanes` (P, num_lanes) are each patient's statistics, functions of that patient alone; those of an
         open patient add up over its micro-batches. `complete` bool[P] is False for the last patient when its
         rows go on in the next micro-batch, as patient 0 there. Raises MissingGradientError, ValueError,
-        EngineStateError, UnsegmentedPackingError; after one the step is lost and `discard` starts another.
+        EngineStateError, UnsegmentedPackingError, and PackedNonFiniteError when a packed row of several patients is
+        not finite; after one the step is lost and `discard` starts another.
         """
         self._require_sound()
         if self._batch is None:
@@ -162,6 +167,8 @@ class PatientGradients:
         if batch.segments is not None:
             batch.segments.require_all()
         self._require_gradients(batch)
+        if batch.segments is not None:
+            refuse_nonfinite(batch.gradients, lanes)
         self._sum.add(batch.gradients, lanes, complete)
         self._failed = False
 

@@ -4,8 +4,9 @@
     * The result is g (round(sum / g) + round(noise / g)) with g = 2**-30 C and noise of standard deviation
       `noise_multiplier` C per coordinate, added as int64: its low-order bits carry nothing of the sum, which
       closes the floating-point attacks of Mironov (CCS 2012) and Jin et al. (arXiv 2112.05307).
-    * Rounding widens one patient's reach by at most g sqrt(d); the slack that clipping leaves covers it, and
-      a vector too long for that is refused. So the L2 sensitivity of what is released is at most C.
+    * Rounding widens one patient's reach by at most g sqrt(d). Half of the slack that clipping leaves covers it, the
+      other half is for float rounding, and a vector too long for that (above 2.8e7 coordinates) is refused. So
+      the L2 sensitivity of what is released is at most C.
     * Only a `ClippedSum` is accepted, so nothing unbounded can be released by mistake.
 
 *Assumes.*
@@ -50,7 +51,7 @@ def noisy_sum(clipped: ClippedSum, noise_multiplier: float, entropy: Entropy) ->
     if not (math.isfinite(noise_multiplier) and noise_multiplier > 0):
         raise ValueError(f"noise_multiplier must be a finite number above 0, not {noise_multiplier}")
     size = clipped.vector.size
-    if math.ldexp(math.sqrt(size), -GRID_BITS) > SLACK:
+    if math.ldexp(math.sqrt(size), -GRID_BITS) > SLACK / 2:
         raise ValueError(f"a vector of {size} coordinates is too long for the grid: train fewer parameters")
     step = grid_step(clipped.l2_bound)
     noise = entropy.gaussian(size)

@@ -6,7 +6,9 @@ unit stays the patient. It keeps a gradient for every row, where our engine keep
 *Guarantees.*
     * What `finish` returns is the sum of `privacy.dp.accumulator`, with the same clip and the same carry.
     * What Opacus cannot split by row is refused when attaching or before a micro-batch: expert adapters,
-      non-reentrant gradient checkpointing, packed rows. A parameter without a gradient for every row is an error.
+      non-reentrant gradient checkpointing, packed rows. A parameter without a gradient for every row is an error,
+      and so is one whose rows do not add up to its ordinary gradient: it was used outside its module as well.
+    * What couples patients is refused as in `privacy.dp.engine` (`privacy.dp.refusals`).
 
 *Assumes.*
     * As `privacy.dp.engine`: axis 0 of a covered layer's input is the row, and losses are sums over patients of
@@ -14,7 +16,8 @@ unit stays the patient. It keeps a gradient for every row, where our engine keep
     * Opacus 1.6 is installed (the extra `opacus`); it is imported when an engine is made, not before.
 
 *Does not cover.*
-    * Speed or memory: this engine is an oracle and a baseline. Noise, accounting.
+    * A second use that adds less to the gradient than the check's tolerance for rounding, or only entries that are
+      not finite. Speed or memory: this engine is an oracle and a baseline. Noise, accounting.
 """
 
 from __future__ import annotations
@@ -30,9 +33,15 @@ from torch import Tensor, nn
 from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import UncoveredParameterError
+from privacy.dp.refusals import MissingGradientError, RouterGuard, refuse_couplings
 from privacy.manifest import Clipping
 
-__all__ = ["OpacusGradients", "OpacusUnsupportedError"]
+__all__ = ["MissingGradientError", "OpacusGradients", "OpacusUnsupportedError"]
+
+# Largest difference between the rows' sum and the ordinary gradient, relative to the sum of the rows' norms: a
+# thousand roundings of the number format in which the rows were computed.
+_ROUNDINGS = 1000
+_ONE_USE = "use its weight through its module's forward alone"
 
 
 class OpacusUnsupportedError(Exception):
@@ -46,7 +55,7 @@ class OpacusGradients:
         model, parameters, clip_norm, num_lanes, lane_bound, image_modules, clipping, bit_weight: as there.
 
     Raises ImportError without Opacus, OpacusUnsupportedError for what it cannot do, UncoveredParameterError for a
-    trainable parameter that is not listed, ValueError for bounds out of range.
+    trainable parameter that is not listed, ValueError for bounds out of range and for what couples patients.
     """
 
     def __init__(
@@ -67,7 +76,9 @@ class OpacusGradients:
         self._image = [re.search(image_modules, name) is not None for name, _ in parameters]
         self._layers = _layers_of(model, self._parameters)
         self._refuse_unsupported()
+        refuse_couplings(model)
         self._hooks = _attach(model)
+        self._router = RouterGuard(model)
         self._was_training = [layer.training for layer in self._layers]
         for layer in self._layers:
             layer.training = True  # Opacus records nothing of a layer in evaluation; a linear layer has no modes
@@ -97,6 +108,7 @@ class OpacusGradients:
         if self._maps is not None:
             raise ValueError("the last micro-batch was not collected: call collect() after backward")
         self._refuse_unsupported()
+        self._router.require_off()
         self._clear()
         self._maps = text_patients.to(self._device), image_patients.to(self._device), num_patients
         yield
@@ -104,8 +116,8 @@ class OpacusGradients:
     def collect(self, lanes: Tensor | None = None, *, complete: Tensor | None = None) -> None:
         """Add the micro-batch's rows up to patients, clip each and add it to the step's sum.
 
-        Raises OpacusUnsupportedError when a parameter has no gradient for every row, ValueError as
-        `ClippedAccumulator.add`; after one of them `discard` starts another step.
+        Raises OpacusUnsupportedError when a parameter has no gradient for every row, MissingGradientError when its
+        rows are not all of its gradient, ValueError as `ClippedAccumulator.add`; then `discard` starts another step.
         """
         if self._maps is None:
             raise ValueError("there is no micro-batch to collect: run one first")
@@ -120,9 +132,12 @@ class OpacusGradients:
             start += parameter.numel()
             samples = getattr(parameter, "grad_sample", None)
             if samples is None and not len(patients):
+                if parameter.grad is not None:
+                    raise MissingGradientError(f"{name} has a gradient without rows: {_ONE_USE}")
                 continue
             if not isinstance(samples, Tensor) or samples.shape[0] != len(patients):
                 raise OpacusUnsupportedError(f"{name} has no gradient for every row: use the engine own")
+            _require_whole(name, parameter, samples)
             columns.index_add_(0, patients, samples.detach().flatten(1).to(rows.dtype))
         self._clear()
         self._sum.add(rows, lanes, complete)
@@ -146,6 +161,7 @@ class OpacusGradients:
     def detach(self) -> None:
         """Give the model back without hooks."""
         self._hooks.remove_hooks()
+        self._router.remove()
         self._clear()
         for layer, training in zip(self._layers, self._was_training, strict=True):
             layer.training = training
@@ -181,6 +197,25 @@ class OpacusGradients:
             for name in ("activations", "max_batch_len"):
                 if hasattr(layer, name):
                     delattr(layer, name)
+
+
+def _require_whole(name: str, parameter: nn.Parameter, samples: Tensor) -> None:
+    """Raise MissingGradientError unless the rows `samples` (B, out, in) add up to the ordinary gradient.
+
+    Entries whose sum is not finite are not compared: such a patient contributes zero.
+    """
+    if parameter.grad is None:
+        raise MissingGradientError(f"{name} has no ordinary gradient to check its rows with: do not clear it")
+    coarsest = max(torch.finfo(tensor.dtype).eps for tensor in (samples, parameter.grad))
+    total = torch.zeros(parameter.shape, dtype=torch.float64, device=samples.device)
+    length = 0.0
+    for row in samples.detach():  # one row at a time: all of them in float64 would double the memory
+        wide = row.double()
+        total += wide
+        length += float(torch.linalg.vector_norm(torch.nan_to_num(wide, 0.0, 0.0, 0.0)))
+    missing = torch.where(torch.isfinite(total), parameter.grad.detach().double() - total, 0.0)
+    if not float(torch.linalg.vector_norm(missing)) <= _ROUNDINGS * coarsest * length:
+        raise MissingGradientError(f"the rows of {name} are not all of its gradient: {_ONE_USE}")
 
 
 def _layers_of(model: nn.Module, parameters: Sequence[tuple[str, nn.Parameter]]) -> list[nn.Linear]:

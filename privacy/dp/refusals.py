@@ -2,7 +2,8 @@
 
 *Guarantees.*
     * A model with layers that compute or keep batch statistics, with a router's load-balancing loss switched on (in
-      any of its configurations, or later in a call), or with dropout on a LoRA adapter is refused with the fix.
+      any of its configurations, or later in a call), with dropout on a LoRA adapter, or with rotary positions whose
+      frequencies follow the longest row of a batch is refused with the fix.
 
 *Assumes.*
     * Batch statistics come from torch's own normalisation layers or subclasses of them; the load-balancing loss
@@ -14,6 +15,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import nn
@@ -23,14 +25,21 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 __all__ = [
     "AdapterDropoutError",
     "BatchCoupledLayerError",
+    "LengthCoupledRopeError",
+    "MissingGradientError",
     "RouterGuard",
     "RouterLossError",
     "UncoveredParameterError",
     "refuse_adapter_dropout",
     "refuse_batch_coupling",
+    "refuse_couplings",
+    "refuse_length_rope",
 ]
 
 _ROUTER_FIX = "its load-balancing loss is a batch statistic: set output_router_logits to False"
+# Kinds whose frequencies are constants of the configuration (transformers 5.23, modeling_rope_utils). "dynamic" and
+# "longrope" take them from the longest row of a batch, so one patient's length changes everybody's.
+_FIXED_ROPE = ("default", "linear", "llama3", "proportional", "yarn")
 
 
 class UncoveredParameterError(Exception):
@@ -39,6 +48,14 @@ class UncoveredParameterError(Exception):
 
 class BatchCoupledLayerError(ValueError):
     """A layer that mixes the patients of a batch."""
+
+
+class LengthCoupledRopeError(ValueError):
+    """Rotary positions whose frequencies depend on the longest row of the batch."""
+
+
+class MissingGradientError(Exception):
+    """A covered weight received no per-patient gradient, or one around the engine; nothing was added."""
 
 
 class RouterLossError(ValueError):
@@ -67,6 +84,28 @@ def refuse_adapter_dropout(model: nn.Module) -> None:
             raise AdapterDropoutError(f"{name} is above 0: set the adapter's lora_dropout to 0")
 
 
+def refuse_length_rope(model: nn.Module) -> None:
+    """Raise LengthCoupledRopeError for a kind of rotary positions that is not known to ignore the batch's lengths.
+
+    Looked for in every configuration (`rope_parameters`, also one a layer type, and the older `rope_scaling`) and in
+    the modules themselves.
+    """
+    for config in _configs(model):
+        for key, value in vars(config).items():
+            if "rope" in key:
+                _refuse_kinds(f"{type(config).__name__}.{key}", _rope_kinds(value))
+    for name, module in model.named_modules():
+        kind = getattr(module, "rope_type", None)
+        _refuse_kinds(f"{name}.rope_type", kind.values() if isinstance(kind, Mapping) else [kind])
+
+
+def refuse_couplings(model: nn.Module) -> None:
+    """All refusals of a model's construction; raises as each of them."""
+    refuse_batch_coupling(model)
+    refuse_adapter_dropout(model)
+    refuse_length_rope(model)
+
+
 class RouterGuard:
     """Looks at a model's configurations, and at what its forwards are asked for.
 
@@ -90,6 +129,26 @@ class RouterGuard:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+
+
+def _rope_kinds(value: object) -> Iterator[object]:
+    """The kinds named in rope parameters, at any depth; `type` is the older name of `rope_type`."""
+    if not isinstance(value, Mapping):
+        return
+    for key, inner in value.items():
+        if key in ("rope_type", "type"):
+            yield inner
+        else:
+            yield from _rope_kinds(inner)
+
+
+def _refuse_kinds(where: str, kinds: Iterable[object]) -> None:
+    for kind in kinds:
+        if kind is not None and kind not in _FIXED_ROPE:
+            raise LengthCoupledRopeError(
+                f"{where} is {kind!r}, whose frequencies follow the longest row of a batch: use one of "
+                + ", ".join(_FIXED_ROPE)
+            )
 
 
 def _refuse_request(_: nn.Module, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -5,10 +5,14 @@
       one where torch's own attention reads it) that blocks every pair of tokens of two patients, or
       `UnsegmentedPackingError` is raised; a module that did not run, or that the search did not find, is refused
       too. Nothing is taken on the caller's word.
+    * Such a module runs an attention implementation that is known to apply its mask (`eager`, `sdpa`, `fused_sinks`);
+      others are refused by name. Lengths that it is given to go sample by sample cut wherever the patient changes.
     * Positions that a module is given restart with each patient, so that nobody's depend on who stands before.
+    * A packed row of several patients that is not finite is refused whole: masks do not stop 0 * NaN.
 
 *Assumes.*
-    * Attention modules have "Attention" in their class name and apply the `attention_mask` that they are given.
+    * Attention modules have "Attention" in their class name, call the implementation that their configuration names
+      with the `attention_mask` and `packed_lengths` that they are given, and nobody registers another under its name.
       transformers' do; stock GptOssModel drops `position_ids` when it builds masks, so a packed row with positions
       alone attends across patients (transformers 5.23), which is what this module is for.
 
@@ -22,18 +26,40 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["AttentionWatch", "SegmentCheck", "UnsegmentedPackingError"]
+__all__ = ["AttentionWatch", "PackedNonFiniteError", "SegmentCheck", "UnsegmentedPackingError", "refuse_nonfinite"]
 
 _FIX = "pass a block-diagonal attention_mask and restarting position_ids, as model.packing.pack makes them"
+# Implementations that add the whole mask to the scores. Flash and paged attention read no such mask.
+_READ_THE_MASK = ("eager", "sdpa", "fused_sinks")
 
 
 class UnsegmentedPackingError(Exception):
     """Packed rows of several patients without masks that keep them apart; nothing was attributed or released."""
+
+
+class PackedNonFiniteError(Exception):
+    """A packed row of several patients went non-finite: a mask hides a token from a sum, not 0 * NaN from it."""
+
+
+def refuse_nonfinite(gradients: Tensor, lanes: Tensor | None) -> None:
+    """Raise PackedNonFiniteError when a row of `gradients` (P, D) or `lanes` (P, n), P > 1, is not finite.
+
+    A single patient has no neighbour to harm: the clip makes its contribution zero.
+    """
+    if gradients.shape[0] < 2:
+        return
+    # The largest entry: NaN passes through it, and unlike a sum it cannot overflow.
+    largest = torch.linalg.vector_norm(gradients, ord=float("inf"), dim=1)
+    if not bool(torch.isfinite(largest).all()) or (lanes is not None and not bool(torch.isfinite(lanes).all())):
+        raise PackedNonFiniteError(
+            "a packed row is not finite and nothing of it was added: redo its patients alone, or as padded rows"
+        )
 
 
 class SegmentCheck:
@@ -48,14 +74,25 @@ class SegmentCheck:
         self._seen: set[str] = set()
         # The objects are kept, so that an id cannot be taken over by another one.
         self._good: dict[tuple[int, int], Tensor] = {}
+        self._good_lengths: tuple[int, ...] | None = None
 
-    def see(self, name: str, mask: object, positions: object, boolean: bool) -> None:
-        """`mask` and `positions` reached module `name`; `boolean`: whether it reads boolean masks as such."""
+    def see(
+        self, name: str, mask: object, positions: object, implementation: object, lengths: object = None
+    ) -> None:
+        """What reached module `name`: mask, positions, its attention implementation, the samples' lengths or None."""
+        if implementation not in _READ_THE_MASK:
+            raise UnsegmentedPackingError(
+                f"{name} runs the attention {implementation!r}, which may ignore a mask: set one of "
+                + ", ".join(_READ_THE_MASK)
+            )
         if not isinstance(mask, Tensor):
             raise UnsegmentedPackingError(f"{name} got no mask that keeps packed patients apart: {_FIX}")
-        self._once(mask, lambda: self._check_mask(name, mask, boolean))
+        # Only torch's own attention reads a boolean mask as such; the others would add it.
+        self._once(mask, lambda: self._check_mask(name, mask, implementation == "sdpa"))
         if isinstance(positions, Tensor):
             self._once(positions, lambda: self._check_positions(name, positions))
+        if lengths is not None:
+            self._check_lengths(name, lengths)
         self._seen.add(name)
 
     def require_all(self) -> None:
@@ -99,6 +136,17 @@ class SegmentCheck:
         if not bool(torch.where(starts, steps == 0, follows | (steps == 0)).all()):
             raise UnsegmentedPackingError(f"{name} got positions that do not restart with each patient: {_FIX}")
 
+    def _check_lengths(self, name: str, lengths: object) -> None:
+        """The lengths are a tuple, so that they stay as they are, and cut wherever the patient changes."""
+        if not isinstance(lengths, tuple) or not all(isinstance(n, int) and n > 0 for n in lengths):
+            raise UnsegmentedPackingError(f"{name} got packed_lengths that are no tuple of numbers above 0: {_FIX}")
+        if lengths == self._good_lengths:
+            return
+        changes = (self._patients[1:] != self._patients[:-1]).nonzero()[:, 0] + 1
+        if sum(lengths) != self._patients.numel() or not set(changes.tolist()) <= set(accumulate(lengths)):
+            raise UnsegmentedPackingError(f"{name} got packed_lengths that join tokens of two patients: {_FIX}")
+        self._good_lengths = lengths
+
 
 class AttentionWatch:
     """Hooks on a model's text attention modules that hand what they are given to the open `SegmentCheck`.
@@ -138,7 +186,8 @@ def _hook(name: str, current: Callable[[], SegmentCheck | None]) -> Callable[...
             return
         given = dict(zip(_parameters(type(module).forward), args, strict=False)) | kwargs
         implementation = getattr(getattr(module, "config", None), "_attn_implementation", None)
-        check.see(name, given.get("attention_mask"), given.get("position_ids"), implementation == "sdpa")
+        positions, lengths = given.get("position_ids"), given.get("packed_lengths")
+        check.see(name, given.get("attention_mask"), positions, implementation, lengths)
 
     return hook
 

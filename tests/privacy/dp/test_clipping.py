@@ -169,3 +169,42 @@ def test_noise_cannot_carry_the_threshold_away() -> None:
     assert threshold.value == pytest.approx(bounds.gradient_bound * REACH)
     with pytest.raises(ValueError, match="bit_weight above 0"):
         AdaptiveThreshold(AdaptiveClip(0.5, 1.0, 1.0), ClipBounds(1.0, 0.0), 1.0)
+
+
+def test_a_threshold_far_from_the_room_is_refused() -> None:
+    """At 2**20 times less, the factor R / G leaves nothing of a float32 gradient's precision."""
+    bounds = ClipBounds(2.0, 0.4, bit_weight=0.3)
+    total, norms, room = accumulator(bounds), torch.ones(1, dtype=torch.float64), bounds.gradient_bound
+    for near in (room / 2.0**20, room / REACH, room * REACH, room * 2.0**20):
+        total.set_threshold(near)
+        bounds.factors(norms, norms, near)
+    for far in (room / 2.0**21, room * 2.0**21, 1e-300, 1e300):
+        with pytest.raises(ValueError, match="within a factor of"):
+            total.set_threshold(far)
+        with pytest.raises(ValueError, match="within a factor of"):
+            bounds.factors(norms, norms, far)
+
+
+def test_an_open_patient_is_added_up_in_float64() -> None:
+    """Float32 rounding of the carry would lose the third coordinate; the joint norm keeps to the bound all the same."""
+    bounds = ClipBounds(2.0, 0.4)
+    total = accumulator(bounds)
+    big = torch.tensor([[2.0**30, 0.0, 1.0, 0.0]])
+    parts = [big, torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.tensor([[-(2.0**30), 0.0, 0.0, 0.0]])]
+    for index, part in enumerate(parts):
+        others = torch.zeros(1, 4)
+        rows = torch.cat([part, others]) if index == 2 else part.clone()
+        total.add(rows, torch.zeros(len(rows), 2), torch.tensor([index == 2] * len(rows)))
+    result = total.finish()
+    assert result.vector[:4].tolist() == [1.0, 0.0, 1.0, 0.0] and result.num_patients_local == 2
+
+
+def test_the_joint_norm_keeps_to_the_slack_with_float32_parts() -> None:
+    bounds, worst = ClipBounds(1.0, 0.3, bit_weight=0.2), 0.0
+    for seed in range(200):
+        draw, total = torch.Generator().manual_seed(seed), accumulator(bounds)
+        for part in range(3):
+            rows = 10.0 ** (seed % 7 - 3) * torch.randn(1, 4, generator=draw)
+            total.add(rows, torch.randn(1, 2, generator=draw), torch.tensor([part == 2]))
+        worst = max(worst, float(np.linalg.norm(total.finish().vector)))
+    assert 1 - 2 * SLACK < worst <= (1 - SLACK) * (1 + 1e-12)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from privacy.dp.clipping import SLACK
-from privacy.dp.engine import EngineStateError, PatientGradients, UnsegmentedPackingError
+from privacy.dp.engine import EngineStateError, PackedNonFiniteError, PatientGradients, UnsegmentedPackingError
 from privacy.dp.segments import SegmentCheck
 
 TILES = [[2, 0], [2], [0], [2, 2, 1], [0, 1]]
@@ -113,6 +113,33 @@ def test_packed_in_float32_and_under_bfloat16_autocast(tiny, cohort):
     assert 1e-6 < np.linalg.norm(rough - truth) < 0.2 * np.linalg.norm(truth)
 
 
+@pytest.mark.parametrize("where", ["activation", "lane"])
+def test_a_packed_row_that_is_not_finite_is_refused_and_its_patients_done_alone(tiny, cohort, where):
+    """0 * NaN passes a mask: patient 1 would wipe its neighbours. Alone, it contributes zero and they their share."""
+    model = tiny.build_llava()
+    others = cohort.of([0, 2, 3, 4])
+    truth = exact_sum(tiny, model, tiny.Cohort(others))
+    samples = [tiny.Sample(s.patient, s.ids, s.tiles.clone()) for s in cohort.samples]
+    lanes = torch.zeros(5, 1, dtype=torch.float64)
+    if where == "activation":
+        next(s for s in samples if s.patient == 1).tiles[0, 0, 0, 0] = float("nan")
+    else:
+        lanes[1] = float("nan")
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C, num_lanes=1, lane_bound=1e-4)
+    tiny.run_packed(model, engine, samples)
+    with pytest.raises(PackedNonFiniteError, match="redo its patients alone"):
+        engine.collect(lanes)
+    with pytest.raises(EngineStateError):
+        engine.finish()
+    engine.discard()
+    for patient in range(5):
+        tiny.run_packed(model, engine, [s for s in samples if s.patient == patient])
+        engine.collect(lanes[patient : patient + 1])
+    total = engine.finish()
+    assert np.abs(total.vector[:-1] - truth).max() < 1e-6 and np.abs(truth).max() > 1e-3
+    assert (total.num_patients_local, total.num_nonfinite_local) == (5, 1)
+
+
 def leak(monkeypatch):
     """Take the guard away."""
     monkeypatch.setattr(SegmentCheck, "see", lambda *_: None)
@@ -179,6 +206,65 @@ def test_every_other_way_to_miss_the_segments_is_refused(tiny, cohort, case):
     ):
         ids = torch.cat([sample.ids for sample in samples])[None]
         model(input_ids=ids, attention_mask=masks, position_ids=positions[None], use_cache=False)
+
+
+@pytest.mark.parametrize("name", ["deaf", "flash_attention_2", None])
+def test_an_attention_that_may_ignore_its_mask_is_refused_by_name(tiny, name):
+    """`deaf` gets the right masks and does not look at them: only its name gives it away."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+    from transformers.models.gpt_oss.modeling_gpt_oss import eager_attention_forward
+
+    def deaf(module, query, key, value, attention_mask, **more):
+        return eager_attention_forward(module, query, key, value, None, **more)
+
+    AttentionInterface.register("deaf", deaf)
+    AttentionMaskInterface.register("deaf", eager_mask)
+    model = tiny.build_llava()
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    model.base_model.model.config.text_config._attn_implementation_internal = name
+    samples = tiny.make_cohort([[0], [0]], [5, 7]).samples
+    with pytest.raises(UnsegmentedPackingError, match=f"runs the attention {name!r}"):
+        tiny.run_packed(model, engine, samples)
+
+
+@pytest.mark.parametrize("name", ["eager", "fused_sinks"])
+def test_attention_that_applies_its_mask_is_exact(tiny, cohort, name):
+    import model.sink_attention  # noqa: F401  registers the fused attention
+
+    llava = tiny.build_llava()
+    truth = exact_sum(tiny, llava, cohort)
+    llava.base_model.model.set_attn_implementation({"text_config": name})
+    engine = PatientGradients(llava, tiny.trainable(llava), clip_norm=C)
+    tiny.run_packed(llava, engine, cohort.samples)
+    engine.collect()
+    assert np.abs(engine.finish().vector - truth).max() < 1e-10
+
+
+@pytest.mark.parametrize("lengths", [(5, 7), (5, 3, 4), (12,), (6, 6), (5, 6), (5, 7, 1), [5, 7], (0, 5, 7)], ids=str)
+def test_lengths_that_join_two_patients_are_refused(tiny, lengths):
+    """The lengths that reach the attention are those that were looked at: a tuple that cuts between patients."""
+    from model.packing import segment_masks
+    from model.sink_attention import SINK_ATTENTION
+
+    model = tiny.build_llava()
+    model.base_model.model.set_attn_implementation({"text_config": SINK_ATTENTION})
+    engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
+    owners = torch.tensor([0] * 5 + [1] * 7)
+    ids = torch.cat([sample.ids for sample in tiny.make_cohort([[0], [0]], [5, 7]).samples])[None]
+    positions = torch.cat([torch.arange(5), torch.arange(7)])[None]
+    none = torch.zeros(0, dtype=torch.int64)
+
+    def forward():
+        with engine.microbatch(token_patients=owners, image_patients=none, num_patients=2):
+            model(input_ids=ids, attention_mask=segment_masks(owners, 8), position_ids=positions, use_cache=False,
+                  packed_lengths=lengths)  # fmt: skip
+
+    if lengths in [(5, 7), (5, 3, 4)]:
+        forward()
+    else:
+        with pytest.raises(UnsegmentedPackingError, match="packed_lengths"):
+            forward()
 
 
 def test_a_packed_model_whose_attention_is_not_seen_is_refused():

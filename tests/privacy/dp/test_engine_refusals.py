@@ -7,7 +7,12 @@ import torch
 from torch import nn
 
 from privacy.dp.engine import PatientGradients
-from privacy.dp.refusals import AdapterDropoutError, BatchCoupledLayerError, RouterLossError
+from privacy.dp.refusals import (
+    AdapterDropoutError,
+    BatchCoupledLayerError,
+    LengthCoupledRopeError,
+    RouterLossError,
+)
 
 C = 0.5
 NO_TILES = torch.zeros(0, dtype=torch.int64)
@@ -84,3 +89,41 @@ def test_dropout_on_an_adapter_is_refused(tiny):
     model = get_peft_model(base, LoraConfig(r=2, target_modules=r".*language_model.*\.q_proj", lora_dropout=0.1))
     with pytest.raises(AdapterDropoutError, match="set the adapter's lora_dropout to 0"):
         attach(tiny, model)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "longrope", "somebody's own"])
+@pytest.mark.parametrize("where", ["flat", "per layer type", "rope_scaling", "module", "module per layer type"])
+def test_positions_that_follow_the_longest_row_are_refused(tiny, model, kind, where):
+    inner = model.base_model.model.model.language_model
+    config = model.base_model.model.config.text_config
+    fixed = {"rope_type": "yarn", "factor": 2.0}
+    if where == "flat":
+        config.rope_parameters = {"rope_type": kind, "factor": 4.0}
+    elif where == "per layer type":
+        config.rope_parameters = {"full_attention": fixed, "sliding_attention": {"rope_type": kind}}
+    elif where == "rope_scaling":
+        vars(config)["rope_scaling"] = {"type": kind, "factor": 4.0}
+    else:
+        inner.rotary_emb.rope_type = kind if where == "module" else {"full_attention": "yarn", "sliding": kind}
+    with pytest.raises(LengthCoupledRopeError, match="longest row of a batch"):
+        attach(tiny, model)
+
+
+@pytest.mark.parametrize("kind", ["default", "linear", "yarn", "llama3"])
+def test_positions_with_constant_frequencies_are_accepted(tiny, model, kind):
+    model.base_model.model.config.text_config.rope_parameters = {"rope_type": kind}
+    attach(tiny, model).detach()
+
+
+def test_a_model_that_was_made_with_dynamic_positions_is_refused():
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    config = GptOssConfig(
+        vocab_size=20, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1, head_dim=16, num_local_experts=2, num_experts_per_tok=1, max_position_embeddings=16,
+        rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0},
+    )  # fmt: skip
+    model = GptOssForCausalLM(config).requires_grad_(False)
+    weight = model.model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    with pytest.raises(LengthCoupledRopeError, match="'dynamic'"):
+        PatientGradients(model, [("q", weight)], clip_norm=C)

@@ -66,11 +66,12 @@ def test_only_a_clipped_sum_is_released():
         noisy_sum(clipped([1e9], 1.0), 1.0, SystemEntropy())
 
 
-def test_a_vector_too_long_for_the_slack_is_refused():
+@pytest.mark.parametrize("length", [2 * 10**8, 10**8, 2.9 * 10**7])
+def test_a_vector_too_long_for_half_of_the_slack_is_refused(length):
     class Long(np.ndarray):
         @property
         def size(self):
-            return 2 * 10**8
+            return int(length)
 
     value = clipped([0.0])
     object.__setattr__(value, "vector", value.vector.view(Long))

@@ -14,6 +14,13 @@ pytest.importorskip("opacus")
 from privacy.dp.coverage import UncoveredParameterError
 from privacy.dp.engine import PatientGradients
 from privacy.dp.opacus_engine import OpacusGradients, OpacusUnsupportedError
+from privacy.dp.refusals import (
+    AdapterDropoutError,
+    BatchCoupledLayerError,
+    LengthCoupledRopeError,
+    MissingGradientError,
+    RouterLossError,
+)
 
 # Patients with one sample, with several samples, and with several tiles in a sample.
 COHORTS = {
@@ -135,3 +142,76 @@ def test_without_opacus_the_sentence_says_what_to_install(tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "opacus", SimpleNamespace())
     with pytest.raises(ImportError, match=r"federated-medgpt\[opacus\]"):
         OpacusGradients(model, tiny.trainable(model), clip_norm=1.0)
+
+
+class Shared(nn.Module):
+    """A weight that its module uses and, `extra` times as strongly, somebody else too."""
+
+    def __init__(self, extra: float, dtype: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.extra = nn.Linear(4, 4, bias=False, dtype=dtype), extra
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        return y if not self.extra else y + self.extra * nn.functional.linear(x.flip(1), self.a.weight)
+
+
+def one_step(model: Shared, x: torch.Tensor) -> OpacusGradients:
+    engine = OpacusGradients(model, [("a.weight", model.a.weight)], clip_norm=1.0)
+    rows = torch.arange(len(x))
+    none = torch.zeros(0, dtype=torch.int64)
+    with engine.microbatch(num_patients=len(x), image_patients=none, text_patients=rows):
+        model(x).square().sum().backward()
+    engine.collect()
+    return engine
+
+
+@pytest.mark.parametrize(("dtype", "extra"), [(torch.float64, 1e-6), (torch.float32, 0.01)])
+def test_a_weight_used_a_second_time_outside_its_module_is_an_error(dtype, extra):
+    x = torch.randn(5, 4, dtype=dtype)
+    assert one_step(Shared(0.0, dtype), x).finish().num_patients_local == 5
+    with pytest.raises(MissingGradientError, match="not all of its gradient"):
+        one_step(Shared(extra, dtype), x)
+
+
+def test_a_patient_that_is_not_finite_is_no_second_use():
+    x = torch.randn(3, 4, dtype=torch.float64)
+    x[1] = float("inf")
+    assert one_step(Shared(0.0, x.dtype), x).finish().num_nonfinite_local == 1
+
+
+def test_a_weight_without_rows_but_with_a_gradient_is_an_error():
+    model = Shared(0.0, torch.float64)
+    engine = OpacusGradients(model, [("vision_tower.a", model.a.weight)], clip_norm=1.0)
+    none = torch.zeros(0, dtype=torch.int64)
+    with engine.microbatch(num_patients=1, image_patients=none, text_patients=torch.zeros(1, dtype=torch.int64)):
+        nn.functional.linear(torch.ones(1, 4, dtype=torch.float64), model.a.weight).sum().backward()
+    with pytest.raises(MissingGradientError, match="without rows"):
+        engine.collect()
+
+
+@pytest.mark.parametrize("case", ["batch", "dropout", "rope", "router", "router later"])
+def test_what_couples_patients_is_refused_as_by_our_engine(tiny, case):
+    model = tiny.build_llava().eval()
+    config = model.base_model.model.config.text_config
+    if case == "batch":
+        model.add_module("extra", nn.BatchNorm1d(2, affine=False))
+        error = BatchCoupledLayerError
+    elif case == "dropout":
+        next(m for n, m in model.named_modules() if n.endswith("lora_dropout"))["default"] = nn.Dropout(0.1)
+        error = AdapterDropoutError
+    elif case == "rope":
+        config.rope_parameters = {"rope_type": "dynamic"}
+        error = LengthCoupledRopeError
+    else:
+        config.output_router_logits = case == "router"
+        error = RouterLossError
+    if case != "router later":
+        with pytest.raises(error):
+            OpacusGradients(model, tiny.trainable(model), clip_norm=1.0)
+        return
+    engine = OpacusGradients(model, tiny.trainable(model), clip_norm=1.0)
+    config.output_router_logits = True
+    with pytest.raises(error):
+        tiny.run_microbatch(model, engine, tiny.make_cohort([[1]], [5]).samples)
