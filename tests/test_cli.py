@@ -202,7 +202,8 @@ def book(site: Path, **changed: Any) -> None:
         "noise_multiplier": 1.0, "steps": 10, "clip_norm": 1.0, "delta": 1e-5, "entropy": "system",
         "created_utc": "2026-01-01T00:00:00Z", **changed}
     state = site.parent / "state"
-    ledger = Ledger.open(state / "ledger.sqlite", signing_key=signing_key(state), epsilon_cap=float("inf"))
+    ledger = Ledger.open(
+        state / "ledger.sqlite", signing_key=signing_key(state), epsilon_cap=float("inf"), allow_unnoised=True)
     entry = LedgerEntry(**values)
     if entry.mechanism != "none":
         planned = dataclasses.replace(entry.event(), steps=max(20, entry.steps))
