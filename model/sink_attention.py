@@ -45,9 +45,9 @@ def sink_attention(
     """transformers' attention function for GptOssAttention.
 
     query (B, heads, T, d); key and value (B, kv_heads, S, d); attention_mask additive (B or 1, 1, T, S), never None
-    (without one the causal order would be lost: ValueError). `packed_lengths` are the samples' tokens when B is 1 and
-    the row is packed; ValueError when they are not positive numbers with the sum T. Returns (B, T, heads, d)
-    and no weights.
+    (without one the causal order would be lost: ValueError). `packed_lengths` are the samples' tokens when B is 1
+    and the row is packed; ValueError when they are not positive numbers with the sum T. Returns
+    (B, T, heads, d), no weights.
     """
     if attention_mask is None:
         raise ValueError("sink_attention: an additive attention mask is needed; use the registered mask function.")

@@ -15,7 +15,7 @@
 
 *Does not cover.*
     * How rounding moves the other patients when one is added: a float32 kernel may round a patient's gradient
-      otherwise in another batch, about 1e-7 of it. SLACK / 2 covers some 50 patients moved all the same way.
+      otherwise in another batch, about 1e-7 of it. SLACK / 2 covers some 100 patients moved all the same way.
     * Hiding how many patients were clipped or non-finite: the counts stay at the site.
 """
 
@@ -35,7 +35,7 @@ __all__ = ["AUTO_S_GAMMA", "SLACK", "ClipBounds", "ClippedSum"]
 
 # What rounding may use up of a patient's share of C: half is the release grid's (`privacy.dp.noise`), half that of
 # float arithmetic.
-SLACK = 1e-5
+SLACK = 2e-5
 # An adaptive threshold stays within this factor of the gradient's room (`privacy.dp.adaptive_clip`: of 1024).
 _THRESHOLD_REACH = 2.0**20
 # Bu et al., NeurIPS 2023 (arXiv 2206.07136): the default of AUTO-S' stability constant.

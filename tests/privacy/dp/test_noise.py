@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from privacy.dp.clipping import ClippedSum
+from privacy.dp.clipping import SLACK, ClippedSum
 from privacy.dp.noise import GRID_BITS, grid_step, noisy_sum
 from privacy.dp.params import DPParams
 from privacy.entropy import Entropy, SystemEntropy
@@ -66,7 +66,11 @@ def test_only_a_clipped_sum_is_released():
         noisy_sum(clipped([1e9], 1.0), 1.0, SystemEntropy())
 
 
-@pytest.mark.parametrize("length", [2 * 10**8, 10**8, 2.9 * 10**7])
+def test_the_grid_has_room_for_experts_of_the_large_model():
+    assert math.ldexp(math.sqrt(88.5e6), -GRID_BITS) <= SLACK / 2
+
+
+@pytest.mark.parametrize("length", [2 * 10**8, 1.2 * 10**8])
 def test_a_vector_too_long_for_half_of_the_slack_is_refused(length):
     class Long(np.ndarray):
         @property
