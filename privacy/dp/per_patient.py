@@ -70,13 +70,17 @@ class RowMap:
 
     def add(self, out: Tensor, g: Tensor, x: Tensor, first: bool) -> None:
         """Add each patient's g^T x to `out` (P, out, in), or write it there; g (n, ..., out), x (n, ..., in)."""
-        left, right = _tokens(g, out.dtype).transpose(1, 2), _tokens(x, out.dtype)
-        if self._identity:
-            out.baddbmm_(left, right, beta=0 if first else 1)
-            return
-        if first:
-            out.zero_()
-        out.index_add_(0, self.patients, torch.bmm(left, right))
+        left, right = _tokens(g, out.dtype), _tokens(x, out.dtype)
+        if not self._identity:
+            if first:
+                out.zero_()
+            out.index_add_(0, self.patients, _row_products(left, right))
+        elif out.device.type != "cpu":
+            out.baddbmm_(left.transpose(1, 2), right, beta=0 if first else 1)
+        elif first:
+            out.copy_(_row_products(left, right))
+        else:
+            out.add_(_row_products(left, right))
 
     def _same_tokens(self, name: str, tokens: int) -> None:
         if self._text_tokens not in (None, tokens):
@@ -184,6 +188,13 @@ def _checked(patients: Tensor, num_patients: int) -> Tensor:
 def _tokens(values: Tensor, dtype: torch.dtype) -> Tensor:
     """(n, ..., d) as (n, tokens, d) in `dtype`."""
     return values.reshape(values.shape[0], -1, values.shape[-1]).to(dtype)
+
+
+def _row_products(g: Tensor, x: Tensor) -> Tensor:
+    """g^T x of each row, (n, out, in), from (n, tokens, out) and (n, tokens, in): the small side leads the product."""
+    if g.shape[2] > x.shape[2]:
+        return torch.bmm(x.transpose(1, 2), g).transpose(1, 2)
+    return torch.bmm(g.transpose(1, 2), x)
 
 
 class _PatientLinear(torch.autograd.Function):
