@@ -48,6 +48,7 @@ class Row:
     signature: bytes
 
 
+@lru_cache(maxsize=65536)
 def row_hash(previous: bytes, seq: int, kind: str, body: str, signer: bytes) -> bytes:
     """SHA-256 over the previous hash and a JSON array of the row: any auditor can redo it in a few lines."""
     row = json.dumps([seq, kind, body, signer.hex()], separators=(",", ":")).encode()
@@ -86,7 +87,7 @@ def _next_key(row: Row, previous: bytes) -> bytes:
 
 @lru_cache(maxsize=65536)
 def _is_signed(signer: bytes, digest: bytes, signature: bytes) -> bool:
-    """Checked once a process for each (key, hash, signature); the hash itself is recomputed every time."""
+    """Checked once a process for each (key, hash, signature), as `row_hash` is for each content that was read."""
     return verify(signer, signature, ROW_LABEL, digest)
 
 
