@@ -2,8 +2,9 @@
 
     python -m benchmarks.accounting [--quick] [--json FILE]
 
-CPU seconds of one process (machines are shared). "After a round" is the whole path: one more entry is in the ledger, then the chain is
-verified and epsilon, reserved and run, is computed from its rows; median and worst over the rounds measured.
+CPU seconds of one process, since machines are shared. "After a round" is the whole path: one more entry is in the
+ledger, then the chain is verified and epsilon, reserved and run, is computed from its rows; median and worst over the
+rounds measured.
 """
 
 from __future__ import annotations
