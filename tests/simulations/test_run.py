@@ -72,6 +72,7 @@ def test_a_users_mistake_is_one_sentence(arguments: list[str], expected: str, tm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # starts Ray, and may have to make the base model first; minutes on a busy machine
 def test_the_flower_engine_gives_the_same_adapter_bit_for_bit(prepared: Any, tmp_path: Path) -> None:
     adapters = []
     for engine in ("in-process", "flower"):
