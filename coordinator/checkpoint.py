@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
+from privacy.durable import sync
+
 __all__ = ["Checkpoint", "CheckpointError", "latest", "save"]
 
 _TENSORS = ("adapter", "velocity", "average")
@@ -52,10 +54,10 @@ def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
     facts = {key: value for key, value in asdict(state).items() if key not in _TENSORS}
     (partial / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
     for path in (*partial.iterdir(), partial):
-        _fsync(path)
+        sync(path)
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    _fsync(folder)
+    sync(folder)
     for old in _complete(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -105,11 +107,3 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

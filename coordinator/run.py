@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
 from model.export import save_adapter
 from privacy.audit_claim import audit_claim, subject_of
+from privacy.durable import write_whole
 from privacy.identity import Roster, SigningKey
 from privacy.messages import RunManifest, SignedManifest
 
@@ -156,13 +156,8 @@ class _Journal:
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
         facts = {"manifest_hash": self._manifest_hash, "attempts": self._attempts, "masked": self._masked}
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(facts, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
+        write_whole(self._path, json.dumps(facts).encode())
 
 
 def _write_result(opened: _Opened, state: RunState, public: PublicMetrics, config: CoordinatorConfig) -> None:

@@ -18,12 +18,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from privacy.durable import sync, write_whole
 from privacy.identity import SigningKey
 from privacy.ledger_chain import GENESIS, ROTATION_LABEL, ROW_LABEL, LedgerTamperedError, Row, check_rows, row_hash
 
@@ -197,15 +197,7 @@ def _prepare(file: Path, must_exist: bool) -> None:
         raise FileNotFoundError("the ledger file is missing: restore it, a new one forgets what was spent")
     os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     file.chmod(0o600)
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(file.parent)
 
 
 def _connect(file: Path) -> sqlite3.Connection:
@@ -254,14 +246,4 @@ def _write_mark(ledger: Path, sequence: int, head: bytes) -> None:
     known = _read_mark(ledger)
     if known is not None and known[0] >= sequence:
         return
-    descriptor, partial = tempfile.mkstemp(prefix=f".{ledger.name}.", suffix=".partial", dir=ledger.parent)  # 0600
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump({"sequence": sequence, "head": head.hex()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).replace(mark_path(ledger))
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    _sync_folder(ledger.parent)
+    write_whole(mark_path(ledger), json.dumps({"sequence": sequence, "head": head.hex()}).encode("ascii"))

@@ -10,6 +10,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from privacy.durable import sync
 from privacy.identity import SigningKey
 
 __all__ = ["KeyFileError", "has_ledger", "load_or_create_secret", "note_ledger", "signing_key"]
@@ -46,15 +47,7 @@ def _create(path: Path) -> None:
             os.link(partial, path)
     finally:
         Path(partial).unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _load(path: Path) -> bytes:
@@ -81,4 +74,4 @@ def note_ledger(state: Path) -> None:
     """Remember, durably, that this state folder has a ledger; idempotent."""
     if not has_ledger(state):
         (state / _LEDGER_MARKER).touch(mode=0o600)
-        _sync_folder(state)
+        sync(state)

@@ -6,9 +6,9 @@ It is bound to the ledger's head, is used up by one start of one run, and never 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from privacy.durable import sync, write_whole
 from privacy.ledger import Ledger
 
 __all__ = ["LedgerApproval"]
@@ -23,14 +23,7 @@ class LedgerApproval:
     def give(self, ledger: Ledger) -> tuple[int, bytes]:
         """Write, durably, that `ledger` is approved as it is now; returns its sequence number and head."""
         sequence, head = ledger.sequence, ledger.head()
-        partial = self._path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump({"sequence": sequence, "head": head.hex()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path)
-        self._sync_folder()
+        write_whole(self._path, json.dumps({"sequence": sequence, "head": head.hex()}).encode())
         return sequence, head
 
     def use(self, ledger: Ledger, since: int) -> bool:
@@ -47,12 +40,5 @@ class LedgerApproval:
         except (ValueError, KeyError, TypeError):
             sequence, head = -1, b""
         self._path.unlink()
-        self._sync_folder()
+        sync(self._path.parent)
         return sequence >= since and ledger.holds(sequence, head)
-
-    def _sync_folder(self) -> None:
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

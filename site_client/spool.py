@@ -7,13 +7,13 @@ is used for one plan only: the same round of the same run, from the same model, 
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from privacy.durable import write_whole
 from privacy.messages import Plan
 
 __all__ = ["Spool"]
@@ -29,14 +29,7 @@ class Spool:
         """Write `values` (uint32[d], ring integers) durably; what waited before is dropped."""
         self.drop()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._path(plan)
-        partial = path.with_suffix(".partial")
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(values.astype("<u4").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        write_whole(self._path(plan), values.astype("<u4").tobytes())
 
     def find(self, plan: Plan) -> npt.NDArray[np.uint32] | None:
         """The update kept for exactly this plan, whatever its attempt, or None."""

@@ -129,5 +129,9 @@ def test_lengths_reach_every_layer_of_the_model(
 
 def test_a_fused_kernel_takes_it(attention: SimpleNamespace) -> None:
     """Without torch's slow general path, which keeps all weights of a row."""
+    arguments = (attention, *states(), masks()["full_attention"])
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-        sink_attention(attention, *states(), masks()["full_attention"], scaling=0.3, packed_lengths=LENGTHS)
+        fused, _ = sink_attention(*arguments, scaling=0.3, packed_lengths=LENGTHS)
+    with sdpa_kernel(SDPBackend.MATH):
+        general, _ = sink_attention(*arguments, scaling=0.3, packed_lengths=LENGTHS)
+    assert torch.allclose(fused, general, rtol=0, atol=1e-5)

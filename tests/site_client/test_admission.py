@@ -320,7 +320,7 @@ def test_a_list_of_witnesses_that_lies_or_is_short_is_refused(case: Case, lie: s
 def test_a_peer_cannot_lock_a_site_out_with_a_mark_that_it_made_up(case: Case) -> None:
     case.witness()
     liar = case.says("site-4", case.mark(ME, 9, "site-4"))
-    Ready.from_bytes(case.restore(case.says("site-2"), case.says("site-3"), liar))
+    assert Ready.from_bytes(case.restore(case.says("site-2"), case.says("site-3"), liar)).site_id == ME
 
 
 def test_a_refused_admission_needs_a_new_nonce(case: Case) -> None:

@@ -376,3 +376,17 @@ def test_the_rehearsal_fails_closed_on_public_examples(adapted: AdaptedModel, se
     leaky = _Leaky(adapted.base, adapted.model, adapted.layout, adapted.initial)
     with pytest.raises(UncoveredParameterError):
         rehearse(leaky, selection, public, task())
+
+
+def test_a_patients_share_does_not_depend_on_who_else_is_in_the_batch(
+    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
+) -> None:
+    """A mean over the batch, or over its tokens, would shrink everybody's share when a patient is added."""
+    wide = replace(task(), clip_norm=1e6, lane_bound=SHARE * 1e6)  # nobody is clipped
+    step = mechanism.PatientMechanism(adapted, selection, wide, Seeded())
+    samples = [[sample for source in patient.values() for sample in source] for patient in patients]
+    alone = [step.clipped_sum([one]).vector for one in samples]
+    together = step.clipped_sum(samples).vector
+    step.close()
+    assert min(np.linalg.norm(vector) for vector in alone) > 1e-3
+    assert np.allclose(together, sum(alone), rtol=0, atol=1e-5 * np.linalg.norm(together))

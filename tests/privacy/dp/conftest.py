@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from privacy.dp.clipping import SLACK
 from privacy.dp.engine import PatientGradients
 
 IMAGE_TOKEN, TOKENS_PER_TILE, VOCABULARY = 99, 4, 100
@@ -181,6 +183,11 @@ def loop_gradients(model: nn.Module, cohort: Cohort) -> Tensor:
         gradients.append(torch.cat(flat))
     model.zero_grad(set_to_none=True)
     return torch.stack(gradients)
+
+
+def exact_sum(model: nn.Module, cohort: Cohort, bound: float) -> np.ndarray:
+    """The clipped sum that every engine must give, from the single-patient loop; float64[D]."""
+    return clip(loop_gradients(model, cohort), bound * (1 - SLACK)).sum(0).numpy()
 
 
 def clip(gradients: Tensor, bound: float) -> Tensor:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from privacy.dp.clipping import SLACK
 from privacy.dp.engine import PatientGradients
 
 # Patients with one or several samples, with none, one or two images a sample; ragged lengths.
@@ -19,15 +18,11 @@ def cohort(tiny):
     return tiny.make_cohort(TILES, LENGTHS)
 
 
-def exact_sum(tiny, model, cohort, clip_norm):
-    return tiny.clip(tiny.loop_gradients(model, cohort), clip_norm * (1 - SLACK)).sum(0).numpy()
-
-
 @pytest.mark.parametrize("factor", ["AB", "A", "B"])
 @pytest.mark.parametrize("clip_norm", [1e6, 0.5])
 def test_several_samples_and_two_images_a_patient(tiny, cohort, factor, clip_norm):
     model = tiny.build_llava(factor=factor)
-    truth = exact_sum(tiny, model, cohort, clip_norm)
+    truth = tiny.exact_sum(model, cohort, clip_norm)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=clip_norm)
     tiny.run_microbatch(model, engine, cohort.samples)
     engine.collect()
@@ -39,7 +34,7 @@ def test_several_samples_and_two_images_a_patient(tiny, cohort, factor, clip_nor
 
 def test_a_patient_spans_three_micro_batches(tiny, cohort):
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort, 0.5)
+    truth = tiny.exact_sum(model, cohort, 0.5)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=0.5)
     samples = cohort.samples
     # Patient 3 has samples 4, 5, 6: one with patients 0-2, one alone, one with patient 4.
@@ -56,7 +51,7 @@ def test_a_patient_spans_three_micro_batches(tiny, cohort):
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort, 0.5)
+    truth = tiny.exact_sum(model, cohort, 0.5)
     model.train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     if reentrant:
@@ -70,7 +65,7 @@ def test_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
 def test_text_only_micro_batch_leaves_the_projector_at_zero(tiny):
     cohort = tiny.make_cohort([[0], [0, 0]], LENGTHS)
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort, 1.0)
+    truth = tiny.exact_sum(model, cohort, 1.0)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=1.0)
     # First a micro-batch with images, so that its buffer holds old numbers in the projector's columns.
     tiny.run_microbatch(model, engine, tiny.make_cohort([[1], [1]], LENGTHS).samples)
@@ -83,7 +78,7 @@ def test_text_only_micro_batch_leaves_the_projector_at_zero(tiny):
 
 def test_two_backward_passes_in_a_micro_batch_add_up(tiny, cohort):
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort, 0.5)
+    truth = tiny.exact_sum(model, cohort, 0.5)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=0.5)
     rows, tiles, order = tiny.rows_and_tiles(cohort.samples)
     with engine.microbatch(text_patients=rows, image_patients=tiles, num_patients=len(order)):
@@ -95,7 +90,7 @@ def test_two_backward_passes_in_a_micro_batch_add_up(tiny, cohort):
 
 
 def test_float32_and_bfloat16_autocast_stay_close_and_within_the_bound(tiny, cohort):
-    truth = exact_sum(tiny, tiny.build_llava(), cohort, 0.5)
+    truth = tiny.exact_sum(tiny.build_llava(), cohort, 0.5)
     model = tiny.build_llava(torch.float32)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=0.5)
     tiny.run_microbatch(model, engine, cohort.samples)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from privacy.dp.clipping import SLACK
 from privacy.dp.engine import PatientGradients
 
 TILES = [[2, 0], [2], [0], [2, 2, 1], [0, 1]]
@@ -17,10 +16,6 @@ C = 0.5
 @pytest.fixture(scope="module")
 def cohort(tiny):
     return tiny.make_cohort(TILES, LENGTHS)
-
-
-def exact_sum(tiny, model, cohort):
-    return tiny.clip(tiny.loop_gradients(model, cohort), C * (1 - SLACK)).sum(0).numpy()
 
 
 @pytest.mark.parametrize("which", [(0, 1), (0,), (1,)])
@@ -51,7 +46,7 @@ def test_experts_equal_the_single_patient_loop_padded_and_packed(tiny, cohort, w
     """Tokens of all patients meet in every expert; projections adapted alone and together, one factor frozen."""
     targets = tiny.TARGETS if attention else []
     model = tiny.build_llava(targets=targets, factor=factor, experts=tuple(tiny.EXPERTS[i] for i in which))
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     assert np.abs(truth).max() > 1e-3
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
     shuffled = [cohort.samples[i] for i in (4, 0, 7, 2, 5, 3, 8, 1, 6)]
@@ -66,7 +61,7 @@ def test_experts_equal_the_single_patient_loop_padded_and_packed(tiny, cohort, w
 
 def test_a_patient_spans_micro_batches(tiny, cohort):
     model = tiny.build_llava(targets=[], experts=tiny.EXPERTS)
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
     for start, stop, closed in ((0, 5, False), (5, 6, False), (6, 9, True)):
         order = tiny.run_microbatch(model, engine, cohort.samples[start:stop])
@@ -77,7 +72,7 @@ def test_a_patient_spans_micro_batches(tiny, cohort):
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
     model = tiny.build_llava(experts=tiny.EXPERTS)
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     model.train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     if reentrant:
@@ -91,7 +86,7 @@ def test_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
 
 def test_float32_and_bfloat16_autocast_stay_close(tiny, cohort):
     """float32 within 1e-4 absolute of float64; under autocast to bfloat16 within 20 % in norm."""
-    truth = exact_sum(tiny, tiny.build_llava(experts=tiny.EXPERTS), cohort)
+    truth = tiny.exact_sum(tiny.build_llava(experts=tiny.EXPERTS), cohort, C)
     model = tiny.build_llava(torch.float32, experts=tiny.EXPERTS)
     model.set_experts_implementation({"text_config": "grouped_mm"})
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)

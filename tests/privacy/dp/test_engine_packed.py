@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from privacy.dp.clipping import SLACK
 from privacy.dp.engine import EngineStateError, PackedNonFiniteError, PatientGradients, UnsegmentedPackingError
 from privacy.dp.segments import SegmentCheck
 
@@ -21,15 +20,11 @@ def cohort(tiny):
     return tiny.make_cohort(TILES, LENGTHS)
 
 
-def exact_sum(tiny, model, cohort):
-    return tiny.clip(tiny.loop_gradients(model, cohort), C * (1 - SLACK)).sum(0).numpy()
-
-
 @pytest.mark.parametrize("factor", ["AB", "A", "B"])
 def test_packed_equals_the_single_patient_loop(tiny, cohort, factor):
     """Attention and projector, several samples and images a patient; then the samples of two patients interleaved."""
     model = tiny.build_llava(factor=factor)
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     assert np.abs(truth).max() > 1e-3
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
     shuffled = [cohort.samples[i] for i in (4, 0, 7, 2, 5, 3, 8, 1, 6)]
@@ -47,7 +42,7 @@ def test_attention_sample_by_sample_equals_the_single_patient_loop(tiny, cohort,
     import model.sink_attention as fused
 
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     monkeypatch.setattr(fused, "_SMALL_BLOCK", 1)
     model.get_base_model().set_attn_implementation({"text_config": fused.SINK_ATTENTION})
     model.train()
@@ -75,7 +70,7 @@ def test_lengths_do_not_stand_in_for_a_mask(tiny, cohort):
 
 def test_a_patient_spans_packed_and_padded_micro_batches(tiny, cohort):
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
     for start, stop, closed, run in (
         (0, 5, False, tiny.run_packed), (5, 6, False, tiny.run_microbatch), (6, 9, True, tiny.run_packed),
@@ -88,7 +83,7 @@ def test_a_patient_spans_packed_and_padded_micro_batches(tiny, cohort):
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_packed_with_gradient_checkpointing_of_both_kinds(tiny, cohort, reentrant):
     model = tiny.build_llava()
-    truth = exact_sum(tiny, model, cohort)
+    truth = tiny.exact_sum(model, cohort, C)
     model.train()
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
     if reentrant:
@@ -100,7 +95,7 @@ def test_packed_with_gradient_checkpointing_of_both_kinds(tiny, cohort, reentran
 
 
 def test_packed_in_float32_and_under_bfloat16_autocast(tiny, cohort):
-    truth = exact_sum(tiny, tiny.build_llava(), cohort)
+    truth = tiny.exact_sum(tiny.build_llava(), cohort, C)
     model = tiny.build_llava(torch.float32)
     engine = PatientGradients(model, tiny.trainable(model), clip_norm=C)
     tiny.run_packed(model, engine, cohort.samples)
@@ -118,7 +113,7 @@ def test_a_packed_row_that_is_not_finite_is_refused_and_its_patients_done_alone(
     """0 * NaN passes a mask: patient 1 would wipe its neighbours. Alone, it contributes zero and they their share."""
     model = tiny.build_llava()
     others = cohort.of([0, 2, 3, 4])
-    truth = exact_sum(tiny, model, tiny.Cohort(others))
+    truth = tiny.exact_sum(model, tiny.Cohort(others), C)
     samples = [tiny.Sample(s.patient, s.ids, s.tiles.clone()) for s in cohort.samples]
     lanes = torch.zeros(5, 1, dtype=torch.float64)
     if where == "activation":
@@ -233,7 +228,7 @@ def test_attention_that_applies_its_mask_is_exact(tiny, cohort, name):
     import model.sink_attention  # noqa: F401  registers the fused attention
 
     llava = tiny.build_llava()
-    truth = exact_sum(tiny, llava, cohort)
+    truth = tiny.exact_sum(llava, cohort, C)
     llava.base_model.model.set_attn_implementation({"text_config": name})
     engine = PatientGradients(llava, tiny.trainable(llava), clip_norm=C)
     tiny.run_packed(llava, engine, cohort.samples)

@@ -79,7 +79,9 @@ def test_layers_that_keep_rows_apart_are_accepted():
     apart = (nn.InstanceNorm1d(6), nn.LayerNorm(6).requires_grad_(False), nn.GroupNorm(2, 6).requires_grad_(False))
     for layer in apart:
         model = nn.Sequential(nn.Linear(6, 6, bias=False), layer)
-        PatientGradients(model, [("0.weight", model[0].weight)], clip_norm=C)
+        engine = PatientGradients(model, [("0.weight", model[0].weight)], clip_norm=C)
+        assert engine.dimension == 36
+        engine.detach()
 
 
 def test_dropout_on_an_adapter_is_refused(tiny):
@@ -112,7 +114,9 @@ def test_positions_that_follow_the_longest_row_are_refused(tiny, model, kind, wh
 @pytest.mark.parametrize("kind", ["default", "linear", "yarn", "llama3"])
 def test_positions_with_constant_frequencies_are_accepted(tiny, model, kind):
     model.base_model.model.config.text_config.rope_parameters = {"rope_type": kind}
-    attach(tiny, model).detach()
+    engine = attach(tiny, model)
+    assert engine.dimension == sum(parameter.numel() for _, parameter in tiny.trainable(model))
+    engine.detach()
 
 
 def test_a_model_that_was_made_with_dynamic_positions_is_refused():
