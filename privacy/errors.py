@@ -70,6 +70,10 @@ FAULTS: dict[str, Fault] = {
     "E_U2_SUBSET": Fault("coordinator", "A key share comes from a site that announced no keys.", _STOP),
     "E_U3_SUBSET": Fault("coordinator", "A survivor is listed that dealt no key shares.", _STOP),
     "E_QUORUM": Fault("coordinator", "Too few sites confirmed the survivor list shown here.", _STOP),
+    "E_RESULT_MISMATCH": Fault("coordinator", "The result is not what the last model and the sum give.", _STOP),
+    "E_ATTEST": Fault("coordinator", "The plan lacks a quorum of attestations of the last result.", _STOP),
+    "E_TAG": Fault("nobody", "The sum misses its integrity tag: the coordinator or a site altered it.",
+                   "Stop the run; keep the result and the uploads as evidence."),
     "E_COHORT_SMALL": Fault("nobody", "Fewer sites answered than the cohort floor allows.", "Wait or retry."),
     "E_LATE": Fault("nobody", "A message arrived after its step closed and was ignored.", "Nothing to do."),
     "E_SITE": Fault("site", "A site could not finish a step; its own log says why.", "Ask that site."),
@@ -107,6 +111,9 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_WITNESS": "Too few peers confirmed this site's ledger.",
     "P_NOT_FINITE": "The adapter received does not give finite outputs on public examples.",
     "P_RUN_ID": "The run's identifier already stands for another manifest at the site.",
+    "P_SUITE": "The run's key agreement is not one that the roster allows.",
+    "P_RING": "The run's ring is too narrow for the noise that the site adds.",
+    "P_TIMING": "The run sets no time for replies, and the site's policy asks for one.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
 }
 
