@@ -103,6 +103,21 @@ class CoordinatorRound:
         """(who complains, about whom and why): bad shares found at the sites. Each is one site's word."""
         return tuple((site, reply) for site in self.survivors for reply in self._headers[site].complaints)
 
+    @property
+    def cohort(self) -> Cohort:
+        """U1; an AttributeError before the first step is closed."""
+        return self._cohort
+
+    @property
+    def h2(self) -> bytes:
+        """The hash of U2; empty before the second step is closed."""
+        return self._h2
+
+    @property
+    def h3(self) -> bytes:
+        """The hash of U3; empty before the third step is closed."""
+        return self._h3
+
     def signed_plan(self) -> bytes:
         """R0: the plan, for every invited site."""
         return self._signed_plan
