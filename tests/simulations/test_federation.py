@@ -223,7 +223,7 @@ def test_a_non_finite_adapter_is_refused_before_private_files_are_read(
 
 def _poisoned_state(opened: Any) -> Any:
     from coordinator.rounds import RunState
-    from coordinator.server_update import initial_velocity
+    from model.server_optimizer import initial_velocity
 
     initial = opened.evaluation.adapted.initial
     return RunState(np.full(initial.size, np.nan, dtype=np.float32), initial_velocity(initial.size), initial)

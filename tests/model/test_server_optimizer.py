@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity, moving_average
+from model.server_optimizer import NonFiniteUpdateError, ServerOptimizer, initial_velocity, moving_average
 
 ADAPTER = np.array([1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
 INDICES = np.array([1, 3], dtype=np.int64)
