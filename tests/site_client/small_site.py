@@ -235,6 +235,7 @@ class Round:
         self.signed: SignedResult | None = None
         self.packed = np.zeros(0, dtype=np.uint8)
         self.next = INITIAL
+        self.silent_at_unmask: tuple[str, ...] = ()
 
     def run(self, before: str = "", **plan: Any) -> np.ndarray | None:
         to = CoordinatorRound(
@@ -250,6 +251,8 @@ class Round:
             if step == before:
                 return None
             for name, body in requests.items():
+                if step == "sa_unmask" and name in self.silent_at_unmask:
+                    continue
                 reply, vector = self.sessions[name].answer(step, body, self.whole(name) if step == "sa_train" else None)
                 receive(name, reply, vector) if step == "sa_mask" else receive(name, reply)
             requests = close()
