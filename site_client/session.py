@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -50,6 +51,7 @@ from site_client.policy import (
     stage_event,
     terms_of,
 )
+from site_client.schedule import ReplySchedule
 from site_client.training import LocalTask, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
@@ -74,12 +76,17 @@ class SiteSession:
     Args:
         installation: the hospital's files.
         entropy: returns a random source for a purpose; `privacy.entropy.SystemEntropy` in production.
+        clock, sleep: seconds that only ever grow, and a wait in seconds (`site_client.schedule`).
     """
 
-    def __init__(self, installation: Installation, entropy: EntropySource) -> None:
+    def __init__(
+        self, installation: Installation, entropy: EntropySource, *, clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
+        self._schedule = ReplySchedule(clock, sleep)
         self._admission = Admission(installation, entropy)
         self._approved: dict[str, RunManifest] = {}
         self._open: _OpenRound | None = None
@@ -130,6 +137,7 @@ class SiteSession:
         return self._admission.restore(body), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
+        arrived = self._schedule.now()
         manifest = self._approved_manifest(body)
         if self._open is not None and self._open.request == body:
             return self._open.advertised, None  # at-least-once delivery
@@ -147,8 +155,9 @@ class SiteSession:
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
             on_masking=lambda: self._spend(manifest, plan.round),
             on_unmasking=lambda: ledger.finish_round(run_id, plan.round), on_marks=self._admission.note)
-        update = self._update(manifest, plan, adapter)
-        advertised = protocol.advertise(plan, update, self._admission.mark())
+        with self._schedule.release(arrived, manifest.stages[plan.stage].reply_after_s):  # a refusal waits as well
+            update = self._update(manifest, plan, adapter)
+            advertised = protocol.advertise(plan, update, self._admission.mark())
         self._open = _OpenRound(body, protocol, advertised)
         return advertised, None
 
