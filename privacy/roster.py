@@ -117,8 +117,8 @@ class SignedRoster(Message):
             raise RosterError(f"the roster has version {self.roster.version} and version {pinned.version} is pinned; a "
                               "roster never goes back, ask the consortium for a higher version")
         if len(self.signers(pinned)) < OFFICERS_NEEDED:
-            raise RosterError(f"the roster is signed by {len(self.signers(pinned))} of the officers of the pinned version "
-                              f"{pinned.version} and {OFFICERS_NEEDED} of them are needed; ask the consortium")
+            raise RosterError(f"the roster is signed by {len(self.signers(pinned))} of the officers of the pinned "
+                              f"version {pinned.version} and {OFFICERS_NEEDED} of them are needed; ask the consortium")
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
