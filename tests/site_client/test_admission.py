@@ -219,14 +219,6 @@ def test_enough_witnesses_that_one_was_in_the_last_round(sites: int, fraction: f
     assert witnesses_needed(roster, sites) == sites
 
 
-@pytest.mark.parametrize(("suspended", "needed"), [(0, 6), (1, 6), (2, 6), (4, 5), (7, 2)])
-def test_a_suspended_site_may_have_been_in_the_last_round_but_cannot_speak(suspended: int, needed: int) -> None:
-    roster = Roster("fed", 1, bytes(32), tuple(
-        RosterSite(f"site-{i}", bytes([i + 1] * 32), 100, "suspended" if i < suspended else "active")
-        for i in range(10)), 5, 0.0)
-    assert witnesses_needed(roster) == needed
-
-
 # ------------------------------------------------------------------ one check, one lie
 
 
