@@ -56,12 +56,12 @@ class Conversation:
         return accepted
 
     def _failed(self, step: str, error: ProtocolError, answered: int, needed: int) -> RoundFailedError:
-        absent = set(self.roster.site_ids) - set(self.participants)
+        absent = set(self.roster.active_ids) - set(self.participants)
         why = {**dict.fromkeys(absent, "did not accept the run"), **self.missing}
         missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
         return RoundFailedError(
             f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
-            f"{len(self.roster.sites)} sites answered well and {needed} are needed; missing: {missing}")
+            f"{len(self.roster.active_ids)} sites answered well and {needed} are needed; missing: {missing}")
 
 
 def _refusal(reply: Reply) -> str | None:

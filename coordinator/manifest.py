@@ -47,12 +47,13 @@ def build_manifest(
     federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
     mode: Literal["patient-dp", "none"],
 ) -> RunManifest:
-    """A run's manifest. Weights are the sites' shares of all declared patients; mode `none` has zero noise."""
-    total = sum(site.declared_patients for site in roster.sites)
+    """A run's manifest. Weights are the active sites' shares of their declared patients; mode `none` has zero noise."""
+    active = [site for site in roster.sites if site.status == "active"]
+    total = sum(site.declared_patients for site in active)
     sites = tuple(
         SiteTerms(site_id=site.site_id, declared_patients=site.declared_patients,
                   weight=site.declared_patients / total, delta=standard_delta(site.declared_patients))
-        for site in roster.sites
+        for site in active
     )
     private = mode == "patient-dp"
     noise = (solve_noise(curriculum, privacy.target_epsilon, min(terms.delta for terms in sites)) if private
@@ -85,5 +86,6 @@ def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> St
         if private and adaptive is not None else None,
         truncation=Truncation(truncation.batch_size, truncation.most_patients)
         if private and truncation is not None else None,
+        reply_after_s=stage.reply_after_s,
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from configs.schema import CoordinatorConfig
+from configs.schema import ConfigError, CoordinatorConfig
 from coordinator import checkpoint
 from coordinator.admission import Door
 from coordinator.attestation import Closing
@@ -30,6 +30,7 @@ from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import write_whole
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, RunManifest, SignedManifest, SignedResult
+from privacy.roster import SignedRoster
 
 __all__ = ["RunObserver", "run_federation"]
 
@@ -83,13 +84,21 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
 
 
 def _open(config: CoordinatorConfig) -> _Opened:
-    roster = Roster.from_bytes(Path(config.roster).read_bytes())
+    roster = SignedRoster.open(Path(config.roster).read_bytes())
     signed = Path(config.manifest).read_bytes()
     manifest = SignedManifest.open(signed, roster)
+    _require_patience(config, manifest)
     evaluation = PublicEvaluation.open(
         Path(config.base_model), manifest, Path(config.public_examples))
     return _Opened(manifest, signed, roster, SigningKey.from_private_bytes(Path(config.key).read_bytes()),
                    evaluation, Path(config.output))
+
+
+def _require_patience(config: CoordinatorConfig, manifest: RunManifest) -> None:
+    longest = max(stage.reply_after_s for stage in manifest.stages)
+    if config.timeout_s <= longest:
+        raise ConfigError(f"coordinator.timeout_s={config.timeout_s:g} must be longer than the run's reply_after_s of "
+                          f"{longest:g} s, or every site counts as silent")
 
 
 def _fresh(opened: _Opened) -> RunState:

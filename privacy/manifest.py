@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from privacy.identity import MAX_DIMENSION
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
 
@@ -39,7 +40,6 @@ Optimizer = Literal["sgd", "adamw", "adamw-bc"]
 Clipping = Literal["flat", "auto-s"]
 FACTORS: dict[str, tuple[str, ...]] = {"alternate": ("A", "B"), "b-only": ("B",), "both": ("AB",)}
 RING_BITS = (16, 24, 32)
-MAX_DIMENSION = 1 << 28
 _LOWEST = 1e-12
 # Of C**2: what the lanes and the bit of an adaptive clip may take together.
 _MOST_TAKEN = 0.9
@@ -133,6 +133,8 @@ class StageSpec(Message):
         clipping: "flat" (min(1, C / norm)) or "auto-s" (C / (norm + 0.01)), `privacy.dp.clipping`.
         adaptive_clip: None keeps the threshold of the flat clip fixed.
         truncation: None is plain Poisson, whose long draws are carried over micro-batches.
+        reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or at the next whole
+            multiple, so that the time says little about the draw; 0 = as soon as it is ready.
     """
 
     name: str
@@ -150,6 +152,7 @@ class StageSpec(Message):
     clipping: Clipping = "flat"
     adaptive_clip: AdaptiveClip | None = None
     truncation: Truncation | None = None
+    reply_after_s: float = 0.0
 
     def check(self) -> None:
         check_id("a stage's name", self.name)
@@ -163,6 +166,7 @@ class StageSpec(Message):
         check_range("sampling_rate", self.sampling_rate, _LOWEST, 1.0)
         check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
         check_range("max_rounds", self.max_rounds, 1, 10**5)
+        check_range("reply_after_s", self.reply_after_s, 0.0, 10**6)
         self._check_choices()
 
     def _check_choices(self) -> None:

@@ -122,7 +122,7 @@ class Attest(SignedMessage):
 
     def holds_for(self, result: Result, roster: Roster) -> bool:
         """Whether it is the statement of a survivor of `result`, signed with that site's roster key."""
-        known = self.site_id in result.survivors and self.site_id in roster.site_ids
+        known = self.site_id in result.survivors and self.site_id in roster.active_ids
         return known and self.is_signed_by(roster.site(self.site_id).public_key, _binding(result))
 
 
@@ -197,7 +197,7 @@ def check_attests(result: Result, attests: Iterable[Attest], roster: Roster) -> 
         FaultyCoordinatorError: E_ATTEST.
     """
     floor = roster.floor(result.announced)
-    _refuse(not floor <= len(result.survivors) <= result.announced <= len(roster.sites), "E_ATTEST")
+    _refuse(not floor <= len(result.survivors) <= result.announced <= len(roster.active_ids), "E_ATTEST")
     signers = {attest.site_id for attest in attests if attest.holds_for(result, roster)}
     _refuse(len(signers) < quorum(result, roster), "E_ATTEST")
 

@@ -81,6 +81,7 @@ def check_manifest(
         # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
         _refuse(stage.truncation is not None and not (
             policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING")
+        _refuse(policy.require_scheduled_replies and stage.reply_after_s <= 0, "P_TIMING")
     if manifest.privacy == "none":
         _refuse(not policy.allow_without_privacy, "P_PRIVACY")
         return terms

@@ -8,6 +8,7 @@ round's training begins, so a crash can over-count and never under-count.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ from site_client.policy import (
     stage_event,
     terms_of,
 )
+from site_client.schedule import ReplySchedule
 from site_client.training import LocalTask, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
@@ -76,12 +78,17 @@ class SiteSession:
     Args:
         installation: the hospital's files.
         entropy: returns a random source for a purpose; `privacy.entropy.SystemEntropy` in production.
+        clock, sleep: seconds that only ever grow, and a wait in seconds (`site_client.schedule`).
     """
 
-    def __init__(self, installation: Installation, entropy: EntropySource) -> None:
+    def __init__(
+        self, installation: Installation, entropy: EntropySource, *, clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
+        self._schedule = ReplySchedule(clock, sleep)
         self._admission = Admission(installation, entropy)
         self._attestor = Attestor(installation.site_id, installation.key, installation.roster, installation.rounds)
         self._approved: dict[str, RunManifest] = {}
@@ -134,6 +141,7 @@ class SiteSession:
         return self._admission.restore(body), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
+        arrived = self._schedule.now()
         start = open_round_start(body)
         manifest = self._approved_manifest(start.plan.plan.run_id)
         if self._open is not None and self._open.request == body:
@@ -152,9 +160,10 @@ class SiteSession:
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
             on_masking=lambda: self._spend(manifest, plan, protocol),
             on_unmasking=lambda: self._finish(plan), on_marks=self._admission.note)
-        update = self._update(manifest, plan, adapter)
-        advertised = protocol.advertise(plan, update, self._admission.mark())
-        self._site.rounds.advertised(plan)
+        with self._schedule.release(arrived, manifest.stages[plan.stage].reply_after_s):  # a refusal waits as well
+            update = self._update(manifest, plan, adapter)
+            advertised = protocol.advertise(plan, update, self._admission.mark())
+            self._site.rounds.advertised(plan)
         self._open = _OpenRound(body, plan, protocol, advertised)
         return advertised, None
 

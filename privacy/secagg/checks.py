@@ -79,9 +79,9 @@ def check_plan(data: bytes, *, roster: Roster, manifest: RunManifest, last: tupl
 
 
 def _fits(plan: Plan, roster: Roster, manifest: RunManifest) -> bool:
-    """Stage and factor exist; the ring is the manifest's, its scale a power of two, and the roster cannot
-    wrap it."""
-    if plan.stage >= len(manifest.stages):
+    """Stage and factor exist; the vector is no longer than the roster allows; the ring is the manifest's, its scale
+    a power of two, and the whole roster, suspended sites included, cannot wrap it."""
+    if plan.stage >= len(manifest.stages) or plan.dimension > roster.max_dimension:
         return False
     if plan.factor not in FACTORS[manifest.stages[plan.stage].schedule]:
         return False
@@ -105,7 +105,7 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
     """
     entries = received(AdvertiseList, data).entries
     _refuse_duplicates(advert.site_id for advert in entries)
-    known = set(roster.site_ids) & set(manifest.site_ids)
+    known = set(roster.active_ids) & set(manifest.site_ids)
     _refuse(any(advert.site_id not in known for advert in entries), "E_UNKNOWN_SITE")
     _refuse(own not in entries, "E_SELF_MISSING")
     for advert in entries:

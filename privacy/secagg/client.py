@@ -107,8 +107,8 @@ class SiteRound:
         on_unmasking: Callable[[], None] = _no_record,
         on_marks: Callable[[Iterable[LedgerMark]], None] = _no_notes,
     ) -> None:
-        if site_id not in roster.site_ids or site_id not in manifest.site_ids:
-            raise ValueError("this site is not on the roster and in the manifest; check its site_id")
+        if site_id not in roster.active_ids or site_id not in manifest.site_ids:
+            raise ValueError("this site is not active on the roster and in the manifest; check its site_id")
         if roster.site(site_id).public_key != signing_key.public_bytes():
             raise ValueError("this site's signing key is not the one on the roster; re-enrol the site")
         self._id, self._signing_key, self._roster, self._manifest = site_id, signing_key, roster, manifest

@@ -73,7 +73,7 @@ class CoordinatorRound:
         self._plan, self._roster, self._ctx = plan, roster, plan.context()
         self._signed_plan = SignedPlan.signed(signing_key, (), plan=plan).to_bytes()
         self._step = "advertise"
-        self._expected = frozenset(roster.site_ids)
+        self._expected = frozenset(roster.active_ids)
         self._seen: dict[tuple[str, str], bytes] = {}  # (step, site) -> hash of what was accepted
         self._adverts: dict[str, Advertise] = {}
         self._envelopes: dict[str, dict[str, Envelope]] = {}  # dealer -> recipient -> envelope

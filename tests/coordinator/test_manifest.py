@@ -18,7 +18,7 @@ from configs.schema import (
     StopConfig,
     TruncationConfig,
 )
-from coordinator.manifest import build_manifest, solve_noise
+from coordinator.manifest import build_manifest, solve_noise, stage_spec
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.identity import Roster, RosterSite
 from privacy.manifest import RunManifest, standard_delta
@@ -92,6 +92,20 @@ def test_choices_that_contradict_each_other_are_refused_in_one_sentence(changes:
 def planned(noise: list[float]) -> list[ReleaseEvent]:
     return [ReleaseEvent(stage.sampling_rate, sigma, stage.local_steps * stage.rounds)
             for stage, sigma in zip(CURRICULUM.stages, noise, strict=True)]
+
+
+def test_a_suspended_site_has_no_terms_and_no_share_of_the_weights() -> None:
+    sites = (*ROSTER.sites[:2], replace(ROSTER.sites[2], status="suspended"))
+    made = build_manifest(
+        run_id="run-1", curriculum=CURRICULUM, privacy=PrivacyConfig(target_epsilon=4.0), lora=LoraConfig(),
+        federation=FederationConfig(), roster=replace(ROSTER, sites=sites), base_model_hash=bytes([1] * 32),
+        adapter_hash=bytes([2] * 32), mode="patient-dp")
+    assert made.site_ids == ("a", "b") and [terms.weight for terms in made.sites] == [0.25, 0.75]
+
+
+def test_the_schedule_of_replies_reaches_the_manifest_with_and_without_privacy() -> None:
+    assert [stage_spec(replace(FIRST, reply_after_s=90.0), 1.0, private).reply_after_s
+            for private in (True, False)] == [90.0, 90.0]
 
 
 @pytest.mark.parametrize("target", [1.0, 8.0])

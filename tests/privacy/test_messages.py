@@ -188,6 +188,9 @@ def test_hello_holds_for_one_manifest_and_a_rostered_site():
     assert not HELLO.proves(ROSTER, H1)
     assert not replace(HELLO, site_id="z", mark=replace(MARK, site_id="z")).proves(ROSTER, MANIFEST.hash())
     assert not Hello.make(MARK, H2, MANIFEST.hash(), COORDINATOR).proves(ROSTER, MANIFEST.hash())
+    idle = replace(ROSTER, sites=(replace(ROSTER.sites[0], status="suspended"),))
+    assert not HELLO.proves(idle, MANIFEST.hash())
+    assert MARK.is_signed_for(idle)  # what a suspended site once stated about its ledger still holds
 
 
 def test_hello_states_the_senders_own_ledger_under_the_senders_own_signature():

@@ -20,10 +20,12 @@ from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger, NotPrivateError
 from privacy.messages import CLEAR_FIELDS, ErrorReply
+from privacy.roster import SignedRoster
 from simulations import engines
 from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles
 from simulations.in_process import InProcessGrid
+from site_client.installation import Installation
 
 
 def lost(site: str, number: int, step: str) -> list[FaultConfig]:
@@ -47,6 +49,18 @@ def test_six_rounds_with_one_lost_upload_finish_and_say_who_was_missing(federati
     assert third["summed"] == ["site-1", "site-2", "site-4"]
     assert third["missing"] == {"site-3": "sa_mask: transport"}
     assert all(len(entry["summed"]) == 4 for number, entry in enumerate(state.history) if number != 2)
+
+
+def test_a_federation_is_laid_out_the_same_again_with_a_roster_that_two_officers_signed(federation: Any) -> None:
+    first, second = federation(folder="first"), federation(folder="second")
+    rosters = [(Path(files.coordinator_file).parent / "roster.bin").read_bytes() for files in (first, second)]
+    assert rosters[0] == rosters[1] and first.manifest.hash() == second.manifest.hash()
+    roster = SignedRoster.open(rosters[0])
+    assert len(roster.officers) == 2 and roster.hash() == first.manifest.roster_hash
+    for site_file in first.site_files:
+        site = Installation.open(site_file)
+        assert site.roster == roster and not site.config.policy.require_scheduled_replies
+        site.ledger.close()
 
 
 def test_two_lost_sites_stop_the_round_loudly_and_keep_the_last_checkpoint(federation: Any) -> None:

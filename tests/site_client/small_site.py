@@ -140,7 +140,8 @@ class Site:
 
     def __init__(self, folder: Path, site_id: str = "site-1", **policy: Any) -> None:
         self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
-        self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
+        self.config = SimpleNamespace(policy=PolicyConfig(
+            **{"max_epsilon": 8.0, "require_scheduled_replies": False, **policy}))
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.ledger = Ledger.open(
