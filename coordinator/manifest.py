@@ -8,7 +8,7 @@ from typing import Literal, cast
 from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
-from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
+from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
 from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
 
@@ -55,7 +55,8 @@ def build_manifest(
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
         lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
-        sites=sites, lora_groups=tuple(lora.groups),
+        sites=sites, lora_groups=tuple(lora.groups), suite=cast(Suite, federation.suite),
+        integrity_tags=federation.integrity_tags,
     )
 
 
