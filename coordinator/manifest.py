@@ -11,6 +11,7 @@ from privacy.identity import Roster
 from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
 from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
 from privacy.release import release_hash
+from privacy.secagg.compact import too_narrow
 
 __all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
 
@@ -38,7 +39,11 @@ def build_manifest(
     federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
     mode: Literal["patient-dp", "none"],
 ) -> RunManifest:
-    """A run's manifest. Weights are the sites' shares of all declared patients; mode `none` has zero noise."""
+    """A run's manifest. Weights are the sites' shares of all declared patients; mode `none` has zero noise.
+
+    Raises:
+        ValueError: the ring is too narrow for a site's noise; every site would refuse the run (P_RING).
+    """
     total = sum(site.declared_patients for site in roster.sites)
     sites = tuple(
         SiteTerms(site_id=site.site_id, declared_patients=site.declared_patients,
@@ -50,7 +55,7 @@ def build_manifest(
              else [0.0] * len(curriculum.stages))
     stages = tuple(
         stage_spec(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
-    return RunManifest(
+    manifest = RunManifest(
         federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
@@ -58,6 +63,12 @@ def build_manifest(
         sites=sites, lora_groups=tuple(lora.groups), suite=cast(Suite, federation.suite),
         integrity_tags=federation.integrity_tags,
     )
+    for terms in sites:
+        if too_narrow(manifest, len(roster.sites), terms.site_id):
+            raise ValueError(
+                f"federation.bits={federation.bits} rounds site {terms.site_id}'s coordinates by more than its noise "
+                "hides; set federation.bits to 24, or lower federation.saturation")
+    return manifest
 
 
 def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
