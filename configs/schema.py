@@ -172,8 +172,8 @@ class FederationConfig:
     min_fraction: float = 0.5    # of the roster
     bits: int = 24               # ring width on the wire
     saturation: float = 4.0      # largest |coordinate| of a site's weighted update
-    suite: str = "x25519"        # key agreement: x25519, or x25519-mlkem768, which a quantum computer cannot undo later
-    integrity_tags: int = 0      # 64-bit lanes with which sites check the sum that the coordinator announces; 2 is ample
+    suite: str = "x25519"        # key agreement; x25519-mlkem768 also withstands a later quantum computer
+    integrity_tags: int = 0      # 64-bit lanes (0 to 4) with which sites check the announced sum
     server_momentum: float = 0.0
     server_learning_rate: float = 1.0
     average_decay: float = 0.7   # of the average over rounds that is evaluated and exported; 0 = the last round's

@@ -64,7 +64,8 @@ def quantize(
         rounding: "stochastic" needs `entropy`, of which it takes 8 bytes a coordinate.
 
     Raises:
-        ValueError: the rounding is unknown or lacks its random source, or `vector` is not one-dimensional, or holds a NaN or an infinity.
+        ValueError: the rounding is unknown or lacks its random source; `vector` is not one-dimensional, or
+            holds a NaN or an infinity.
     """
     if vector.ndim != 1:
         raise ValueError("a vector to quantise must be one-dimensional; flatten it")
@@ -83,7 +84,7 @@ def quantize(
 
 
 def _stochastic(block: npt.NDArray[np.float64], entropy: RandomSource) -> npt.NDArray[np.float64]:
-    """floor(x), plus one with probability x - floor(x), which float64 holds exactly; an integer stays as it is."""
+    """floor(x), plus one with probability x - floor(x), within 2^-53; an integer stays as it is."""
     low = np.floor(block)
     draws = np.frombuffer(entropy.random_bytes(8 * block.size), dtype="<u8") >> np.uint64(11)
     low += draws * 2.0**-53 < block - low
