@@ -152,8 +152,8 @@ def test_the_largest_lists_of_two_hundred_sites_fit_in_a_message():
     dealt = EnvelopeList((own, *(Envelope(ids[0], site, **common, pair_offer=offer) for site in ids[1:])))
     assert len(dealt.to_bytes()) == 549_836 < size
     adverts = tuple(
-        Advertise(site, bytes(1216), bytes(1216), LedgerMark(site, 2**62, H, bytes(64)), bytes(64)) for site in ids)
-    assert len(AdvertiseList(adverts).to_bytes()) == 564_220 < size
+        Advertise(site, bytes(1216), bytes(1216), LedgerMark(site, 2**31, H, bytes(64)), bytes(64)) for site in ids)
+    assert len(AdvertiseList(adverts).to_bytes()) == 555_024 < size
 
 
 def test_sizes_are_fixed_by_cohort_and_suite(hybrid):
