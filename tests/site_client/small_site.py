@@ -118,7 +118,8 @@ class Site:
         self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
         folder.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger.open(
-            folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
+            folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon,
+            allow_unnoised=self.config.policy.allow_without_privacy)
         self.spool = Spool(folder)
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
         self.approval = LedgerApproval(folder)
