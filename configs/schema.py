@@ -181,6 +181,8 @@ class FederationConfig:
     min_fraction: float = 0.5    # of the roster
     bits: int = 24               # ring width on the wire
     saturation: float = 4.0      # largest |coordinate| of a site's weighted update
+    suite: str = "x25519"        # key agreement; x25519-mlkem768 also withstands a later quantum computer
+    integrity_tags: int = 0      # 64-bit lanes (0 to 4) with which sites check the announced sum
     server_momentum: float = 0.0
     server_learning_rate: float = 1.0
     average_decay: float = 0.7   # of the average over rounds that is evaluated and exported; 0 = the last round's
@@ -193,6 +195,8 @@ class FederationConfig:
         _positive("federation", saturation=self.saturation, timeout_s=self.timeout_s,
                   server_learning_rate=self.server_learning_rate)
         _require(self.bits in (16, 24, 32), f"federation.bits={self.bits} must be 16, 24 or 32")
+        _one_of("federation", "suite", self.suite, ("x25519", "x25519-mlkem768"))
+        _require(0 <= self.integrity_tags <= 4, f"federation.integrity_tags={self.integrity_tags} must be 0 to 4")
         _require(0 <= self.average_decay < 1,
                  f"federation.average_decay={self.average_decay} must be in [0, 1)")
         _require(0 <= self.server_momentum < 1,

@@ -8,7 +8,7 @@ from typing import Literal, cast
 from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
-from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
+from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
 from privacy.messages import (
     AdaptiveClip,
     RunManifest,
@@ -20,6 +20,7 @@ from privacy.messages import (
     Truncation,
 )
 from privacy.release import release_hash
+from privacy.secagg.compact import too_narrow
 
 __all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
 
@@ -47,7 +48,11 @@ def build_manifest(
     federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
     mode: Literal["patient-dp", "none"],
 ) -> RunManifest:
-    """A run's manifest. Weights are the active sites' shares of their declared patients; mode `none` has zero noise."""
+    """A run's manifest. Weights are the active sites' shares of their declared patients; mode `none` has zero noise.
+
+    Raises:
+        ValueError: the ring is too narrow for a site's noise; every site would refuse the run (P_RING).
+    """
     active = [site for site in roster.sites if site.status == "active"]
     total = sum(site.declared_patients for site in active)
     sites = tuple(
@@ -60,7 +65,7 @@ def build_manifest(
              else [0.0] * len(curriculum.stages))
     stages = tuple(
         stage_spec(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
-    return RunManifest(
+    manifest = RunManifest(
         federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
@@ -68,7 +73,14 @@ def build_manifest(
         sites=sites, lora_groups=tuple(lora.groups),
         server=ServerUpdate(
             federation.server_learning_rate, federation.server_momentum, federation.average_decay),
+        suite=cast(Suite, federation.suite), integrity_tags=federation.integrity_tags,
     )
+    for terms in sites:
+        if too_narrow(manifest, len(roster.sites), terms.site_id):
+            raise ValueError(
+                f"federation.bits={federation.bits} rounds site {terms.site_id}'s coordinates by more than its noise "
+                "hides; set federation.bits to 24, or lower federation.saturation")
+    return manifest
 
 
 def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:

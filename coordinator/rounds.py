@@ -146,7 +146,9 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     number = len(state.history) + len(state.lost) + 1
     plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
     protocol = _Exchange(
-        federation, CoordinatorRound(plan=plan, roster=federation.roster, signing_key=federation.signing_key), number,
+        federation, CoordinatorRound(
+            plan=plan, roster=federation.roster, signing_key=federation.signing_key, suite=manifest.suite,
+            integrity_tags=manifest.integrity_tags), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = protocol.run(state)
     real = dequantize_sum(total, ring)

@@ -30,6 +30,7 @@ __all__ = [
     "SourceShare",
     "StageSpec",
     "StopRule",
+    "Suite",
     "Truncation",
     "standard_delta",
 ]
@@ -38,8 +39,10 @@ Schedule = Literal["alternate", "b-only", "both"]
 Factor = Literal["A", "B", "AB"]
 Optimizer = Literal["sgd", "adamw", "adamw-bc"]
 Clipping = Literal["flat", "auto-s"]
+Suite = Literal["x25519", "x25519-mlkem768"]
 FACTORS: dict[str, tuple[str, ...]] = {"alternate": ("A", "B"), "b-only": ("B",), "both": ("AB",)}
 RING_BITS = (16, 24, 32)
+MOST_TAGS = 4
 _LOWEST = 1e-12
 # Of C**2: what the lanes and the bit of an adaptive clip may take together.
 _MOST_TAKEN = 0.9
@@ -230,6 +233,8 @@ class RunManifest(Message):
         sites: one entry a participating site.
         lora_groups: the groups of layers that carry adapters; a stage trains some of them.
         server: how the sum becomes the next adapter.
+        suite: how the sites agree on keys; one that the roster allows.
+        integrity_tags: 64-bit lanes of the tag over the sum, 0 to 4 (`privacy.secagg.tags`).
     """
 
     federation_id: str
@@ -250,6 +255,8 @@ class RunManifest(Message):
     sites: tuple[SiteTerms, ...]
     lora_groups: tuple[str, ...] = ("attention", "projector")
     server: ServerUpdate = ServerUpdate()
+    suite: Suite = "x25519"
+    integrity_tags: int = 0
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -263,6 +270,7 @@ class RunManifest(Message):
         check_range("target_epsilon", self.target_epsilon, 0.0, 1e9)
         check_range("lane_share", self.lane_share, 0.0, 0.999)
         _check_ring(self.bits, self.saturation)
+        check_range("integrity_tags", self.integrity_tags, 0, MOST_TAGS)
         _unique("a manifest's stages", tuple(stage.name for stage in self.stages))
         _unique("a manifest's sites", self.site_ids)
         _unique("lora_groups", self.lora_groups)

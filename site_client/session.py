@@ -193,7 +193,11 @@ class SiteSession:
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
-        quantized = quantize(self._trained(manifest, plan, adapter, adapted, selection), ring)
+        trained = self._trained(manifest, plan, adapter, adapted, selection)
+        # Few bits and no noise to hide the rounding: keep it unbiased.
+        coarse = manifest.bits == 16 and manifest.privacy == "none"
+        quantized = quantize(trained, ring, rounding="stochastic", entropy=self._entropy(
+            f"{manifest.run_id}/{plan.round}/rounding")) if coarse else quantize(trained, ring)
         self._site.spool.keep(plan, quantized.values)
         return quantized
 

@@ -170,3 +170,29 @@ def test_a_run_without_privacy_has_no_noise_its_own_learning_rate_and_equal_step
 def test_a_target_without_meaning_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="target_epsilon must be a finite number above 0"):
         solve_noise(CURRICULUM, target, 1e-5)
+
+
+def test_options_of_the_secure_aggregation_reach_the_manifest(private: RunManifest) -> None:
+    assert (private.suite, private.integrity_tags) == ("x25519", 0)
+    chosen = with_federation(suite="x25519-mlkem768", integrity_tags=3)
+    assert (chosen.suite, chosen.integrity_tags) == ("x25519-mlkem768", 3)
+
+
+@pytest.mark.parametrize("wrong", [{"suite": "rsa"}, {"integrity_tags": 5}, {"integrity_tags": -1}])
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"federation.{next(iter(wrong))}"):
+        FederationConfig(**wrong)
+
+
+def test_sixteen_bits_that_every_site_would_refuse_are_not_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"federation\.bits=16 .* set federation\.bits to 24, or lower"):
+        with_federation(bits=16)
+    assert with_federation(bits=16, saturation=0.125).bits == 16
+    assert with_federation("none", bits=16).bits == 16
+
+
+def with_federation(mode: Literal["patient-dp", "none"] = "patient-dp", **options: Any) -> RunManifest:
+    return build_manifest(
+        run_id="run-1", curriculum=CURRICULUM, privacy=PrivacyConfig(target_epsilon=4.0), lora=LoraConfig(),
+        federation=FederationConfig(**options), roster=ROSTER, base_model_hash=bytes([1] * 32),
+        adapter_hash=bytes([2] * 32), mode=mode)

@@ -145,7 +145,8 @@ class Site:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.ledger = Ledger.open(
-            folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
+            folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon,
+            allow_unnoised=self.config.policy.allow_without_privacy)
         self.spool = Spool(folder)
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
         self.approval = LedgerApproval(folder)

@@ -227,3 +227,16 @@ def test_every_entry_of_a_stage_uses_up_one_of_its_rounds() -> None:
     with pytest.raises(PolicyRefusalError, match="privacy budget"):
         check_rounds_left(plan(2, 0), MANIFEST, [*spent, booked(run_id="run-1", round=2, stage=0)])
     check_rounds_left(plan(5, 1), MANIFEST, spent)
+
+
+def test_the_key_agreement_must_be_one_that_the_roster_allows() -> None:
+    hybrid = replace(MANIFEST, suite="x25519-mlkem768")
+    assert code(hybrid) == "P_SUITE"
+
+
+def test_sixteen_bits_need_noise_that_hides_the_rounding() -> None:
+    compact = replace(MANIFEST, bits=16)
+    assert check(compact).site_id == "site-1"
+    assert code(replace(compact, saturation=16.0)) == "P_RING"
+    assert check(replace(MANIFEST, saturation=16.0)).site_id == "site-1"
+    assert code(replace(compact, sites=with_terms(weight=0.01).sites)) == "P_RING"

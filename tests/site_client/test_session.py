@@ -19,9 +19,11 @@ from privacy.messages import (
     ErrorReply,
     Hello,
 )
+from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.policy import planned_events
+from site_client.spool import Spool
 from site_client.training import LocalTask, LocalUpdate
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     ADAPTER,
@@ -352,3 +354,22 @@ def test_a_broken_adapter_is_refused_before_the_index_is_read(site: Site, monkey
 @pytest.mark.parametrize(("step", "expected"), [("sa_share", "E_STAGE"), ("hello", "E_FORMAT"), ("reset", "E_SITE")])
 def test_a_message_out_of_place_is_refused_with_a_code(site: Site, step: str, expected: str) -> None:
     assert code(session_of(site, None).answer(step, b"\x00", None)[0]) == expected
+
+
+@pytest.mark.parametrize(("bits", "private"), [(16, False), (16, True), (24, False), (24, True)])
+def test_only_sixteen_bits_without_noise_are_rounded_stochastically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, private: bool
+) -> None:
+    noise = 2.0 if private else 0.0
+    manifest = manifest_of(
+        privacy="patient-dp" if private else "none", target_epsilon=8.0 if private else 0.0, bits=bits,
+        stages=tuple(replace(stage, noise_multiplier=noise) for stage in MANIFEST.stages))
+    ring = ring_params(bits, 2.0, 4)
+    kept: list[Any] = []
+    monkeypatch.setattr(Spool, "keep", lambda _, plan, values: kept.append(values.view(np.int32).copy()))
+    session = session_of(Site(tmp_path / "site-1", allow_without_privacy=True), manifest)
+    Advertise.from_bytes(train(session, plan_of(manifest, bits=bits, scale=ring.scale)))
+    exact = 0.1 * UPDATE.delta * ring.scale
+    levels = kept[0][:SIZE]
+    assert np.abs(levels - exact).max() < 1
+    assert (np.abs(levels - exact).max() > 0.5) == (bits == 16 and not private)
