@@ -51,13 +51,14 @@ class Closing:
 
 
 def close_round(
-    plan: Plan, view: RoundView, packed: npt.NDArray[np.uint8], state: ServerState, key: SigningKey
+    plan: Plan, view: RoundView, packed: npt.NDArray[np.uint8], tags: tuple[bytes, ...], state: ServerState,
+    key: SigningKey,
 ) -> Closing:
     """Sign what the round gave: `state` is the one after it."""
     result = Result(
         run_id=plan.run_id, round=plan.round, ctx=view.ctx, h3=view.h3, announced=view.announced,
         survivors=view.survivors, factor=plan.factor, sum_hash=hashlib.sha256(packed.data).digest(),
-        model_hash=state.model_hash, state_hash=state.state_hash, finished=state.finished)
+        model_hash=state.model_hash, state_hash=state.state_hash, finished=state.finished, tags=tags)
     return Closing(SignedResult.make(result, key), packed)
 
 

@@ -158,7 +158,8 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
         optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
     statistics = lane_scale(manifest, position.stage).decode(real[len(indices):])
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
-    closing = close_round(plan, protocol.protocol.view, pack(total, ring.bits), after, federation.signing_key)
+    closing = close_round(
+        plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key)
     state = replace(state, adapter=after.adapter, velocity=after.velocity, average=after.average,
                     history=(*state.history, report), closing=closing)
     journal.keep(state)

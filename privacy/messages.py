@@ -376,7 +376,7 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     # post-processing of it. Everything else is names, counts of participants and public randomness.
     "Result": (
         *("run_id", "round", "ctx", "h3", "announced", "survivors", "factor"),
-        *("sum_hash", "model_hash", "state_hash", "finished"),
+        *("sum_hash", "model_hash", "state_hash", "finished", "tags"),
     ),
     "SignedResult": ("result", "signature"),
     "Attest": ("site_id", "signature"),

@@ -21,9 +21,9 @@ from typing import ClassVar, Self
 
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
 from privacy.identity import Roster, SigningKey
-from privacy.manifest import Factor, SignedPlan
+from privacy.manifest import MOST_TAGS, Factor, SignedPlan
 from privacy.signed import SignedMessage
-from privacy.wire import Message, check_hash, check_id, check_range
+from privacy.wire import Message, check_hash, check_id, check_range, check_size
 
 __all__ = [
     "Attest", "Result", "RoundStart", "RoundView", "SignedResult", "check_attests", "check_result", "check_round_start",
@@ -62,6 +62,7 @@ class Result(Message):
         sum_hash: SHA-256 of the packed ring sum.
         model_hash, state_hash: of the next adapter, and of momentum and average (`model.server_optimizer`).
         finished: how many rounds of the run ended with a sum, this one among them.
+        tags: the sum's integrity tags, 8 bytes each, as many as the manifest asks for (`privacy.secagg.tags`).
     """
 
     run_id: str
@@ -75,6 +76,7 @@ class Result(Message):
     model_hash: bytes
     state_hash: bytes
     finished: int
+    tags: tuple[bytes, ...] = ()
 
     def check(self) -> None:
         check_id("run_id", self.run_id)
@@ -87,6 +89,9 @@ class Result(Message):
         if list(self.survivors) != sorted(set(self.survivors)):
             raise ValueError("a result's survivors must be ascending, each listed once")
         check_range("announced", self.announced, len(self.survivors), 2**16)
+        check_range("the number of tags", len(self.tags), 0, MOST_TAGS)
+        for tag in self.tags:
+            check_size("a tag", tag, 8)
 
 
 @dataclass(frozen=True)

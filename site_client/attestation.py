@@ -9,6 +9,7 @@ attested and lost its state says P_STATE, blames nobody, and is sent it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -70,13 +71,15 @@ class Attestor:
         return state.adapter
 
     def attest(
-        self, signed: SignedResult, manifest: RunManifest, adapted: AdaptedModel, vector: npt.NDArray[np.generic] | None
+        self, signed: SignedResult, manifest: RunManifest, adapted: AdaptedModel,
+        vector: npt.NDArray[np.generic] | None, verify_sum: Callable[[npt.NDArray[np.uint32]], None],
     ) -> bytes:
         """This site's signature under a result, after it computed the same; the state it leads to is on the disk.
 
         Args:
             signed: carries the coordinator's signature, checked already.
             vector: the packed ring sum, uint8[d * bits / 8].
+            verify_sum: holds the ring sum uint32[d] against the result's integrity tags, or raises.
 
         Raises:
             FaultyCoordinatorError: E_STAGE when this site confirmed no survivor list of that round, E_PARAMS,
@@ -91,8 +94,9 @@ class Attestor:
         if record is None:
             raise FaultyCoordinatorError("E_STAGE")
         check_result(result, record.view, record.plan.factor)
-        packed = _received_sum(result, record.plan, vector)
-        after = self._after(self._before(record.plan, adapted), result, manifest, record.plan, adapted, packed)
+        total = unpack(_received_sum(result, record.plan, vector), manifest.bits)
+        verify_sum(total)
+        after = self._after(self._before(record.plan, adapted), result, manifest, record.plan, adapted, total)
         computed = (after.model_hash, after.state_hash, after.finished)
         _refuse(computed != (result.model_hash, result.state_hash, result.finished), "E_RESULT_MISMATCH")
         attest = Attest.make(self._id, result, self._key)
@@ -123,15 +127,15 @@ class Attestor:
 
     def _after(
         self, before: ServerState, result: Result, manifest: RunManifest, plan: Plan, adapted: AdaptedModel,
-        packed: npt.NDArray[np.uint8],
+        total: npt.NDArray[np.uint32],
     ) -> ServerState:
         ring = ring_params(manifest.bits, manifest.saturation, len(self._roster.sites))
         indices = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor).indices
-        total = dequantize_sum(unpack(packed, ring.bits), ring)
+        real = dequantize_sum(total, ring)
         server = manifest.server
         try:
             return before.after(
-                indices, total[: indices.size],
+                indices, real[: indices.size],
                 total_weight(manifest.terms(site).weight for site in result.survivors),
                 optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
         except NonFiniteUpdateError:  # an honest coordinator stops there and shows no result

@@ -238,10 +238,18 @@ class SiteSession:
         return self._current().protocol.unmask(body), None
 
     def _result(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
-        """Also after a restart: what it needs is on the disk, and no secret is."""
+        """Also after a restart: what it needs is on the disk, and no secret is. With tags their key is needed too."""
         signed = open_result(body, self._site.roster)
         manifest = self._approved_manifest(signed.result.run_id)
-        return self._attestor.attest(signed, manifest, self._site.model(_lora(manifest)), vector), None
+
+        def verify_sum(total: npt.NDArray[np.uint32]) -> None:
+            if not manifest.integrity_tags:
+                return
+            if self._open is None or self._open.plan.context() != signed.result.ctx:
+                raise PolicyRefusalError("P_STATE")  # the tags' key is in memory only: take the quorum's word
+            self._open.protocol.verify_sum(total, signed.result.tags)
+
+        return self._attestor.attest(signed, manifest, self._site.model(_lora(manifest)), vector, verify_sum), None
 
     def _current(self) -> _OpenRound:
         """The newest round; a message of another one fails its signatures there."""
