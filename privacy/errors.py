@@ -206,4 +206,6 @@ def protocol_error(code: str, blamed: str) -> ProtocolError:
         return CohortTooSmallError(code, blamed)
     if code == "E_LATE":
         return LateMessageError(code, blamed)
+    if blamed == NOBODY:
+        return ProtocolError(code, blamed)
     return FaultyCoordinatorError(code) if blamed == COORDINATOR else FaultySiteError(code, blamed)

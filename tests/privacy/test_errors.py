@@ -60,6 +60,7 @@ def test_policy_and_budget_errors_carry_no_values_in_their_text():
         ("E_STAGE", "site-1", FaultySiteError),
         ("E_COHORT_SMALL", "nobody", CohortTooSmallError),
         ("E_LATE", "nobody", LateMessageError),
+        ("E_TAG", "nobody", ProtocolError),
     ],
 )
 def test_a_reply_becomes_its_typed_error_again(code, blamed, kind):
