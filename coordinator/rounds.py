@@ -18,7 +18,8 @@ import numpy.typing as npt
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
 from coordinator.server_update import ServerOptimizer, moving_average
-from privacy.errors import CohortTooSmallError, FaultySiteError, MessageFormatError, ProtocolError
+from privacy.errors import FAULTS, CohortTooSmallError, FaultySiteError, MessageFormatError, ProtocolError
+from privacy.evidence import Evidence
 from privacy.identity import Roster, SigningKey
 from privacy.messages import ErrorReply, Plan, RunManifest
 from privacy.secagg.params import RingParams, ring_params
@@ -45,7 +46,12 @@ class Journal(Protocol):
 
 
 class RoundFailedError(RuntimeError):
-    """A round that ended without a sum. The text names the step, the quorum and who was missing and why."""
+    """A round that ended without a sum. The text names the step, the quorum, who was missing and why, and what to do.
+    """
+
+
+def _not_kept(_: Evidence) -> None:
+    """The default of `Federation.keep_evidence`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Federation:
     timeout_s: float
     participants: tuple[str, ...]  # sites that are ready for the run
     admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
+    keep_evidence: Callable[[Evidence], None] = _not_kept  # durably, before the site that it is against is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +143,8 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     number = len(state.history) + len(state.lost) + 1
     plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
     protocol = _Exchange(
-        federation, CoordinatorRound(plan=plan, roster=federation.roster, signing_key=federation.signing_key), number,
+        federation, CoordinatorRound(plan=plan, roster=federation.roster, signing_key=federation.signing_key,
+                                     on_evidence=federation.keep_evidence), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = dequantize_sum(protocol.run(state.adapter), ring)
     weights = {terms.site_id: terms.weight for terms in manifest.sites}
@@ -265,7 +273,8 @@ class _Exchange:
         missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
         return RoundFailedError(
             f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
-            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}")
+            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}. {FAULTS[error.code].sentence} "
+            f"What to do: {FAULTS[error.code].action}")
 
 
 def _refusal(reply: Reply) -> str | None:

@@ -91,6 +91,7 @@ class SiteSession:
             "sa_share": self._share, "sa_mask": self._mask, "sa_confirm": self._confirm, "sa_unmask": self._unmask,
         }
         try:
+            self._watch(step, body)
             return handlers[step](body, vector)
         except ProtocolError as error:
             return self._refuse(error.code, error.blamed)
@@ -106,6 +107,16 @@ class SiteSession:
             # Never the exception's text: it may quote a path or a value of a patient's file.
             _log.error("step=%s failed kind=%s at=%s", step, type(error).__name__, _place(error))
             return self._refuse("E_SITE", self._site.site_id)
+
+    def _watch(self, step: str, body: bytes) -> None:
+        """Keep what others signed, refused or not; what contradicts itself is on disk before anything is answered."""
+        view = None if self._open is None else self._open.protocol.view
+        if step == "hello":
+            self._site.evidence.saw_manifest(body)
+        elif step == "sa_train":
+            self._site.evidence.saw_plan(body)
+        elif view is not None:
+            self._site.evidence.saw_list(step, body, view)
 
     def _refuse(self, code: str, blamed: str) -> Answer:
         _log.warning("refused code=%s blamed=%s", code, blamed)

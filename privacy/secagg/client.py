@@ -41,7 +41,7 @@ from privacy.messages import (
     UnmaskShares,
 )
 from privacy.secagg import checks
-from privacy.secagg.cohort import Cohort
+from privacy.secagg.cohort import Cohort, RoundView
 from privacy.secagg.keys import (
     Agreement,
     RandomSource,
@@ -143,6 +143,13 @@ class SiteRound:
     def complaints(self) -> tuple[ErrorReply, ...]:
         """Dealers whose shares this site could not use; the same list is in its masked header."""
         return self._complaints
+
+    @property
+    def view(self) -> RoundView | None:
+        """What peers' messages of this round are bound to; None before the first step and after a refusal."""
+        if self._plan is None:
+            return None
+        return RoundView(self._plan, b"" if self._cohort is None else self._cohort.h1, self._h2)
 
     @staticmethod
     def check_plan(

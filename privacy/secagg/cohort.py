@@ -11,12 +11,13 @@ at the coordinator).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from privacy.identity import Roster
-from privacy.messages import Advertise, MaskedHeader
+from privacy.messages import Advertise, MaskedHeader, Plan
 from privacy.secagg.keys import Channel, announced_hash, dealer_hash, survivor_hash
 
-__all__ = ["Cohort"]
+__all__ = ["Cohort", "RoundView"]
 
 
 class Cohort:
@@ -61,3 +62,17 @@ class Cohort:
     def h3(self, h2: bytes, headers: Mapping[str, MaskedHeader]) -> bytes:
         """The hash of U3."""
         return survivor_hash(h2, {site: (head.upload_hash, head.signature) for site, head in headers.items()})
+
+
+@dataclass(frozen=True)
+class RoundView:
+    """What peers' messages of a round must be bound to, as this site sees it; empty where it is not that far."""
+
+    plan: Plan
+    h1: bytes
+    h2: bytes
+
+    @property
+    def ctx(self) -> bytes:
+        """The plan's context."""
+        return self.plan.context()

@@ -37,6 +37,7 @@ from privacy.release import release_hash
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.server import CoordinatorRound
+from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.session import SiteSession
@@ -121,6 +122,7 @@ class Site:
             folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
         self.spool = Spool(folder)
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
+        self.evidence = EvidenceStore(folder / "evidence.sqlite", ROSTER)
         self.approval = LedgerApproval(folder)
 
     def model(self, lora: object) -> Model:
