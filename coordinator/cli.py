@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from coordinator import evidence_commands
+
 __all__ = ["main"]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
+    evidence_commands.add_command(commands)
     for command in (noise, status):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser

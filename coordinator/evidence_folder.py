@@ -7,19 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from privacy.durable import sync, write_whole
-from privacy.errors import MessageFormatError
 from privacy.evidence import Evidence
+from privacy.evidence_report import read_evidence, read_roster
+from privacy.identity import Roster
 
-__all__ = ["EvidenceFolder"]
+__all__ = ["EvidenceFolder", "kept_in"]
 
 _log = logging.getLogger(__name__)
 
 
 class EvidenceFolder:
-    """`RUN/evidence/ID.bin`, each 0600 and written once; ID is 16 hex digits of the evidence's hash."""
+    """`RUN/evidence/ID.bin`, each 0600 and written once; ID is 16 hex digits of the evidence's hash. The run's roster
+    is kept beside them, as `roster.bin`.
+    """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, roster: Roster) -> None:
+        self._folder, self._roster = folder, roster
 
     def keep(self, evidence: Evidence) -> None:
         """Write it durably; nothing happens when it is there already. Raises OSError."""
@@ -29,16 +32,22 @@ class EvidenceFolder:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, mode=0o700)
             sync(self._folder.parent)
+        write_whole(self._folder / "roster.bin", self._roster.to_bytes())
         write_whole(path, evidence.to_bytes())
         _log.error("evidence kind=%s code=%s blamed=%s", evidence.kind, evidence.code, evidence.blamed)
 
-    def list(self) -> tuple[tuple[Evidence, str], ...]:
-        """Each with the UTC time it was written, oldest first; a file that is no evidence is left out and logged."""
-        found = []
-        for path in self._folder.glob("*.bin"):
-            try:
-                noted = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-                found.append((noted, path.name, Evidence.from_bytes(path.read_bytes())))
-            except MessageFormatError:
-                _log.error("%s is not evidence of this release", path.name)
-        return tuple((evidence, noted) for noted, _, evidence in sorted(found, key=lambda entry: entry[:2]))
+
+def kept_in(folder: Path) -> list[tuple[Evidence, Roster, str]]:
+    """The evidence of a run's output folder, each with the roster and the UTC time of writing, oldest first.
+
+    Raises:
+        ValueError: a file there cannot be read.
+    """
+    folder /= "evidence"
+    paths = sorted((path for path in folder.glob("*.bin") if path.name != "roster.bin"),
+                   key=lambda path: (path.stat().st_mtime, path.name))
+    if not paths:
+        return []
+    roster = read_roster(folder / "roster.bin")
+    return [(read_evidence(path), roster,
+             datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")) for path in paths]

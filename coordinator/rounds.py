@@ -273,8 +273,8 @@ class _Exchange:
         missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
         return RoundFailedError(
             f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
-            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}. {FAULTS[error.code].sentence} "
-            f"What to do: {FAULTS[error.code].action}")
+            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}. "
+            f"{FAULTS[error.code].sentence} {FAULTS[error.code].action}")
 
 
 def _refusal(reply: Reply) -> str | None:

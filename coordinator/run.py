@@ -68,7 +68,7 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
         average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants,
-        admit=door.admit, keep_evidence=EvidenceFolder(opened.output / "evidence").keep)
+        admit=door.admit, keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)

@@ -62,8 +62,8 @@ class Statement(Message):
     def check(self) -> None:
         if not 0 < len(self.message) <= MAX_STATEMENT_BYTES:
             raise ValueError("a statement's message must be 1 byte to 1 MiB long")
-        if len(self.binding) > 2:
-            raise ValueError("a statement is bound to two hashes at most")
+        if len(self.binding) > 3:
+            raise ValueError("a statement is bound to three hashes at most")
         for part in self.binding:
             check_hash("a binding", part)
 
@@ -123,12 +123,25 @@ class Opened:
 
 @dataclass(frozen=True)
 class _Form:
-    """How messages of one type are checked: whose they are, which plan they need, which roster they name."""
+    """How messages of one type are checked: whose they are, which plan they need, which roster they name.
+
+    Args:
+        signer: of a message; its own word, which its signature then has to bear out.
+        parts: how many hashes it is bound to.
+        context: ctx of the round it belongs to, which the plan shown with it must have; None: it names its own run.
+        names_roster: whether it names the roster itself.
+        binding: what the signature is over beside the message.
+    """
 
     signer: Callable[[Any], str]
-    parts: int = 0  # hashes in the binding; the first is ctx
+    parts: int = 0
+    context: Callable[[Any, Statement], bytes | None] = lambda message, statement: None
     names_roster: Callable[[Any, Roster], bool] = lambda message, roster: True
     binding: Callable[[Statement, Roster], tuple[Item, ...]] = lambda statement, roster: statement.binding
+
+
+def _ctx_first(_: Any, statement: Statement) -> bytes | None:
+    return statement.binding[0] if statement.binding else b""
 
 
 def _by_coordinator(_: Any) -> str:
@@ -147,11 +160,11 @@ _FORMS: dict[type[SignedMessage], _Form] = {
     SignedManifest: _Form(_by_coordinator, names_roster=lambda signed, roster: _names(signed.manifest, roster)),
     SignedPlan: _Form(_by_coordinator, names_roster=lambda signed, roster: _names(signed.plan, roster)),
     LedgerMark: _Form(_by_site, binding=lambda statement, roster: (roster.federation_id,)),
-    Advertise: _Form(_by_site, parts=1),
-    Envelope: _Form(lambda envelope: str(envelope.sender), parts=2),
-    MaskedHeader: _Form(_by_site, parts=2),
-    Confirm: _Form(_by_site, parts=2),
-    UnmaskShares: _Form(_by_site, parts=2),
+    Advertise: _Form(_by_site, parts=1, context=_ctx_first),
+    Envelope: _Form(lambda envelope: str(envelope.sender), parts=2, context=_ctx_first),
+    MaskedHeader: _Form(_by_site, parts=2, context=_ctx_first),
+    Confirm: _Form(_by_site, parts=2, context=_ctx_first),
+    UnmaskShares: _Form(_by_site, parts=2, context=_ctx_first),
 }
 _TYPES = {kind.__name__: kind for kind in _FORMS}
 
@@ -168,9 +181,10 @@ def open_statement(statement: Statement, roster: Roster) -> Opened | None:
         key = roster.coordinator_key if signer == COORDINATOR else roster.site(signer).public_key
     except (MessageFormatError, KeyError, IndexError):
         return None
-    if len(statement.binding) != form.parts or (plan is None) != (form.parts == 0):
+    context = form.context(message, statement)
+    if len(statement.binding) != form.parts or (plan is None) != (context is None):
         return None
-    if plan is not None and (statement.binding[0] != plan.context() or not _names(plan, roster)):
+    if plan is not None and (context != plan.context() or not _names(plan, roster)):
         return None
     if not form.names_roster(message, roster) or not message.is_signed_by(key, form.binding(statement, roster)):
         return None

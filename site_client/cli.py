@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from site_client import evidence_commands
+
 if TYPE_CHECKING:
     from configs.schema import SiteConfig
     from site_client.records import SiteIndex
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    evidence_commands.add_command(commands)
     for command in (index, ledger, check):
         if command is not ledger:
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")

@@ -24,8 +24,7 @@ from privacy.encoding import digest
 from privacy.errors import COORDINATOR, MessageFormatError
 from privacy.evidence import Evidence, Opened, Statement, contradiction, open_statement, topics
 from privacy.identity import Roster
-from privacy.messages import AdvertiseList, EnvelopeList, MaskedList
-from privacy.secagg.cohort import RoundView
+from privacy.messages import AdvertiseList, EnvelopeList, MaskedList, Plan
 
 __all__ = ["EvidenceStore", "KeptEvidence"]
 
@@ -43,22 +42,19 @@ CREATE TABLE IF NOT EXISTS statements (
 CREATE INDEX IF NOT EXISTS sizes ON statements (party, size);
 CREATE TABLE IF NOT EXISTS evidence (
     number INTEGER PRIMARY KEY, about BLOB NOT NULL, kind TEXT NOT NULL, noted_utc TEXT NOT NULL,
-    evidence BLOB NOT NULL, UNIQUE (about, kind)
+    roster BLOB NOT NULL, evidence BLOB NOT NULL, UNIQUE (about, kind)
 ) STRICT;
+CREATE TABLE IF NOT EXISTS rosters (hash BLOB PRIMARY KEY, roster BLOB NOT NULL) STRICT;
 """
 
 
 @dataclass(frozen=True, slots=True)
 class KeptEvidence:
-    """Evidence, and when this site noted it: its own clock's word, which is no part of the proof."""
+    """Evidence, the roster that it was proved with, and when: this site's clock, which is no part of the proof."""
 
     evidence: Evidence
+    roster: Roster
     noted_utc: str
-
-    @property
-    def id(self) -> str:
-        """16 hex digits that name it; the same at every site that holds the same statements."""
-        return self.evidence.hash().hex()[:16]
 
 
 def _now() -> str:
@@ -93,9 +89,11 @@ class EvidenceStore:
         """A signed plan arrived, whether or not it is then refused."""
         return self.saw(_alone(message))
 
-    def saw_list(self, step: str, message: bytes, view: RoundView) -> tuple[Evidence, ...]:
-        """A list of peers' messages arrived in the round that `view` describes."""
-        return self.saw(_entries(step, message, view))
+    def saw_list(self, step: str, message: bytes, plan: Plan, h1: bytes, h2: bytes) -> tuple[Evidence, ...]:
+        """A list of peers' messages arrived in the plan's round; h1, h2: hashes of U1 and U2 here, b"" before that."""
+        ctx = plan.context()
+        bound = {"sa_share": (ctx,), "sa_mask": (ctx, h1), "sa_confirm": (ctx, h2)}.get(step, (b"",))
+        return self.saw(_entries(step, message, plan, bound)) if all(bound) else ()
 
     def saw(self, statements: Iterable[Statement]) -> tuple[Evidence, ...]:
         """Keep each statement that its signature holds for, if it is the first about its topic.
@@ -119,8 +117,12 @@ class EvidenceStore:
 
     def list(self) -> tuple[KeptEvidence, ...]:
         """All evidence, oldest first."""
-        rows = self._db.execute("SELECT evidence, noted_utc FROM evidence ORDER BY number")
-        return tuple(KeptEvidence(Evidence.from_bytes(bytes(data)), str(noted)) for data, noted in rows)
+        rows = self._db.execute(
+            "SELECT evidence, rosters.roster, noted_utc FROM evidence JOIN rosters ON evidence.roster = hash "
+            "ORDER BY number")
+        return tuple(
+            KeptEvidence(Evidence.from_bytes(bytes(data)), Roster.from_bytes(bytes(roster)), str(noted))
+            for data, roster, noted in rows)
 
     def close(self) -> None:
         """Release the file."""
@@ -150,9 +152,11 @@ class EvidenceStore:
         if held + len(data) > EVIDENCE_BYTES:
             _log.error("the evidence is full; export it and move %s away", "evidence.sqlite")
             return evidence
+        known = self._roster.hash()
+        self._db.execute("INSERT OR IGNORE INTO rosters VALUES (?, ?)", (known, self._roster.to_bytes()))
         self._db.execute(
-            "INSERT OR IGNORE INTO evidence (about, kind, noted_utc, evidence) VALUES (?, ?, ?, ?)",
-            (about, evidence.kind, self._now(), data))
+            "INSERT OR IGNORE INTO evidence (about, kind, noted_utc, roster, evidence) VALUES (?, ?, ?, ?, ?)",
+            (about, evidence.kind, self._now(), known, data))
         return evidence
 
     def _prune(self, party: str) -> None:
@@ -184,17 +188,15 @@ def _alone(message: bytes) -> Iterator[Statement]:
         return
 
 
-def _entries(step: str, message: bytes, view: RoundView) -> Iterator[Statement]:
-    """The signed messages of a list, each with what it must be bound to; nothing when the round is not that far."""
-    kinds: dict[str, tuple[type[AdvertiseList | EnvelopeList | MaskedList], tuple[bytes, ...]]] = {
-        "sa_share": (AdvertiseList, (view.ctx,)), "sa_mask": (EnvelopeList, (view.ctx, view.h1)),
-        "sa_confirm": (MaskedList, (view.ctx, view.h2))}
-    if step not in kinds or not all(kinds[step][1]):
-        return
-    kind, binding = kinds[step]
+_LISTS: dict[str, type[AdvertiseList | EnvelopeList | MaskedList]] = {
+    "sa_share": AdvertiseList, "sa_mask": EnvelopeList, "sa_confirm": MaskedList}
+
+
+def _entries(step: str, message: bytes, plan: Plan, binding: tuple[bytes, ...]) -> Iterator[Statement]:
+    """The signed messages of a list, each with what it must be bound to; nothing when it is no such list."""
     try:
-        entries = kind.from_bytes(message).entries
+        entries = _LISTS[step].from_bytes(message).entries
     except MessageFormatError:
         return
     for entry in entries:
-        yield Statement.in_round(entry, binding, view.plan)
+        yield Statement.in_round(entry, binding, plan)

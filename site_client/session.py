@@ -64,6 +64,7 @@ class _OpenRound:
     """Secrets of the one round in progress; kept in memory only."""
 
     request: bytes
+    plan: Plan
     protocol: SiteRound
     advertised: bytes
 
@@ -110,13 +111,13 @@ class SiteSession:
 
     def _watch(self, step: str, body: bytes) -> None:
         """Keep what others signed, refused or not; what contradicts itself is on disk before anything is answered."""
-        view = None if self._open is None else self._open.protocol.view
         if step == "hello":
             self._site.evidence.saw_manifest(body)
         elif step == "sa_train":
             self._site.evidence.saw_plan(body)
-        elif view is not None:
-            self._site.evidence.saw_list(step, body, view)
+        elif self._open is not None and self._open.protocol.state != "aborted":
+            view = self._open.protocol.view
+            self._site.evidence.saw_list(step, body, self._open.plan, view.h1, view.h2)
 
     def _refuse(self, code: str, blamed: str) -> Answer:
         _log.warning("refused code=%s blamed=%s", code, blamed)
@@ -160,7 +161,7 @@ class SiteSession:
             on_unmasking=lambda: ledger.finish_round(run_id, plan.round), on_marks=self._admission.note)
         update = self._update(manifest, plan, adapter)
         advertised = protocol.advertise(plan, update, self._admission.mark())
-        self._open = _OpenRound(body, protocol, advertised)
+        self._open = _OpenRound(body, plan, protocol, advertised)
         return advertised, None
 
     def _booked(self, run_id: str) -> list[LedgerEntry]:

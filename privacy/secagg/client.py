@@ -145,11 +145,10 @@ class SiteRound:
         return self._complaints
 
     @property
-    def view(self) -> RoundView | None:
-        """What peers' messages of this round are bound to; None before the first step and after a refusal."""
-        if self._plan is None:
-            return None
-        return RoundView(self._plan, b"" if self._cohort is None else self._cohort.h1, self._h2)
+    def view(self) -> RoundView:
+        """What peers' messages of this round are bound to. Raises E_STAGE before the plan and after a refusal."""
+        ctx = _held(self._plan).context()
+        return RoundView(ctx) if self._cohort is None else RoundView(ctx, self._cohort.h1, self._h2)
 
     @staticmethod
     def check_plan(

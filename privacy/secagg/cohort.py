@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from privacy.identity import Roster
-from privacy.messages import Advertise, MaskedHeader, Plan
+from privacy.messages import Advertise, MaskedHeader
 from privacy.secagg.keys import Channel, announced_hash, dealer_hash, survivor_hash
 
 __all__ = ["Cohort", "RoundView"]
@@ -66,13 +66,8 @@ class Cohort:
 
 @dataclass(frozen=True)
 class RoundView:
-    """What peers' messages of a round must be bound to, as this site sees it; empty where it is not that far."""
+    """What peers' messages of a round must be bound to, as this site sees it; b"" where it is not that far."""
 
-    plan: Plan
-    h1: bytes
-    h2: bytes
-
-    @property
-    def ctx(self) -> bytes:
-        """The plan's context."""
-        return self.plan.context()
+    ctx: bytes
+    h1: bytes = b""
+    h2: bytes = b""

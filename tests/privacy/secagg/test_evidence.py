@@ -338,7 +338,7 @@ def test_any_bytes_as_a_statement_are_no_statement(message: bytes, plan: bytes, 
 
 @pytest.mark.parametrize("wrong", [
     lambda: Statement(b""), lambda: Statement(bytes((1 << 20) + 1)), lambda: Statement(b"x", (bytes(31),)),
-    lambda: Statement(b"x", (CTX, H1, H2)), lambda: Evidence("two-plans", "E_MADE_UP", "coordinator", (plan(),)),
+    lambda: Statement(b"x", (CTX, H1, H2, H3)), lambda: Evidence("two-plans", "E_MADE_UP", "coordinator", (plan(),)),
     lambda: Evidence("two-plans", "E_REPLAY", "nobody", (plan(),)),
     lambda: Evidence("two-plans", "E_REPLAY", "a b", (plan(),)),
     lambda: Evidence("two plans", "E_REPLAY", "coordinator", (plan(),)),
