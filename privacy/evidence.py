@@ -208,6 +208,7 @@ class Rule:
 
     Args:
         code: of `privacy.errors`.
+        also: another code that a site may have refused it with.
         types: of the message, or of both messages.
         words: what was done, for "X ... in run R, round N, attempt A".
         reason: why an honest party never does it.
@@ -221,6 +222,7 @@ class Rule:
     reason: str
     topic: Callable[[Opened], tuple[Item, ...]] = _in_context
     breaks: Callable[[tuple[Opened, ...], Roster], bool] = _differ
+    also: str = ""
 
 
 def _run(one: Opened) -> tuple[Item, ...]:
@@ -266,7 +268,7 @@ RULES: dict[str, Rule] = {  # the first that holds is used, so the graver comes 
         "its journal counts the attempt, on disk, before the plan is signed", _attempt),
     "plan-breaks-manifest": Rule(
         "E_MANIFEST", (SignedManifest, SignedPlan), "signed a plan that breaks its own manifest",
-        "sizes, ring, stage and names of a plan are computed from the manifest", _run, _breaks_manifest),
+        "sizes, ring, stage and names of a plan are computed from the manifest", _run, _breaks_manifest, "E_PARAMS"),
     "weak-key": Rule(
         "E_WEAK_KEY", (Advertise,), "announced a key that gives everybody the same secret",
         "a key made from random bytes is never one of the few weak points of the curve",

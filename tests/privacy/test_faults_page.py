@@ -22,7 +22,7 @@ def test_every_code_has_its_row_with_sentence_action_and_proof(code: str) -> Non
     (row,) = [line for line in MAKER["page"]().splitlines() if line.startswith(f"| `{code}` |")]
     said = FAULTS[code].sentence if code in FAULTS else POLICY_REFUSALS[code]
     asked = FAULTS[code].action if code in FAULTS else POLICY_ACTIONS[code]
-    proofs = [kind for kind, rule in RULES.items() if rule.code == code]
+    proofs = [kind for kind, rule in RULES.items() if code in (rule.code, rule.also)]
     assert said in row and asked in row and all(f"`{kind}`" in row for kind in proofs)
     assert row.endswith("| no |") == (not proofs)
     assert "|" not in said + asked
@@ -34,7 +34,7 @@ def test_every_action_says_what_an_operator_can_do() -> None:
     actions = [fault.action for fault in FAULTS.values()] + list(POLICY_ACTIONS.values())
     first = {action.split()[0].rstrip(":;,") for action in actions}
     assert first <= {"Stop", "Compare", "Go", "Start", "Check", "See", "Nothing", "Ask", "Leave", "Wait", "Install",
-                     "Send", "Run", "Lower", "Raise", "Make", "Bring", "Give", "Use", "Set"}
+                     "Send", "Run", "Lower", "Raise", "Make", "Bring", "Give", "Use", "Set", "Resume"}
     assert all(action.endswith(".") and len(action) <= 140 for action in actions)
     assert max(actions.count(action) for action in actions) <= 2
 

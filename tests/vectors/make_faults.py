@@ -43,20 +43,20 @@ is repeated: none of that makes one.
 
 _END = """
 Not evidence, although two signed messages differ: two hellos of one site for one run (the nonce is fresh after each
-refusal), two witness statements on one list (a site states what it knows when it is asked, and may know more the second
-time), a plan for a round whose first attempt failed (a new attempt is allowed until the upload), and anything that names
-another roster version.
+refusal), two witness statements on one list (a site states what it knows when it is asked, and may know more the
+second time), a plan for a round whose first attempt failed (a new attempt is allowed until the upload), and anything
+that names another roster version.
 
 The evidence shows that a key signed both. It does not show who used the key: a stolen key, or a state folder that was
 restored from an old copy against the guides, signs like a cheat does. Ask the blamed party before you accuse it.
 
-Evidence with revealed shares (`both-shares`, `two-unmaskings`) holds one site's shares of that round. They are far fewer
-than the threshold and open nothing, but treat such a file like the round's other protocol messages: show it to those who
-must judge it.
+Evidence with revealed shares (`both-shares`, `two-unmaskings`) holds one site's shares of that round. They are far
+fewer than the threshold and open nothing, but treat such a file like the round's other protocol messages: show it to
+those who must judge it.
 
 A site keeps the statements it compares in `evidence.sqlite` in its state folder: the newest 32 MiB of the coordinator's
-and 512 KiB of each site's; older ones give way, so a contradiction of an older one is no longer found. Evidence itself is
-never removed; it may fill 256 MiB, one pair for each thing contradicted.
+and 512 KiB of each site's; older ones give way, so a contradiction of an older one is no longer found. Evidence itself
+is never removed; it may fill 256 MiB, one pair for each thing contradicted.
 """
 
 
@@ -64,7 +64,8 @@ def page() -> str:
     """The whole page."""
     kinds: dict[str, list[str]] = {}
     for kind, rule in RULES.items():
-        kinds.setdefault(rule.code, []).append(f"`{kind}`")
+        for code in filter(None, (rule.code, rule.also)):
+            kinds.setdefault(code, []).append(f"`{kind}`")
     proofs = {code: f"yes, where both were signed: {', '.join(names)}" for code, names in kinds.items()}
     proofs["E_WEAK_KEY"] = "yes: `weak-key`"
     lines = [_HEAD, "## Faults\n\n", "| code | blamed | what happened | what to do | transferable evidence |\n",
@@ -73,7 +74,8 @@ def page() -> str:
               for code, fault in FAULTS.items()]
     lines += ["\n## Refusals by a site's policy\n\nNobody is blamed: the site decides what it takes part in. "
               "The reply says which rule, never a number.\n\n",
-              "| code | what happened | what the coordinator's operator does | transferable evidence |\n", "|---|---|---|---|\n"]
+              "| code | what happened | what the coordinator's operator does | transferable evidence |\n",
+              "|---|---|---|---|\n"]
     lines += [f"| `{code}` | {sentence} | {POLICY_ACTIONS[code]} | {proofs.get(code, 'no')} |\n"
               for code, sentence in POLICY_REFUSALS.items()]
     lines += [_RULES_HEAD]

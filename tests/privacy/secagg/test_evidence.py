@@ -128,6 +128,7 @@ EACH = pytest.mark.parametrize("kind", RULES)
 def test_there_is_an_example_of_every_rule_and_every_rule_says_why_it_holds() -> None:
     assert set(GUILTY) == set(RULES)
     for rule in RULES.values():
+        assert rule.also in {"", *FAULTS}
         assert rule.code in {**FAULTS, **POLICY_REFUSALS} and len(rule.reason) > 40 and len(rule.types) in (1, 2)
 
 
