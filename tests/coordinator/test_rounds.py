@@ -16,7 +16,7 @@ from coordinator.exchange import Outgoing, Reply
 from coordinator.rounds import Federation, RoundFailedError, RunState, report_fields, run_rounds
 from coordinator.run import _Journal
 from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity
-from privacy.errors import ProtocolError
+from privacy.errors import FAULTS, ProtocolError
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import ErrorReply, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.secagg.client import SiteRound
@@ -221,7 +221,8 @@ def test_below_the_quorum_the_error_says_step_count_quorum_and_who(step: str, ne
         run(link)
     assert str(failure.value) == (
         f"round 1 stopped at {step} (E_COHORT_SMALL, blamed: nobody): 2 of the roster's 4 sites answered well and "
-        f"{needed} are needed; missing: site-2 ({step}: transport); site-4 ({step}: transport)")
+        f"{needed} are needed; missing: site-2 ({step}: transport); site-4 ({step}: transport). "
+        f"{FAULTS['E_COHORT_SMALL'].sentence} {FAULTS['E_COHORT_SMALL'].action}")
 
 
 def test_a_site_that_never_joined_is_named_too() -> None:
