@@ -25,6 +25,7 @@ from coordinator.rounds import (
     report_fields,
     run_rounds,
 )
+from coordinator.run_register import claimed
 from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
 from model.export import save_adapter
@@ -56,7 +57,14 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
 
     Raises:
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
+        RunTakenError: see :func:`coordinator.run_register.claimed`.
     """
+    manifest = SignedManifest.from_bytes(Path(config.manifest).read_bytes()).manifest
+    with claimed(Path(config.key), Path(config.output), manifest):
+        return _run(config, link, observe)
+
+
+def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunState:
     opened = _open(config)
     journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))

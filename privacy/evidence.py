@@ -262,10 +262,11 @@ _ONCE = (f"it answers this step once for each announcement, from memory that doe
 RULES: dict[str, Rule] = {  # the first that holds is used, so the graver comes first
     "two-manifests": Rule(
         "P_RUN_ID", (SignedManifest, SignedManifest), "signed two different manifests for one run",
-        "a run's name is given to one manifest; a changed manifest gets a new name", _run),
+        "its register gives a run's name to one manifest for good; a changed manifest gets a new name", _run),
     "two-plans": Rule(
         "E_REPLAY", (SignedPlan, SignedPlan), "signed two different plans for one attempt at a round",
-        "its journal counts the attempt, on disk, before the plan is signed", _attempt),
+        "a run has one folder and one process, and its journal counts the attempt, on disk, before a plan is signed",
+        _attempt),
     "plan-breaks-manifest": Rule(
         "E_MANIFEST", (SignedManifest, SignedPlan), "signed a plan that breaks its own manifest",
         "sizes, ring, stage and names of a plan are computed from the manifest", _run, _breaks_manifest, "E_PARAMS"),
