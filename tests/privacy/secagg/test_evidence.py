@@ -348,3 +348,25 @@ def test_any_bytes_as_a_statement_are_no_statement(message: bytes, plan: bytes, 
 def test_what_cannot_be_evidence_cannot_be_built(wrong: Callable[[], object]) -> None:
     with pytest.raises(ValueError):
         wrong()
+
+
+@EACH
+def test_the_order_of_two_messages_of_one_type_does_not_matter(kind: str) -> None:
+    evidence = EVIDENCE[kind]
+    if len(set(RULES[kind].types)) == 1:
+        assert proves(replace(evidence, statements=evidence.statements[::-1]), ROSTER)
+
+
+def test_a_statement_carries_nothing_that_its_signature_does_not_need() -> None:
+    assert open_statement(replace(mark(), binding=(CTX,)), ROSTER) is None
+    assert open_statement(replace(plan(), binding=(CTX,)), ROSTER) is None
+    weak = EVIDENCE["weak-key"]
+    for beside in (Statement(b"anything"), advert(STOLEN), plan()):
+        assert not proves(replace(weak, statements=(*weak.statements, beside)), ROSTER)
+        assert not proves(replace(weak, statements=(beside, *weak.statements)), ROSTER)
+
+
+def test_two_manifests_hashes_under_one_name_contradict_each_other_in_any_release() -> None:
+    older = Statement(SignedManifest.make(replace(MANIFEST, release="older"), BOSS).to_bytes())
+    found = contradiction((older, plan()), ROSTER)
+    assert found is not None and found.kind == "plan-breaks-manifest"
