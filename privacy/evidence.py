@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from privacy.encoding import Item, dec, digest
@@ -39,8 +40,8 @@ from privacy.secagg.checks import check_plan
 from privacy.secagg.keys import is_weak
 from privacy.wire import VERSION, Message, check_hash, check_id
 
-__all__ = ["RULES", "Evidence", "Opened", "Rule", "Statement", "contradiction", "describe", "open_statement", "proves",
-           "topics"]
+__all__ = ["RULES", "Evidence", "Opened", "Rule", "Statement", "contradiction", "describe", "is_guilty",
+           "open_statement", "proves", "topics"]
 
 MAX_STATEMENT_BYTES = 1 << 20  # no message is longer (`privacy.wire`)
 
@@ -169,22 +170,28 @@ _FORMS: dict[type[SignedMessage], _Form] = {
 _TYPES = {kind.__name__: kind for kind in _FORMS}
 
 
+@lru_cache(maxsize=16)
+def _plan_of(data: bytes, roster: Roster) -> tuple[Plan, bytes]:
+    """The plan and its context, if it names this roster. Raises MessageFormatError; KeyError for another roster."""
+    plan = Plan.from_bytes(data)
+    if not _names(plan, roster):
+        raise KeyError(roster.federation_id)
+    return plan, plan.context()
+
+
 def open_statement(statement: Statement, roster: Roster) -> Opened | None:
     """The message, if a party of this roster signed it and it belongs to this roster; None for anything else."""
     try:
         name = dec(statement.message[1:])[:1] if statement.message[:1] == bytes([VERSION]) else ()
         kind = _TYPES[str(name[0])]
         message: SignedMessage = kind.from_bytes(statement.message)
-        plan = Plan.from_bytes(statement.plan) if statement.plan else None
+        plan, ctx = _plan_of(statement.plan, roster) if statement.plan else (None, None)
         form = _FORMS[kind]
         signer = form.signer(message)
         key = roster.coordinator_key if signer == COORDINATOR else roster.site(signer).public_key
     except (MessageFormatError, KeyError, IndexError):
         return None
-    context = form.context(message, statement)
-    if len(statement.binding) != form.parts or (plan is None) != (context is None):
-        return None
-    if plan is not None and (context != plan.context() or not _names(plan, roster)):
+    if len(statement.binding) != form.parts or form.context(message, statement) != ctx:
         return None
     if not form.names_roster(message, roster) or not message.is_signed_by(key, form.binding(statement, roster)):
         return None
@@ -328,6 +335,11 @@ def _opened(evidence: Evidence, roster: Roster) -> tuple[Opened, ...] | None:
     if any(one.signer != evidence.blamed for one in opened) or len({rule.topic(one) for one in opened}) != 1:
         return None
     return opened if rule.breaks(opened, roster) else None
+
+
+def is_guilty(opened: Opened, roster: Roster) -> bool:
+    """Whether this message alone is something that no honest party signs."""
+    return any(rule.types == (type(opened.message),) and rule.breaks((opened,), roster) for rule in RULES.values())
 
 
 def topics(opened: Opened) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:

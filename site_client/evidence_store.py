@@ -22,7 +22,7 @@ from pathlib import Path
 
 from privacy.encoding import digest
 from privacy.errors import COORDINATOR, MessageFormatError
-from privacy.evidence import Evidence, Opened, Statement, contradiction, open_statement, topics
+from privacy.evidence import Evidence, Opened, Statement, contradiction, is_guilty, open_statement, topics
 from privacy.identity import Roster
 from privacy.messages import AdvertiseList, EnvelopeList, MaskedList, Plan
 
@@ -131,13 +131,13 @@ class EvidenceStore:
     def _weigh(self, statement: Statement, opened: Opened) -> tuple[Evidence, ...]:
         own, others = topics(opened)
         found = []
-        alone = contradiction([statement], self._roster)
+        alone = contradiction([statement], self._roster) if is_guilty(opened, self._roster) else None
         if alone is not None:
             found.append(self._keep(alone, digest("alone", alone.hash())))
         for key in others:
             row = self._db.execute("SELECT statement FROM statements WHERE key = ?", (key,)).fetchone()
             first = None if row is None else Statement.from_bytes(bytes(row[0]))
-            pair = None if first is None else contradiction([first, statement], self._roster)
+            pair = None if first is None or first == statement else contradiction([first, statement], self._roster)
             if pair is not None:
                 found.append(self._keep(pair, key))
         data = statement.to_bytes()
