@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+from coordinator import evidence_commands
 
 __all__ = ["main"]
 
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     from coordinator.roster_commands import add_roster_commands
 
     add_roster_commands(commands)
+    evidence_commands.add_command(commands)
     for command in (noise, status):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
@@ -135,6 +139,7 @@ def _run_facts(folder: Path) -> dict[str, Any]:
         "missing": newest.get("missing", {}), "public": newest.get("public", {}),
         "accepted": cohort.get("accepted", []), "refused": cohort.get("refused", []),
         "floor": cohort.get("floor"),
+        "evidence": sum(path.name != "roster.bin" for path in (folder / "evidence").glob("*.bin")),
         "seconds_since_last_event": round(max(0.0, time.time() - last["time"]), 1) if "time" in last else None,
     }
 
@@ -182,9 +187,22 @@ def _status_text(facts: dict[str, Any]) -> str:
         lines.append(f"refused    {', '.join(facts['refused'])}")
     lines += [f"missing    {site}: {why}" for site, why in sorted(facts["missing"].items())]
     lines += [f"public     {name} {value:.4g}" for name, value in sorted(facts["public"].items())]
+    lines += _advice(" ".join([*facts["missing"].values(), *facts["refused"]]))
+    if facts["evidence"]:
+        lines.append(f"evidence   {facts['evidence']} kept: see `coordinator evidence`")
     if facts["reason"]:
         lines.append(f"reason     {facts['reason']}")
     return "\n".join(lines)
+
+
+def _advice(text: str) -> list[str]:
+    """What each code in `text` means, and what to do about it."""
+    from privacy.errors import FAULTS, POLICY_ACTIONS, POLICY_REFUSALS
+
+    known = {**{code: (fault.sentence, fault.action) for code, fault in FAULTS.items()},
+             **{code: (sentence, POLICY_ACTIONS[code]) for code, sentence in POLICY_REFUSALS.items()}}
+    codes = sorted(set(re.findall(r"[EP]_[A-Z0-9_]+", text)) & set(known))
+    return [f"  {code}: {known[code][0]} {known[code][1]}" for code in codes]
 
 
 def _hash_model(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from coordinator.exchange import Link, Outgoing, Reply
-from privacy.errors import MessageFormatError, ProtocolError
+from privacy.errors import FAULTS, MessageFormatError, ProtocolError
 from privacy.identity import Roster
 from privacy.messages import ErrorReply
 
@@ -61,7 +61,8 @@ class Conversation:
         missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
         return RoundFailedError(
             f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
-            f"{len(self.roster.active_ids)} sites answered well and {needed} are needed; missing: {missing}")
+            f"{len(self.roster.active_ids)} sites answered well and {needed} are needed; missing: {missing}. "
+            f"{FAULTS[error.code].sentence} {FAULTS[error.code].action}")
 
 
 def _refusal(reply: Reply) -> str | None:

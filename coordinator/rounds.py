@@ -20,6 +20,7 @@ from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
 from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
 from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
+from privacy.evidence import Evidence
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Plan, RunManifest
 from privacy.secagg.params import RingParams, ring_params
@@ -48,6 +49,10 @@ class Journal(Protocol):
         ...
 
 
+def _not_kept(_: Evidence) -> None:
+    """The default of `Federation.keep_evidence`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Federation:
     """What does not change during a run."""
@@ -60,6 +65,7 @@ class Federation:
     timeout_s: float
     participants: tuple[str, ...]  # sites that are ready for the run
     admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
+    keep_evidence: Callable[[Evidence], None] = _not_kept  # durably, before the site that it is against is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     protocol = _Exchange(
         federation, CoordinatorRound(
             plan=plan, roster=federation.roster, signing_key=federation.signing_key, suite=manifest.suite,
-            integrity_tags=manifest.integrity_tags), number,
+            integrity_tags=manifest.integrity_tags, on_evidence=federation.keep_evidence), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = protocol.run(state)
     real = dequantize_sum(total, ring)

@@ -14,6 +14,7 @@ from coordinator import checkpoint
 from coordinator.admission import Door
 from coordinator.attestation import Closing
 from coordinator.evaluation import PublicEvaluation
+from coordinator.evidence_folder import EvidenceFolder
 from coordinator.exchange import Link
 from coordinator.rounds import (
     Federation,
@@ -23,6 +24,7 @@ from coordinator.rounds import (
     report_fields,
     run_rounds,
 )
+from coordinator.run_register import claimed
 from model.adapter import adapter_hash
 from model.export import save_adapter
 from model.server_optimizer import ServerState
@@ -55,7 +57,14 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
 
     Raises:
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
+        RunTakenError: see :func:`coordinator.run_register.claimed`.
     """
+    manifest = SignedManifest.from_bytes(Path(config.manifest).read_bytes()).manifest
+    with claimed(Path(config.key), Path(config.output), manifest):
+        return _run(config, link, observe)
+
+
+def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunState:
     opened = _open(config)
     public: dict[int, Mapping[str, float]] = {}
     journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex(),
@@ -67,7 +76,8 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
-        timeout_s=config.timeout_s, participants=participants, admit=door.admit)
+        timeout_s=config.timeout_s, participants=participants, admit=door.admit,
+        keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)

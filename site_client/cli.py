@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from site_client import evidence_commands
+
 if TYPE_CHECKING:
     from configs.schema import SiteConfig
     from site_client.records import SiteIndex
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     from site_client.roster_commands import add_roster_commands
 
     add_roster_commands(commands)
+    evidence_commands.add_command(commands)
     for command in (index, ledger, check):
         if command is not ledger:
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")

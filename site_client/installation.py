@@ -18,6 +18,7 @@ from model.inputs import Encoded, Example
 from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
+from site_client.evidence_store import EvidenceStore
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
@@ -57,6 +58,7 @@ class Installation:
         pin.keep()
         self.spool = Spool(self.state)
         self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
+        self.evidence = EvidenceStore(self.state / "evidence.sqlite", self.roster)
         self.approval = LedgerApproval(self.state)
         self.rounds = RoundStore(self.state)
         self.ledger = self._open_ledger()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
-from privacy.messages import ErrorReply, Plan, RunManifest, SignedManifest, SiteTerms
+from privacy.messages import Attest, ErrorReply, Plan, RunManifest, SignedManifest, SignedResult, SiteTerms
 from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
@@ -102,6 +102,7 @@ class SiteSession:
             "sa_result": self._result,
         }
         try:
+            self._watch(step, body)
             return handlers[step](body, vector)
         except ProtocolError as error:
             return self._refuse(error.code, error.blamed)
@@ -117,6 +118,25 @@ class SiteSession:
             # Never the exception's text: it may quote a path or a value of a patient's file.
             _log.error("step=%s failed kind=%s at=%s", step, type(error).__name__, _place(error))
             return self._refuse("E_SITE", self._site.site_id)
+
+    def _watch(self, step: str, body: bytes) -> None:
+        """Keep what others signed, refused or not; what contradicts itself is on disk before anything is answered."""
+        if step == "hello":
+            self._site.evidence.saw_manifest(body)
+        elif step == "sa_train":
+            start = open_round_start(body)
+            self._site.evidence.saw_plan(start.plan.to_bytes())
+            if start.result is not None:
+                self._watch_result(start.result, start.attests)
+        elif step == "sa_result":
+            self._watch_result(open_result(body, self._site.roster), ())
+        elif self._open is not None and self._open.protocol.state != "aborted":
+            view = self._open.protocol.view
+            self._site.evidence.saw_list(step, body, self._open.plan, view.h1, view.h2)
+
+    def _watch_result(self, signed: SignedResult, attests: Iterable[Attest]) -> None:
+        record = self._site.rounds.find(signed.result.run_id, signed.result.round)
+        self._site.evidence.saw_result(signed, attests, None if record is None else record.plan)
 
     def _refuse(self, code: str, blamed: str) -> Answer:
         _log.warning("refused code=%s blamed=%s", code, blamed)

@@ -33,8 +33,8 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "simulations.cli": simulations.cli.main, "coordinator.cli": coordinator.cli.main,
     "site_client.cli": site_client.cli.main}
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
-               "coordinator.cli": ["noise", "status", "hash-model"],
-               "site_client.cli": ["index", "ledger", "check"]}
+               "coordinator.cli": ["noise", "status", "hash-model", "evidence"],
+               "site_client.cli": ["index", "ledger", "check", "evidence"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 

@@ -14,12 +14,14 @@ anyway.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from privacy.errors import CohortTooSmallError, FaultySiteError, LateMessageError, MessageFormatError
+from privacy.evidence import Evidence, Statement, contradiction
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import Suite
 from privacy.messages import (
@@ -33,6 +35,7 @@ from privacy.messages import (
     MaskedHeader,
     MaskedList,
     Plan,
+    SignedMessage,
     SignedPlan,
     UnmaskShares,
 )
@@ -51,6 +54,10 @@ STEPS = ("advertise", "share", "masked", "confirm", "unmask", "done")
 M = TypeVar("M", bound=Message)
 
 
+def _not_kept(_: Evidence) -> None:
+    """The default hook: evidence stays in memory, as in a simulation that keeps no folder."""
+
+
 class CoordinatorRound:
     """One (run, round, attempt) at the coordinator; steps in the order of `STEPS`.
 
@@ -64,6 +71,7 @@ class CoordinatorRound:
         plan, roster: of this round.
         signing_key: the coordinator's, as on the roster.
         suite, integrity_tags: as in the manifest.
+        on_evidence: called with evidence against a site, before the fault is raised; must keep it durably, or raise.
 
     Raises:
         ValueError: the key or the roster is another one, or the plan's ring could wrap.
@@ -71,7 +79,7 @@ class CoordinatorRound:
 
     def __init__(
         self, *, plan: Plan, roster: Roster, signing_key: SigningKey, suite: Suite = "x25519",
-        integrity_tags: int = 0,
+        integrity_tags: int = 0, on_evidence: Callable[[Evidence], None] = _not_kept,
     ) -> None:
         if signing_key.public_bytes() != roster.coordinator_key or plan.roster_hash != roster.hash():
             raise ValueError("the plan and the signing key must belong to the roster; rebuild the plan")
@@ -85,6 +93,9 @@ class CoordinatorRound:
         self._envelopes: dict[str, dict[str, Envelope]] = {}  # dealer -> recipient -> envelope
         self._headers: dict[str, MaskedHeader] = {}
         self._confirms: dict[str, Confirm] = {}
+        self._revealed: dict[str, UnmaskShares] = {}
+        self._evidence: list[Evidence] = []
+        self._on_evidence = on_evidence
         self._cohort: Cohort  # U1, once the first step is closed
         self._recovery: Recovery  # once U3 is fixed
         self._h2 = self._h3 = b""
@@ -137,6 +148,11 @@ class CoordinatorRound:
         """The sums' integrity tags, 8 bytes each: what `SiteRound.verify_sum` takes. Still masked before `finish`."""
         return tags_to_bytes(self._tags)
 
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """Statements of one site that contradict each other, or that no honest site makes; both are whole."""
+        return tuple(self._evidence)
+
     def signed_plan(self) -> bytes:
         """R0: the plan, for every invited site."""
         return self._signed_plan
@@ -149,7 +165,9 @@ class CoordinatorRound:
         key = self._roster.site(site_id).public_key
         _require(advert.site_id == site_id and advert.is_signed_by(key, (self._ctx,)), "E_SITE_SIG", site_id)
         _require(advert.mark.is_signed_for(self._roster), "E_SITE_SIG", site_id)
-        _require(is_usable(advert, self._suite), "E_WEAK_KEY", site_id)
+        if not is_usable(advert, self._suite):
+            self._prove("advertise", [(advert,)])
+            raise FaultySiteError("E_WEAK_KEY", site_id)
         own = key_parts(advert)
         taken = {part for other in self._adverts.values() for part in key_parts(other)}
         _require(len(set(own)) == len(own) and taken.isdisjoint(own), "E_DUP_KEY", site_id)
@@ -171,6 +189,8 @@ class CoordinatorRound:
         entries = _parsed(EnvelopeList, site_id, message).entries
         recipients = tuple(sorted(envelope.recipient for envelope in entries))
         same = {(envelope.self_mask_commitment, envelope.tag_commitment) for envelope in entries}
+        if len(same) > 1:
+            self._prove("share", [(entries[0], other) for other in entries])
         _require(recipients == self._cohort.ids and len(same) == 1, "E_ENVELOPES", site_id)
         key = self._cohort.signing_key(site_id)
         for envelope in entries:
@@ -246,6 +266,7 @@ class CoordinatorRound:
         signed = shares.site_id == site_id and shares.is_signed_by(key, (self._ctx, self._h3))
         _require(signed, "E_SITE_SIG", site_id)
         self._recovery.add(shares)
+        self._revealed[site_id] = shares
         self._accept("unmask", site_id, message)
 
     def finish(self) -> npt.NDArray[np.uint32]:
@@ -268,7 +289,9 @@ class CoordinatorRound:
         """Whether to look at a message; False for an identical redelivery."""
         seen = self._seen.get((step, site_id))
         if seen is not None:
-            _require(seen == hashlib.sha256(message).digest(), "E_TWO_MESSAGES", site_id)
+            if seen != hashlib.sha256(message).digest():
+                self._prove(step, _pairs(self._accepted(step, site_id), _signed_in(step, message)))
+                raise FaultySiteError("E_TWO_MESSAGES", site_id)
             return False
         if STEPS.index(step) < STEPS.index(self._step):
             raise LateMessageError
@@ -278,6 +301,28 @@ class CoordinatorRound:
     def _accept(self, step: str, site_id: str, message: bytes) -> None:
         self._seen[step, site_id] = hashlib.sha256(message).digest()
 
+    def _accepted(self, step: str, site_id: str) -> list[SignedMessage]:
+        """What the site signed in a step that it has taken."""
+        if step == "share":
+            return list(self._envelopes[site_id].values())
+        kept: dict[str, dict[str, SignedMessage]] = {
+            "advertise": {**self._adverts}, "masked": {**self._headers}, "confirm": {**self._confirms},
+            "unmask": {**self._revealed}}
+        return [kept[step][site_id]]
+
+    def _prove(self, step: str, candidates: Iterable[tuple[SignedMessage, ...]]) -> None:
+        """Keep the first of these that is evidence: a message that no honest site signs, or two that contradict."""
+        h1 = b"" if step == "advertise" else self._cohort.h1
+        tail = {"advertise": (), "share": (h1,), "masked": (self._h2,), "confirm": (self._h3,), "unmask": (self._h3,)}
+        for messages in candidates:
+            stated = [Statement.in_round(message, (self._ctx, *tail[step]), self._plan) for message in messages]
+            found = contradiction(stated, self._roster)
+            if found is not None:
+                if found not in self._evidence:
+                    self._on_evidence(found)
+                    self._evidence.append(found)
+                return
+
     def _must_be_open(self, step: str) -> None:
         if step != self._step:
             raise ValueError(f"step {step} cannot be closed; the open step is {self._step}")
@@ -285,6 +330,27 @@ class CoordinatorRound:
     def _open(self, step: str, outgoing: dict[str, bytes]) -> dict[str, bytes]:
         self._step, self._expected = step, frozenset(outgoing)
         return outgoing
+
+
+def _pairs(
+    kept: list[SignedMessage], given: list[SignedMessage]
+) -> Iterator[tuple[SignedMessage, SignedMessage]]:
+    """Two messages for one recipient where the step has recipients, and the two messages where it has none."""
+    by_recipient = {getattr(message, "recipient", ""): message for message in kept}
+    for message in given:
+        first = by_recipient.get(getattr(message, "recipient", ""))
+        if first is not None and first != message:
+            yield first, message
+
+
+def _signed_in(step: str, message: bytes) -> list[SignedMessage]:
+    """The signed messages in a reply of that step; none when it is something else."""
+    kinds: dict[str, type[SignedMessage]] = {
+        "advertise": Advertise, "masked": MaskedHeader, "confirm": Confirm, "unmask": UnmaskShares}
+    try:
+        return list(EnvelopeList.from_bytes(message).entries) if step == "share" else [kinds[step].from_bytes(message)]
+    except MessageFormatError:
+        return []
 
 
 def _must_reach(count: int, needed: int) -> None:

@@ -22,7 +22,7 @@ from model.server_optimizer import (
     initial_velocity,
     total_weight,
 )
-from privacy.errors import ProtocolError
+from privacy.errors import FAULTS, ProtocolError
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import Attest, ErrorReply, Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.results import check_result, check_round_start, open_result, open_round_start
@@ -257,7 +257,8 @@ def test_below_the_quorum_the_error_says_step_count_quorum_and_who(step: str, ne
         run(link)
     assert str(failure.value) == (
         f"round 1 stopped at {step} (E_COHORT_SMALL, blamed: nobody): 2 of the roster's 4 sites answered well and "
-        f"{needed} are needed; missing: site-2 ({step}: transport); site-4 ({step}: transport)")
+        f"{needed} are needed; missing: site-2 ({step}: transport); site-4 ({step}: transport). "
+        f"{FAULTS['E_COHORT_SMALL'].sentence} {FAULTS['E_COHORT_SMALL'].action}")
 
 
 def test_a_site_that_never_joined_is_named_too() -> None:

@@ -42,6 +42,7 @@ from privacy.release import release_hash
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
+from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.round_store import RoundStore
@@ -149,6 +150,7 @@ class Site:
             allow_unnoised=self.config.policy.allow_without_privacy)
         self.spool = Spool(folder)
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
+        self.evidence = EvidenceStore(folder / "evidence.sqlite", ROSTER)
         self.approval = LedgerApproval(folder)
         self.rounds = RoundStore(folder)
 
