@@ -73,8 +73,8 @@ class RoundStore:
     """Opens or makes `rounds.sqlite` and the folder `attested` under `state`. Safe between processes, not threads.
 
     Raises:
-        OSError: the file is a link, or cannot be made.
-        sqlite3.DatabaseError: it is not a readable database.
+        OSError: the file is a link, or cannot be made (TimeoutError: another process holds it).
+        ValueError: it is not a readable database.
     """
 
     def __init__(self, state: Path) -> None:
@@ -85,10 +85,18 @@ class RoundStore:
         self._folder = state / "attested"
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = EXTRA")
-        for statement in _SCHEMA.split(";\n"):
-            self._db.execute(statement)
+        try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            for statement in _SCHEMA.split(";\n"):
+                self._db.execute(statement)
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            if "locked" in str(error):
+                raise TimeoutError("another process of this site holds rounds.sqlite: wait for it, then try again") \
+                    from error
+            raise ValueError("rounds.sqlite is not a readable database: move it away; the ledger still knows which "
+                             "rounds are spent, and the coordinator sends the state again") from error
 
     def close(self) -> None:
         """Release the file."""

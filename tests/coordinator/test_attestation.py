@@ -124,7 +124,8 @@ def test_a_site_that_lost_its_state_asks_for_it_and_takes_part() -> None:
 
     class Forgetful(Watched):
         def _train(self, site: str, message: Outgoing) -> bytes:
-            if (site, self.number) == ("site-3", 1) and len(self.of("sa_result")) == 4 and message.vector is None:
+            number = RoundStart.from_bytes(message.body).plan.plan.round
+            if (site, number) == ("site-3", 2) and message.vector is None:
                 return ErrorReply("P_STATE", "nobody").to_bytes()
             return super()._train(site, message)
 

@@ -80,6 +80,12 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
         RoundStore(tmp_path)
 
 
+def test_a_damaged_database_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "rounds.sqlite").write_bytes(b"no database" * 500)
+    with pytest.raises(ValueError, match="not a readable database: move it away"):
+        RoundStore(tmp_path)
+
+
 def test_a_new_attempt_is_free_until_one_was_masked(store: RoundStore, tmp_path: Path) -> None:
     second = replace(PLAN, attempt=2)
     store.advertised(PLAN)
