@@ -101,7 +101,8 @@ class Verdict:
         lines += [f"  Answer: {line}" for line in _grouped(self.answers)] or ["  Answer: no refusal"]
         if self.defended and not self.as_expected and self.expected is not None:
             lines.append(f"  The expected answer was {self.expected[0]}, blaming {self.expected[1]}.")
-        lines += [f"  The attacker rebuilt: {secret}" for secret in self.findings.secrets]
+        if self.findings.secrets:
+            lines.append(f"  The attacker rebuilt: {'; '.join(self.findings.secrets)}")
         lines += [f"  The attacker computed: {known}" for known in self.findings.sums]
         if not self.findings.sums:
             lines.append("  The attacker computed: no sum at all")

@@ -48,7 +48,7 @@ class Findings:
     """What became computable.
 
     Args:
-        secrets: rebuilt or known, e.g. "mask seed of site-01".
+        secrets: rebuilt, e.g. "round 1.1: mask seeds of site-01, site-02" (round.attempt).
         sums: sets of (round, site) whose sum is known; every other known combination is one of these.
         leaks: those that no rule allows; empty = nothing more than an allowed sum.
     """
@@ -80,7 +80,7 @@ class Breaker:
     def __init__(self, loot: Loot, roster: Roster, bits: int) -> None:
         self._loot, self._roster, self._bits = loot, roster, bits
         self._seeds: dict[bytes, bytes] = {}  # commitment to b -> b
-        self._secrets: list[str] = []
+        self._secrets: dict[str, list[str]] = {}
         self._cohorts: dict[int, Cohort] = {}
 
     def findings(self) -> Findings:
@@ -90,7 +90,8 @@ class Breaker:
         known = self._by_algebra(rows)
         known += [found for found in _by_search(rows, self._bits) if not _spans(known, found)]
         space = reduced(known, sorted({variable for row in known for variable in row}))
-        return Findings(tuple(self._secrets), tuple(map(_text, space)), tuple(map(_text, self._leaks(space))))
+        secrets = tuple(f"{what} of {', '.join(sites)}" for what, sites in sorted(self._secrets.items()))
+        return Findings(secrets, tuple(map(_text, space)), tuple(map(_text, self._leaks(space))))
 
     # ------------------------------------------------------------------ secrets
 
@@ -140,12 +141,15 @@ class Breaker:
         own = cohort.channel(dealer, dealer)
         if seed is not None and commitment not in self._seeds and matches(commit("seed", own, seed), commitment):
             self._seeds[commitment] = seed
-            self._secrets.append(f"mask seed of {dealer} (round {view.plan.round}, attempt {view.plan.attempt})")
+            self._note("mask seeds", view, dealer)
         public = cohort.adverts[dealer].mask_key
         private = _combined(shares.get(("key-share", dealer, public)))
         if private is not None and public not in self._loot.privates and Agreement(private).public_bytes() == public:
             self._loot.keep(private)
-            self._secrets.append(f"mask key of {dealer} (round {view.plan.round}, attempt {view.plan.attempt})")
+            self._note("mask keys", view, dealer)
+
+    def _note(self, what: str, view: View, dealer: str) -> None:
+        self._secrets.setdefault(f"round {view.plan.round}.{view.plan.attempt}: {what}", []).append(dealer)
 
     # ------------------------------------------------------------------ masks
 
