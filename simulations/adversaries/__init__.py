@@ -1,1 +1,1 @@
-"""Adversaries of the secure aggregation: each lies in one method and plays against honest sites made of the real classes."""
+"""Adversaries of the secure aggregation: each lies in one method, and the honest sites are real."""

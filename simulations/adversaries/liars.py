@@ -1,4 +1,4 @@
-"""A site that lies, against the real coordinator and honest peers; the coordinator is curious and shares all it sees."""
+"""A site that lies, against the real coordinator and honest peers; the coordinator tells the liar all it sees."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ class LyingSite(Attack):
         if (total is not None) != self.completes:
             fooled.append("the round did not end as it should" if self.completes else "a sum came out")
         findings = Breaker(self._loot, world.roster, world.ring.bits).findings()
-        return Outcome(self._answers, findings, tuple(fooled), (
-            f"the round {'went on without the liar or its share' if self.completes else 'was lost, with the liar named'}",
-        ))
+        end = "went on without the liar or its share" if self.completes else "was lost, with the liar named"
+        return Outcome(self._answers, findings, tuple(fooled), (f"the round {end}",))
 
     def _round(self, to: CoordinatorRound, world: Consortium) -> npt.NDArray[np.uint32] | None:
         inbox = dict.fromkeys(world.ids, to.signed_plan())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 from privacy.identity import SigningKey
 from privacy.messages import (
@@ -224,7 +225,8 @@ class SplitSurvivorsColluding(Relay):
     sites = 9
     colluding = 4
     # Each of the five honest sites is told that two others are dead; sites 3, 4 and 5 are told dead by three each.
-    dead = {"site-01": (3, 4), "site-02": (4, 5), "site-03": (4, 5), "site-04": (3, 5), "site-05": (3,)}
+    dead: ClassVar[dict[str, tuple[int, ...]]] = {
+        "site-01": (3, 4), "site-02": (4, 5), "site-03": (4, 5), "site-04": (3, 5), "site-05": (3,)}
 
     def survivors_for(self, site: str, headers: Sequence[MaskedHeader]) -> Sequence[MaskedHeader] | None:
         """Every list has at least the floor of seven sites; the receiver is alive in its own."""

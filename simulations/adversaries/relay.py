@@ -128,7 +128,8 @@ class Relay(Attack):
         try:
             reply = member.ask(step, body)
         except Refusal as refusal:
-            self.answers.append(Answer(site, STEPS[step], refusal.code, refusal.blamed))
+            if site not in self.accomplices:
+                self.answers.append(Answer(site, STEPS[step], refusal.code, refusal.blamed))
             return None
         self.loot.saw(member, step, self.plan_of(body) if step == 0 else self.plan, body, reply)
         return reply

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
-from privacy.messages import Advertise, Envelope, Plan, RunManifest
 from privacy.identity import Roster
+from privacy.messages import Advertise, Envelope, Plan, RunManifest, Witness
 from privacy.secagg.client import SiteRound
 from simulations.adversaries.attack import Answer, Outcome
 from simulations.adversaries.relay import Relay
@@ -122,8 +122,11 @@ class SessionRelay(Relay):
         if not defended and self.weak_session:
             kind = getattr(sessions, self.weak_session)
         self.world = world
+        self.colluding_sites = world.ids[len(world.ids) - self.colluding:]
         self.disks: dict[str, SessionMember] = {
-            site: sessions.SessionMember(world, site, Path(self._root) / site, kind) for site in world.ids}
+            site: sessions.SessionMember(
+                world, site, Path(self._root) / site, sessions.Accomplice if site in self.colluding_sites else kind)
+            for site in world.ids}
         self.use(self.disks)
         self.readmit()
 
@@ -132,8 +135,12 @@ class SessionRelay(Relay):
         from simulations.adversaries.sessions import SessionConsortium, admit
 
         if isinstance(self.world, SessionConsortium):
-            for site, refusal in admit(self.world, self.disks).items():
+            for site, refusal in admit(self.world, self.disks, self.witnesses_for, self.colluding_sites).items():
                 self.answers.append(Answer(site, "restore", refusal.code, refusal.blamed))
+
+    def witnesses_for(self, site: str, statements: list[Witness]) -> list[Witness]:
+        """What one site is shown of its peers' statements about its ledger."""
+        return statements
 
 
 class RoundReplay(SessionRelay):
@@ -176,50 +183,62 @@ class RoundReplayAfterRestart(RoundReplay):
 
 
 class Rollback(SessionRelay):
-    """Repeats a round after the sites' disks were put back."""
+    """Repeats a round after two sites' disks were put back, with a colluding third; hides what witnesses it can."""
 
     name = "rollback"
-    title = "All sites but one get their state folders back from a backup of before the round, and the round is repeated."
-    gain = "the same round twice, with other cohorts, and the first one's cost forgotten"
-    defence = "peers keep the highest signed mark of each ledger, and a restarted site asks them"
+    title = "Two sites get their disks back from before the round; with a colluding third the round is repeated."
+    gain = "a second sum of the round over a part of its sites, and the first one's cost forgotten"
+    defence = "peers keep the highest signed mark of each ledger; a restarted site needs statements of enough of them"
     expected = ("P_LEDGER", "nobody")
     weakness = "sites work without being admitted by their peers"
     weak_session = "NoWitnesses"
-    until_backup = 0
+    colluding = 1
+    old = ("site-02", "site-03")
     again = False
 
     def attack(self) -> None:
         """Backup, round, restore, round."""
-        for disk in self.disks.values():
-            disk.backup()
+        self.backup()
         self.attempt(self.world.plan())
         self.restore()
         self.attempt(self.world.plan(attempt=2))
 
+    def backup(self) -> None:
+        """Of the two sites."""
+        for site in self.old:
+            self.disks[site].backup()
+
     def restore(self) -> None:
-        """The victim's disk is current; all others are put back."""
+        """The two sites' disks are old, all others current; the accomplice forgets what it likes to."""
         for site, disk in self.disks.items():
-            disk.restart(restored=site != VICTIM)
-        self.readmit()
+            disk.restart(restored=site in self.old)
         self.again = True
+        self.readmit()
+
+    def witnesses_for(self, site: str, statements: list[Witness]) -> list[Witness]:
+        """As few as will do: the other old one's, one that the accomplice signs now, and an honest one's."""
+        if not self.again or site not in self.old:
+            return statements
+        bad = [s for s in statements if s.site_id in (*self.old, *self.accomplices)]
+        honest = [s for s in statements if s not in bad]
+        return [*bad, *honest[:1]]
 
     def invited(self) -> Iterable[str]:
-        """The second time without the victim."""
-        return [site for site in super().invited() if not (self.again and site == VICTIM)]
+        """The second time the two sites and the accomplice."""
+        return [*self.old, *self.accomplices] if self.again else super().invited()
 
 
 class RollbackInRound(Rollback):
-    """The backup is from the middle of the round, when the update was waiting for its masks."""
+    """The backup is from the middle of the round, when the updates were waiting for their masks."""
 
     name = "rollback-in-round"
-    title = "The backup is from the middle of the round: trained, announced, not yet masked."
-    gain = "the same updates in a second cohort; the difference of both sums is the missing site's vector"
+    title = "The same with a backup from the middle of the round: trained, announced, not yet masked."
+    gain = "the same updates in a second cohort; the difference of both sums is the sum over the others"
 
     def attack(self) -> None:
         """R0 and R1, backup, the rest; restore, another attempt."""
         self.attempt(self.world.plan(), until=2)
-        for disk in self.disks.values():
-            disk.backup()
+        self.backup()
         self.deliver()
         self.close()
         self.unmask()

@@ -51,8 +51,8 @@ class SeedSearch(Attack):
         rate = tried / seconds
         full = FOLDED_BITS if not defended else 256
         notes = (
-            "reduced: every other mask is off already (two sites, or peers that collude or dropped out), one coordinate "
-            f"is public, and there are at most {1 << GUESSED_BITS} guesses; {tried} took {seconds:.2f} s",
+            "reduced: every other mask is off already (two sites, or peers that collude or dropped out), one "
+            f"coordinate is public, and there are at most {1 << GUESSED_BITS} guesses; {tried} took {seconds:.2f} s",
             f"extrapolated to all {full} bits, on this core in this Python: {_duration((1 << full) / rate)}",
             *(_control(clear) if defended else ()))
         return Outcome(findings=Findings((), leaks, leaks), notes=notes)

@@ -1,10 +1,11 @@
-"""Sites with a disk: the real session, admission, ledger, spool and memory of peers in a folder, without the training."""
+"""Sites with a disk: real session, admission, ledger, spool and memory of peers in a folder, without the training."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
 import shutil
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,7 +38,8 @@ from site_client.policy import planned_events, terms_of
 from site_client.session import SiteSession, _entry
 from site_client.spool import Spool
 
-__all__ = ["KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
+__all__ = [
+    "Accomplice", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
 
 _ADAPTER = np.linspace(-1, 1, 9, dtype="<f4")
 _SIZE = 5
@@ -128,6 +130,10 @@ class NoWitnesses(UntrainedSession):
         self._admission.require_ready = lambda manifest: None  # type: ignore[method-assign]
 
 
+class Accomplice(NoWitnesses, KeepsNothing):
+    """A colluding site: it goes along with anything."""
+
+
 class SessionMember:
     """A site as a coordinator reaches it, with a state folder that an attacker may copy and put back.
 
@@ -190,8 +196,16 @@ class SessionMember:
             self._folder, lambda purpose: self._world.entropy(self.site_id, start, purpose))  # type: ignore[arg-type]
 
 
-def admit(world: SessionConsortium, members: dict[str, SessionMember]) -> dict[str, Refusal]:
-    """The three steps before a run, relayed honestly among `members`; who refused, and how."""
+def admit(
+    world: SessionConsortium, members: dict[str, SessionMember],
+    shown: Callable[[str, list[Witness]], list[Witness]], forgetful: Collection[str],
+) -> dict[str, Refusal]:
+    """The three steps before a run among `members`; who refused, and how.
+
+    Args:
+        shown: (site, statements about it) -> those that it is shown.
+        forgetful: colluding sites, which say that they have never seen anybody's ledger.
+    """
     logging.getLogger("site_client").setLevel(logging.CRITICAL)  # refusals are what this is about
     signed = SignedManifest.make(world.manifest, world.coordinator_key).to_bytes()
     refused: dict[str, Refusal] = {}
@@ -205,13 +219,22 @@ def admit(world: SessionConsortium, members: dict[str, SessionMember]) -> dict[s
 
     run = world.manifest.hash()
     hellos = [Hello.from_bytes(reply) for site in members for reply in told("hello", signed, site)]
-    listed = HelloList(run, tuple(hellos)).to_bytes()
+    everybody = HelloList(run, tuple(hellos))
+    listed = everybody.to_bytes()
     present = [hello.site_id for hello in hellos]
     statements: list[Witness] = []
     for site in present:
         for reply in told("witness", listed, site):
-            statements += WitnessList.from_bytes(reply).entries
+            entries = WitnessList.from_bytes(reply).entries
+            statements += [_forgotten(world, everybody, e) for e in entries] if site in forgetful else entries
     for site in present:
-        about = tuple(statement for statement in statements if statement.subject == site)
-        told("restore", WitnessList(run, about).to_bytes(), site)
+        about = shown(site, [statement for statement in statements if statement.subject == site])
+        told("restore", WitnessList(run, tuple(about)).to_bytes(), site)
     return refused
+
+
+def _forgotten(world: SessionConsortium, listed: HelloList, witness: Witness) -> Witness:
+    """The same witness, who says that it has seen nothing."""
+    return Witness.signed(
+        world.keys[witness.site_id], (listed.manifest_hash, listed.hash()), site_id=witness.site_id,
+        subject=witness.subject, marks=())
