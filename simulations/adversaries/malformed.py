@@ -41,7 +41,7 @@ class Malformed(Relay):
 
     def attack(self) -> None:
         """Each garbled message meets a fresh federation."""
-        given, answers = 0, []
+        given, answers, self._taken = 0, [], list[str]()
         for step in range(len(STEPS)):
             for kind in MUTATIONS:
                 self.target = (step, kind)
@@ -51,14 +51,14 @@ class Malformed(Relay):
                 answers += ours
                 given += 1
                 if [(a.step, a.code) for a in ours] != [(STEPS[step], "E_FORMAT")]:
-                    self.notes.append(f"{kind} at {STEPS[step]} was answered with {[a.code for a in ours]}")
+                    self._taken.append(f"{kind} at {STEPS[step]} was answered with {[a.code for a in ours]}")
         self.answers = answers
         self._given = given
 
     def outcome(self) -> Outcome:
         """A message that was taken, or refused with another code, is a success of the attacker."""
         outcome = super().outcome()
-        outcome.fooled, outcome.notes = tuple(self.notes), (f"{self._given} messages were sent",)
+        outcome.fooled, outcome.notes = tuple(self._taken), (f"{self._given} messages were sent",)
         return outcome
 
     def ask(self, site: str, step: int, body: bytes) -> Reply | None:
