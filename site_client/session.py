@@ -34,7 +34,7 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
-from privacy.messages import ErrorReply, Plan, RunManifest, SignedManifest, SiteTerms
+from privacy.messages import ErrorReply, LedgerMark, Plan, RunManifest, SignedManifest, SiteTerms
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
@@ -155,13 +155,17 @@ class SiteSession:
     def _booked(self, run_id: str) -> list[LedgerEntry]:
         return [entry for entry in self._site.ledger.entries() if entry.run_id == run_id]
 
-    def _spend(self, manifest: RunManifest, round_number: int) -> None:
-        """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
+    def _spend(self, manifest: RunManifest, round_number: int) -> LedgerMark:
+        """On disk before a masked byte exists: the round is spent, and its update is never masked again.
+
+        Peers keep the mark that this returns, and so know a ledger from before the upload when they see one.
+        """
         self._admission.require_ready(manifest)  # a peer may have contradicted the ledger since
         run_id = manifest.run_id
         if not self._site.ledger.mark_masked(run_id, round_number):  # by another process of this site
             raise FaultyCoordinatorError("E_SPENT")
         self._site.spool.drop()
+        return self._admission.mark()
 
     def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""

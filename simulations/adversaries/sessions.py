@@ -22,6 +22,7 @@ from privacy.messages import (
     ErrorReply,
     Hello,
     HelloList,
+    LedgerMark,
     Plan,
     RunManifest,
     SignedManifest,
@@ -118,8 +119,9 @@ class UntrainedSession(SiteSession):
 class KeepsNothing(UntrainedSession):
     """Does not book that a masked vector leaves, and keeps the update."""
 
-    def _spend(self, *_: object) -> None:
+    def _spend(self, *_: object) -> LedgerMark:
         """Nothing is written."""
+        return self._admission.mark()
 
 
 class NoWitnesses(UntrainedSession):

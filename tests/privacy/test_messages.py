@@ -70,7 +70,7 @@ ENVELOPE = Envelope.signed(
     mask_key_share_commitment=H1, ciphertext=bytes(82),
 )  # fmt: skip
 HEADER = MaskedHeader.signed(
-    KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),)
+    KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),), mark=MARK
 )
 CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
 SHARE = DealtShare("b", bytes(33))

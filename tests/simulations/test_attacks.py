@@ -1,4 +1,4 @@
-"""Both directions of every attack: against the real sites it fails with the named answer, without the defence it works."""
+"""Both directions of every attack: the real sites give the named answer; without the defence it works."""
 
 from __future__ import annotations
 
