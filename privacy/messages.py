@@ -246,18 +246,23 @@ class MaskedHeader(SignedMessage):
         site_id: of the sender.
         upload_hash: SHA-256 of the packed masked vector and the masked tags behind it.
         complaints: dealers whose shares could not be used, at most one entry a dealer.
+        mark: how far its ledger is with this upload in it, so that a ledger from before the upload is known to be
+            old; None = it keeps none.
     """
 
     LABEL: ClassVar[str] = "masked"
     site_id: str
     upload_hash: bytes
     complaints: tuple[ErrorReply, ...]
-    signature: bytes
+    mark: LedgerMark | None = None
+    signature: bytes = b""
 
     def check(self) -> None:
         super().check()
         check_id("site_id", self.site_id)
         check_hash("upload_hash", self.upload_hash)
+        if self.mark is not None and self.mark.site_id != self.site_id:
+            raise ValueError("the mark of the ledger must be the sender's own")
         blamed = {complaint.blamed for complaint in self.complaints}
         codes = {complaint.code for complaint in self.complaints}
         if len(blamed) < len(self.complaints) or not codes <= {"E_SHARE_DECRYPT", "E_SHARE_COMMIT"}:
@@ -366,7 +371,7 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "PairOffer": ("kem_ciphertext", "backup", "commitment"),
     "EnvelopeList": ("entries",),
     "ErrorReply": ("code", "blamed"),
-    "MaskedHeader": ("site_id", "upload_hash", "complaints", "signature"),
+    "MaskedHeader": ("site_id", "upload_hash", "complaints", "mark", "signature"),
     "MaskedList": ("entries",),
     "Confirm": ("site_id", "signature"),
     "ConfirmList": ("entries",),

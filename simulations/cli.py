@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+from simulations.attack_commands import add_attack_command
+
 __all__ = ["main"]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--fault", metavar="NAME", help="plant a fault, which must be found; all = each of them in turn")
     audit.add_argument("--seed", type=int, help="repeatable randomness, for tests; the result is then no audit")
     audit.set_defaults(command=_audit)
+    add_attack_command(commands)
     make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
                                description="Split the real data of two installed packages over hospitals.")
     make.add_argument("out", type=Path, help="folder to make")

@@ -34,7 +34,16 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
-from privacy.messages import Attest, ErrorReply, Plan, RunManifest, SignedManifest, SignedResult, SiteTerms
+from privacy.messages import (
+    Attest,
+    ErrorReply,
+    LedgerMark,
+    Plan,
+    RunManifest,
+    SignedManifest,
+    SignedResult,
+    SiteTerms,
+)
 from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
@@ -190,13 +199,17 @@ class SiteSession:
     def _booked(self, run_id: str) -> list[LedgerEntry]:
         return [entry for entry in self._site.ledger.entries() if entry.run_id == run_id]
 
-    def _spend(self, manifest: RunManifest, plan: Plan, protocol: SiteRound) -> None:
-        """On disk before a masked byte exists: the round is spent, and its update is never masked again."""
+    def _spend(self, manifest: RunManifest, plan: Plan, protocol: SiteRound) -> LedgerMark:
+        """On disk before a masked byte exists: the round is spent, and its update is never masked again.
+
+        Peers keep the mark that this returns, and so know a ledger from before the upload when they see one.
+        """
         self._admission.require_ready(manifest)  # a peer may have contradicted the ledger since
         self._site.rounds.masked(plan, protocol.view)
         if not self._site.ledger.mark_masked(manifest.run_id, plan.round):  # by another process of this site
             raise FaultyCoordinatorError("E_SPENT")
         self._site.spool.drop()
+        return self._admission.mark()
 
     def _finish(self, plan: Plan) -> None:
         """On disk before a share leaves."""

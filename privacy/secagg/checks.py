@@ -152,6 +152,7 @@ def open_masked(
 
     Raises:
         FaultyCoordinatorError: E_FORMAT, E_DUP_SITE, E_U3_SUBSET, E_SELF_DROPPED, E_SIG.
+        FaultySiteError: E_SITE_SIG (its ledger's mark is not signed by it).
         CohortTooSmallError: E_COHORT_SMALL.
     """
     entries = received(MaskedList, data).entries
@@ -160,6 +161,9 @@ def open_masked(
     _refuse(all(header.site_id != own_id for header in entries), "E_SELF_DROPPED")
     for header in entries:
         _refuse(not header.is_signed_by(cohort.signing_key(header.site_id), (cohort.ctx, h2)), "E_SIG")
+    for header in entries:
+        if header.mark is not None and not header.mark.is_signed_for(cohort.roster):
+            raise FaultySiteError("E_SITE_SIG", header.site_id)
     _check_floor(len(entries), cohort)
     return {header.site_id: header for header in entries}
 

@@ -85,10 +85,11 @@ class SiteRound:
         roster: as pinned.
         manifest: as approved.
         entropy: fresh secrets for this attempt.
-        on_masking: called once, before the masked vector exists; must record the round as spent, or raise.
+        on_masking: called once, before the masked vector exists; must record the round as spent, or raise. Returns
+            how far the ledger is then; None = the site keeps none.
         on_unmasking: called once, before any share is revealed; may raise.
-        on_marks: called once, before a share is dealt, with the checked marks of all participants' ledgers; must
-            keep them durably, or raise.
+        on_marks: called before a share is dealt and before a survivor list is confirmed, with the checked marks of
+            the ledgers of all who are on the list; must keep them durably, or raise.
 
     Raises:
         ValueError: the site or its key is not on the roster and in the manifest.
@@ -102,7 +103,7 @@ class SiteRound:
         roster: Roster,
         manifest: RunManifest,
         entropy: RandomSource,
-        on_masking: Callable[[], None] = _no_record,
+        on_masking: Callable[[], LedgerMark | None] = _no_record,
         on_unmasking: Callable[[], None] = _no_record,
         on_marks: Callable[[Iterable[LedgerMark]], None] = _no_notes,
     ) -> None:
@@ -296,7 +297,7 @@ class SiteRound:
         add, subtract = self._mask_keys()
         values = _held(self._vector).values
         self._forget_own()
-        self.on_masking()
+        mark = self.on_masking()
         tags = masked_tags(_held(self._tag_key), self._id, values, lanes, add, subtract) if lanes else None
         apply_masks(values, add, subtract)
         packed = pack(values, plan.bits)
@@ -308,6 +309,7 @@ class SiteRound:
             site_id=self._id,
             upload_hash=hashlib.sha256(packed.data).digest(),
             complaints=self._complaints,
+            mark=mark,
         )
         return _Reply(header.to_bytes(), packed)
 
@@ -353,6 +355,7 @@ class SiteRound:
         headers = checks.open_masked(
             message, cohort=cohort, dealers=self._dealers, h2=self._h2, own_id=self._id
         )
+        self.on_marks([header.mark for header in headers.values() if header.mark is not None])
         self._survivors = frozenset(headers)
         self._h3 = cohort.h3(self._h2, headers)
         confirm = Confirm.signed(self._signing_key, (cohort.ctx, self._h3), site_id=self._id)

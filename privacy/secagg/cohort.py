@@ -30,7 +30,7 @@ class Cohort:
     """
 
     def __init__(self, ctx: bytes, roster: Roster, adverts: Mapping[str, Advertise]) -> None:
-        self.ctx = ctx
+        self.ctx, self.roster = ctx, roster
         self.adverts = {site: adverts[site] for site in sorted(adverts)}
         self.h1 = announced_hash(ctx, (advert.items() for advert in self.adverts.values()))
         self.threshold = roster.threshold(len(adverts))

@@ -220,6 +220,7 @@ class CoordinatorRound:
         key = self._cohort.signing_key(site_id)
         signed = head.site_id == site_id and head.is_signed_by(key, (self._ctx, self._h2))
         _require(signed, "E_SITE_SIG", site_id)
+        _require(head.mark is None or head.mark.is_signed_for(self._roster), "E_SITE_SIG", site_id)
         _require({c.blamed for c in head.complaints} <= self._envelopes.keys(), "E_FORMAT", site_id)
         size = packed_size(self._plan.dimension, self._plan.bits)
         shape = (size + LANE_BYTES * len(self._tags),)

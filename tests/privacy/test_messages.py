@@ -80,7 +80,7 @@ HYBRID_ENVELOPE = Envelope.signed(
     mask_key_share_commitment=H1, ciphertext=bytes(1088 + 82 + 32), tag_commitment=H1, pair_offer=OFFER,
 )  # fmt: skip
 HEADER = MaskedHeader.signed(
-    KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),)
+    KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),), mark=MARK
 )
 CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
 RESULT = Result("run", 3, H1, H2, 4, ("a", "b"), "B", H1, H2, H1, 2)

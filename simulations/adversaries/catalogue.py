@@ -1,0 +1,18 @@
+"""Every attack, by name."""
+
+from __future__ import annotations
+
+from simulations.adversaries.attack import Attack
+from simulations.adversaries.liars import LIAR_ATTACKS
+from simulations.adversaries.lists import LIST_ATTACKS
+from simulations.adversaries.malformed import MALFORMED_ATTACKS
+from simulations.adversaries.replays import REPLAY_ATTACKS
+from simulations.adversaries.seeds import SEED_ATTACKS
+
+__all__ = ["ATTACKS"]
+
+_ALL: tuple[type[Attack], ...] = (
+    *SEED_ATTACKS, *LIST_ATTACKS, *REPLAY_ATTACKS, *LIAR_ATTACKS, *MALFORMED_ATTACKS)
+
+#: name -> attack, in the order in which `simulate attack all` plays them
+ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ALL}

@@ -1,0 +1,242 @@
+"""Sites with a disk: real session, admission, ledger, spool and memory of peers in a folder, without the training."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.schema import PolicyConfig
+from model.adapter import Selection
+from privacy.errors import MessageFormatError
+from privacy.ledger import Ledger
+from privacy.messages import (
+    ErrorReply,
+    Hello,
+    HelloList,
+    LedgerMark,
+    Plan,
+    RunManifest,
+    SignedManifest,
+    Witness,
+    WitnessList,
+)
+from privacy.release import release_hash
+from privacy.secagg.quantize import QuantizedVector
+from privacy.statistics import LANES
+from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
+from site_client.ledger_approval import LedgerApproval
+from site_client.peers import PeerMarks
+from site_client.policy import planned_events, terms_of
+from site_client.session import SiteSession, _entry
+from site_client.spool import Spool
+
+__all__ = [
+    "Accomplice", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
+
+_ADAPTER = np.linspace(-1, 1, 9, dtype="<f4")
+_SIZE = 5
+
+
+class SessionConsortium(Consortium):
+    """The same federation with a manifest and plans that a whole session accepts."""
+
+    def __init__(self, n: int = 5) -> None:
+        super().__init__(n, dimension=_SIZE + len(LANES))
+        self.manifest = replace(self.manifest, release=release_hash())
+
+    def plan(self, **changes: object) -> Plan:
+        """See `Consortium`."""
+        adapter = hashlib.sha256(_ADAPTER.tobytes()).digest()
+        return super().plan(**{"num_lanes": len(LANES), "model_hash": adapter, **changes})
+
+
+@dataclass
+class _Model:
+    """Shapes only: what a session asks of an adapted model before and after training."""
+
+    base: Any = field(default_factory=lambda: SimpleNamespace(content_hash=bytes(32)))
+
+    @property
+    def layout(self) -> Any:
+        chosen = Selection(("x",), _SIZE, np.arange(_SIZE, dtype=np.int64))
+        return SimpleNamespace(size=_ADAPTER.size, select=lambda groups, factor: chosen)
+
+
+class _Folder:
+    """Stands for an installation: its state folder is real."""
+
+    engine = "own"
+
+    def __init__(self, world: Consortium, site_id: str, state: Path) -> None:
+        self.site_id, self.roster, self.key = site_id, world.roster, world.keys[site_id]
+        self.config = SimpleNamespace(policy=PolicyConfig(max_epsilon=8.0))
+        state.mkdir(parents=True, exist_ok=True)
+        self.ledger = Ledger.open(state / "ledger.sqlite", signing_key=self.key, epsilon_cap=8.0)
+        self.spool, self.approval = Spool(state), LedgerApproval(state)
+        self.peers = PeerMarks(state / "peers.sqlite", world.roster.federation_id)
+
+    def model(self, lora: object) -> _Model:
+        return _Model()
+
+    def check_max_patients(self) -> None:
+        """It has no patients."""
+
+    def close(self) -> None:
+        """Release the files, so that they can be replaced."""
+        self.ledger.close()
+        self.peers.close()
+
+
+class UntrainedSession(SiteSession):
+    """A session whose training is a random vector, booked in the ledger like any other."""
+
+    clear: npt.NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
+
+    def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
+        vector = super()._update(manifest, plan, adapter)
+        self.clear = vector.values.copy()
+        return vector
+
+    def _trained(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: object, selection: object,
+    ) -> npt.NDArray[np.float64]:
+        terms, ledger = terms_of(manifest, self._site.site_id), self._site.ledger
+        source = self._entropy("training")
+        ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
+        ledger.reserve(_entry(manifest, plan, terms.delta, source))
+        return 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
+
+
+class KeepsNothing(UntrainedSession):
+    """Does not book that a masked vector leaves, and keeps the update."""
+
+    def _spend(self, *_: object) -> LedgerMark:
+        """Nothing is written."""
+        return self._admission.mark()
+
+
+class NoWitnesses(UntrainedSession):
+    """Works without being admitted by its peers."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._admission.require_ready = lambda manifest: None  # type: ignore[method-assign]
+
+
+class Accomplice(NoWitnesses, KeepsNothing):
+    """A colluding site: it goes along with anything."""
+
+
+class SessionMember:
+    """A site as a coordinator reaches it, with a state folder that an attacker may copy and put back.
+
+    Args:
+        world: the federation.
+        site_id: which of its sites.
+        state: its folder; made when missing.
+        kind: the class of its sessions.
+    """
+
+    def __init__(self, world: SessionConsortium, site_id: str, state: Path, kind: type[UntrainedSession]) -> None:
+        self.site_id, self._world, self._state, self._kind = site_id, world, state, kind
+        self._starts = 0
+        self._open()
+
+    def ask(self, step: int, body: bytes) -> Reply:
+        """See `Member`."""
+        return self.answer(STEPS[step], body, _ADAPTER if step == 0 else None)
+
+    def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None = None) -> Reply:
+        """The reply to any step. Raises Refusal."""
+        reply, packed = self._session.answer(step, body, vector)
+        try:
+            refused = ErrorReply.from_bytes(reply)
+        except MessageFormatError:
+            return Reply(reply, None if packed is None else packed.astype(np.uint8, copy=False))
+        raise Refusal(refused.code, refused.blamed)
+
+    def vector(self) -> npt.NDArray[np.uint32]:
+        """See `Member`."""
+        return self._session.clear
+
+    def loot(self) -> tuple[bytes, ...]:
+        """See `Member`."""
+        current = self._session._open
+        pairs = () if current is None else (current.protocol._channel_pair, current.protocol._mask_pair)
+        return tuple(pair.private_bytes() for pair in pairs if pair is not None)
+
+    def backup(self) -> None:
+        """Copy the state folder, as a backup of a running machine would."""
+        shutil.copytree(self._state, self._copy, dirs_exist_ok=True)
+
+    def restart(self, *, restored: bool = False) -> None:
+        """Stop the process and start it again, on the folder as it is or as the backup has it."""
+        self._folder.close()
+        if restored:
+            shutil.rmtree(self._state)
+            shutil.copytree(self._copy, self._state)
+        self._open()
+
+    @property
+    def _copy(self) -> Path:
+        return self._state.with_name(f"{self._state.name}-backup")
+
+    def _open(self) -> None:
+        self._starts += 1
+        start = str(self._starts)
+        self._folder = _Folder(self._world, self.site_id, self._state)
+        self._session = self._kind(
+            self._folder, lambda purpose: self._world.entropy(self.site_id, start, purpose))  # type: ignore[arg-type]
+
+
+def admit(
+    world: SessionConsortium, members: dict[str, SessionMember],
+    shown: Callable[[str, list[Witness]], list[Witness]], forgetful: Collection[str],
+) -> dict[str, Refusal]:
+    """The three steps before a run among `members`; who refused, and how.
+
+    Args:
+        shown: (site, statements about it) -> those that it is shown.
+        forgetful: colluding sites, which say that they have never seen anybody's ledger.
+    """
+    logging.getLogger("site_client").setLevel(logging.CRITICAL)  # refusals are what this is about
+    signed = SignedManifest.make(world.manifest, world.coordinator_key).to_bytes()
+    refused: dict[str, Refusal] = {}
+
+    def told(step: str, body: bytes, site: str) -> list[bytes]:
+        try:
+            return [members[site].answer(step, body).body]
+        except Refusal as refusal:
+            refused[site] = refusal
+            return []
+
+    run = world.manifest.hash()
+    hellos = [Hello.from_bytes(reply) for site in members for reply in told("hello", signed, site)]
+    everybody = HelloList(run, tuple(hellos))
+    listed = everybody.to_bytes()
+    present = [hello.site_id for hello in hellos]
+    statements: list[Witness] = []
+    for site in present:
+        for reply in told("witness", listed, site):
+            entries = WitnessList.from_bytes(reply).entries
+            statements += [_forgotten(world, everybody, e) for e in entries] if site in forgetful else entries
+    for site in present:
+        about = shown(site, [statement for statement in statements if statement.subject == site])
+        told("restore", WitnessList(run, tuple(about)).to_bytes(), site)
+    return refused
+
+
+def _forgotten(world: SessionConsortium, listed: HelloList, witness: Witness) -> Witness:
+    """The same witness, who says that it has seen nothing."""
+    return Witness.signed(
+        world.keys[witness.site_id], (listed.manifest_hash, listed.hash()), site_id=witness.site_id,
+        subject=witness.subject, marks=())
