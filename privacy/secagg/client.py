@@ -53,8 +53,8 @@ from privacy.secagg.keys import (
     seal,
     self_mask_key,
 )
-from privacy.secagg.masking import apply_masks
-from privacy.secagg.quantize import QuantizedVector, pack
+from privacy.secagg.masking import mask_and_pack
+from privacy.secagg.quantize import QuantizedVector
 from privacy.secagg.shamir import SHARE_BYTES, Share, split
 
 __all__ = ["SiteRound"]
@@ -274,8 +274,7 @@ class SiteRound:
         values = _held(self._vector).values
         self._forget_own()
         self.on_masking()
-        apply_masks(values, add, subtract)
-        packed = pack(values, plan.bits)
+        packed = mask_and_pack(values, add, subtract, plan.bits)
         header = MaskedHeader.signed(
             self._signing_key,
             (cohort.ctx, self._h2),
