@@ -61,7 +61,7 @@ class SigningKey:
 
     def sign_encoded(self, label: str, encoded: bytes) -> bytes:
         """As `sign`, of items that are already encoded: `encoded` = enc(*items)."""
-        return self._private.sign(transcript(f"sign/{label}") + encoded)
+        return self._private.sign(_opening(label) + encoded)
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public_bytes().hex()})"
@@ -79,10 +79,16 @@ def verify(public: bytes, signature: bytes, label: str, *items: Item) -> bool:
 def verify_encoded(public: bytes, signature: bytes, label: str, encoded: bytes) -> bool:
     """As `verify`, of items that are already encoded: `encoded` = enc(*items)."""
     try:
-        _public_key(public).verify(signature, transcript(f"sign/{label}") + encoded)
+        _public_key(public).verify(signature, _opening(label) + encoded)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=64)
+def _opening(label: str) -> bytes:
+    """How every signed statement of one kind begins."""
+    return transcript(f"sign/{label}")
 
 
 @lru_cache(maxsize=1024)

@@ -10,7 +10,7 @@ run), so it holds for nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from privacy.encoding import Item, enc
@@ -25,7 +25,7 @@ _SIGNATURE_ENCODED = len(enc(bytes(SIGNATURE_BYTES)))
 
 @dataclass(frozen=True)
 class SignedMessage(Message):
-    """A message whose last field is its sender's signature over the other fields and the round's binding."""
+    """A message whose last field, `signature`, is its sender's, over the other fields and the round's binding."""
 
     LABEL: ClassVar[str]
 
@@ -40,7 +40,7 @@ class SignedMessage(Message):
 
     def is_signed_by(self, public: bytes, binding: tuple[Item, ...]) -> bool:
         """Whether `public` (32 bytes) signed exactly these fields for that binding."""
-        signature: bytes = getattr(self, fields(self)[-1].name)
+        signature = self.encoded()[-SIGNATURE_BYTES:]
         return verify_encoded(public, signature, self.LABEL, enc(binding) + self._signed_part())
 
     def _signed_part(self) -> bytes:
@@ -48,4 +48,4 @@ class SignedMessage(Message):
         return self.encoded()[:-_SIGNATURE_ENCODED]
 
     def check(self) -> None:
-        check_size("a signature", getattr(self, fields(self)[-1].name), SIGNATURE_BYTES)
+        check_size("a signature", vars(self)["signature"], SIGNATURE_BYTES)

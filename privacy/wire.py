@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -61,7 +60,7 @@ class Message:
         is hashed, checked and passed on by the thousand."""
         cached: bytes | None = self.__dict__.get("_encoded")
         if cached is None:
-            cached = _join(getattr(self, name) for name, _, _ in _fields(type(self)))
+            cached = _join(tuple(getattr(self, name) for name, _, _ in _fields(type(self))))
             object.__setattr__(self, "_encoded", cached)
         return cached
 
@@ -123,8 +122,10 @@ def _inner(hint: Any) -> type | None:
     return inner if isinstance(inner, type) else None
 
 
-def _join(values: Iterable[Any]) -> bytes:
+def _join(values: tuple[Any, ...]) -> bytes:
     """enc() of the values as items, with what nested messages keep."""
+    if not any(isinstance(value, Message | tuple) for value in values):
+        return enc(*values)
     parts: list[bytes] = []
     for value in values:
         if isinstance(value, Message):

@@ -62,6 +62,7 @@ class Agreement:
 
     def __init__(self, private: bytes) -> None:
         self._private = X25519PrivateKey.from_private_bytes(private)
+        self._shared: dict[bytes, bytes] = {}  # a channel's two directions share one exchange
 
     @classmethod
     def fresh(cls, entropy: RandomSource) -> Agreement:
@@ -78,7 +79,9 @@ class Agreement:
 
     def exchange(self, peer: bytes) -> bytes:
         """The 32-byte shared secret. Raises ValueError for a peer key of low order."""
-        return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+        if peer not in self._shared:
+            self._shared[peer] = self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+        return self._shared[peer]
 
     def __repr__(self) -> str:
         return "Agreement(...)"
@@ -88,10 +91,13 @@ def is_weak(public: bytes) -> bool:
     """Whether a public key has low order, so that every exchange with it gives zero (RFC 7748, section
     6.1)."""
     try:
-        Agreement(b"\x01" * 32).exchange(public)
+        _PROBE.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         return True
     return False
+
+
+_PROBE = X25519PrivateKey.from_private_bytes(b"\x01" * 32)
 
 
 def announced_hash(ctx: bytes, adverts: Iterable[tuple[Item, ...]]) -> bytes:
