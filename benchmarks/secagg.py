@@ -36,7 +36,7 @@ BIG_ROUND = ROUNDS[-1]
 # Points that are left out, with the reason that the report gives.
 LEFT_OUT = (
     "site: n = 50 at 16M, n = 200 at 4M and 16M (more than 256M coordinates of masks a turn; both arms grow with n d)",
-    "coordinator: n = 50 above 1M, n = 200 throughout (a quarter dropped means 588 and 9,950 masks in Flower's arm, and "
+    "coordinator: n = 50 above 1M, n = 200 throughout (a quarter dropped is 588 and 9,950 masks in Flower's arm, and "
     "its recovery of shares grows with n cubed; ours at n = 200 is in the table of whole rounds)",
 )
 
