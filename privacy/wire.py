@@ -35,6 +35,8 @@ class Message:
         ValueError: a field has the wrong type, or `check` refuses its value.
     """
 
+    __slots__ = ("_encoded",)  # beside the fields: what `encoded` made
+
     LIMIT_BYTES: ClassVar[int] = 1 << 20
 
     def __post_init__(self) -> None:
@@ -58,11 +60,15 @@ class Message:
     def encoded(self) -> bytes:
         """enc(*self.items()): every field's encoding in turn. Made once: a message does not change, and an envelope
         is hashed, checked and passed on by the thousand."""
-        cached: bytes | None = self.__dict__.get("_encoded")
+        cached: bytes | None = getattr(self, "_encoded", None)
         if cached is None:
             cached = _join(tuple(getattr(self, name) for name, _, _ in _fields(type(self))))
             object.__setattr__(self, "_encoded", cached)
         return cached
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; a copy makes its own encoding."""
+        return vars(self)
 
     def to_bytes(self) -> bytes:
         """Version byte, then the type's name and its fields. Raises ValueError when longer than `MAX_BYTES`."""
