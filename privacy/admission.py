@@ -58,9 +58,11 @@ class LedgerMark(SignedMessage):
 
     def is_signed_for(self, roster: Roster) -> bool:
         """Whether the named site is on the roster and signed this mark."""
-        if self.site_id not in roster.site_ids:
+        try:
+            key = roster.site(self.site_id).public_key
+        except KeyError:
             return False
-        return self.is_signed_by(roster.site(self.site_id).public_key, (roster.federation_id,))
+        return self.is_signed_by(key, (roster.federation_id,))
 
 
 @dataclass(frozen=True)

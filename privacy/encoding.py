@@ -32,6 +32,7 @@ PROTOCOL = b"fedsecagg/1|"
 MAX_BYTES = 1 << 22  # 4 MiB; the largest control message at 200 sites is under 0.1 MiB
 MAX_DEPTH = 8
 _ATOMS: dict[bytes, Item] = {b"N": None, b"T": True, b"F": False}
+_SIZED = frozenset((b"i", b"f", b"b", b"s", b"t"))
 
 
 def enc(*items: Item) -> bytes:
@@ -50,40 +51,48 @@ def enc(*items: Item) -> bytes:
 
 
 def _write(item: Item, out: bytearray, depth: int) -> None:
-    if item is None:
-        out += b"N"
-    elif item is True or item is False:
-        out += b"T" if item else b"F"
-    elif type(item) is tuple:
+    kind = type(item)  # exact types only, so that no subclass slips through
+    if isinstance(item, bytes) and kind is bytes:
+        out += b"b" + len(item).to_bytes(4, "big") + item
+    elif isinstance(item, tuple) and kind is tuple:
         if depth == MAX_DEPTH:
             raise ValueError(f"an item is nested deeper than {MAX_DEPTH} tuples; flatten it")
         out += b"t" + len(item).to_bytes(4, "big")
         for inner in item:
             _write(inner, out, depth + 1)
+    elif item is None:
+        out += b"N"
+    elif item is True or item is False:
+        out += b"T" if item else b"F"
     else:
         tag, content = _content(item)
         out += tag + len(content).to_bytes(4, "big") + content
 
 
 def _content(item: Item) -> tuple[bytes, bytes]:
-    """Tag and content of an int, float, bytes or str; exact types only, so that no subclass slips through."""
+    """Tag and content of an int, float or str."""
+    if type(item) is str:
+        return b"s", item.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     if type(item) is int:
-        size = (item if item >= 0 else ~item).bit_length() // 8 + 1
-        return b"i", item.to_bytes(size, "big", signed=True)
+        return b"i", item.to_bytes(_integer_size(item), "big", signed=True)
     if type(item) is float:
         if math.isnan(item):
             raise ValueError("a NaN cannot be encoded; refuse it where it arises")
         return b"f", struct.pack(">d", item)
-    if type(item) is bytes:
-        return b"b", item
-    if type(item) is str:
-        return b"s", item.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
     kind = type(item).__name__
     raise ValueError(f"a value of type {kind} cannot be encoded; use bool, int, float, bytes, str, tuple")
 
 
+def _integer_size(value: int) -> int:
+    """Bytes of the minimal two's complement form."""
+    return (value if value >= 0 else ~value).bit_length() // 8 + 1
+
+
 def dec(data: bytes) -> tuple[Item, ...]:
     """Decode what `enc` produced; the inverse of `enc`.
+
+    Every part of the format but two has one form for each value, so a decoder that reads it strictly accepts nothing
+    else; integers that are not minimal and NaNs are refused by name.
 
     Raises:
         MessageFormatError: trailing or missing bytes, an unknown tag, a non-canonical form, or more than
@@ -91,46 +100,51 @@ def dec(data: bytes) -> tuple[Item, ...]:
     """
     if len(data) > MAX_BYTES:
         raise MessageFormatError(f"the message is longer than {MAX_BYTES} bytes")
-    items: list[Item] = []
-    at = 0
     try:
-        while at < len(data):
-            item, at = _read(data, at, 0)
-            items.append(item)
-        again = enc(*items)
+        return _read(data, 0, None, 0)[0]
     except (ValueError, struct.error) as error:
         raise MessageFormatError("the message is not a valid encoding") from error
-    if again != data:  # one comparison refuses every non-canonical form, e.g. a padded integer
-        raise MessageFormatError("the message is not in canonical form")
-    return tuple(items)
 
 
-def _read(data: bytes, at: int, depth: int) -> tuple[Item, int]:
-    tag, at = data[at : at + 1], at + 1
-    if tag in _ATOMS:
-        return _ATOMS[tag], at
-    if tag not in (b"i", b"f", b"b", b"s", b"t") or at + 4 > len(data):
-        raise MessageFormatError("the message is not a valid encoding")
-    count, at = int.from_bytes(data[at : at + 4], "big"), at + 4
-    if count > len(data) - at:  # every item takes a byte or more, so this also bounds tuple counts
-        raise MessageFormatError("the message is shorter than it claims")
-    if tag != b"t":
-        return _scalar(tag, data[at : at + count]), at + count
-    if depth == MAX_DEPTH:
-        raise MessageFormatError("the message is nested too deeply")
-    inner: list[Item] = []
-    for _ in range(count):
-        item, at = _read(data, at, depth + 1)
-        inner.append(item)
-    return tuple(inner), at
+def _read(data: bytes, at: int, count: int | None, depth: int) -> tuple[tuple[Item, ...], int]:
+    """`count` items from `at` on (None: to the end), and where they end."""
+    items: list[Item] = []
+    end = len(data)
+    while at < end if count is None else len(items) < count:
+        tag, at = data[at : at + 1], at + 1
+        if tag in _ATOMS:
+            items.append(_ATOMS[tag])
+            continue
+        if tag not in _SIZED or at + 4 > end:
+            raise MessageFormatError("the message is not a valid encoding")
+        size, at = int.from_bytes(data[at : at + 4], "big"), at + 4
+        if size > end - at:  # every item takes a byte or more, so this also bounds tuple counts
+            raise MessageFormatError("the message is shorter than it claims")
+        if tag != b"t":
+            items.append(_scalar(tag, data[at : at + size]))
+            at += size
+        elif depth == MAX_DEPTH:
+            raise MessageFormatError("the message is nested too deeply")
+        else:
+            inner, at = _read(data, at, size, depth + 1)
+            items.append(inner)
+    return tuple(items), at
 
 
 def _scalar(tag: bytes, content: bytes) -> Item:
-    if tag == b"i":
-        return int.from_bytes(content, "big", signed=True)
+    if tag == b"b":
+        return content
+    if tag == b"s":
+        return content.decode("utf-8")
     if tag == b"f":
-        return float(struct.unpack(">d", content)[0])
-    return content if tag == b"b" else content.decode("utf-8")
+        real = float(struct.unpack(">d", content)[0])
+        if math.isnan(real):
+            raise MessageFormatError("the message is not in canonical form")
+        return real
+    integer = int.from_bytes(content, "big", signed=True)
+    if len(content) != _integer_size(integer):
+        raise MessageFormatError("the message is not in canonical form")
+    return integer
 
 
 def transcript(label: str, *items: Item) -> bytes:

@@ -17,15 +17,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from privacy.encoding import Item, transcript
+from privacy.encoding import Item, enc, transcript
 from privacy.wire import Message, check_hash, check_id, check_range
 
-__all__ = ["MAX_DIMENSION", "MIN_COHORT", "SUITES", "Officer", "Roster", "RosterSite", "SigningKey", "verify"]
+__all__ = [
+    "MAX_DIMENSION", "MIN_COHORT", "SUITES", "Officer", "Roster", "RosterSite", "SigningKey", "verify",
+    "verify_encoded"]
 
 MIN_COHORT = 3  # below three sites a sum is a difference of two inputs, one of them one's own
 MAX_DIMENSION = 1 << 28
@@ -59,7 +62,11 @@ class SigningKey:
 
     def sign(self, label: str, *items: Item) -> bytes:
         """A 64-byte signature of one labelled statement."""
-        return self._private.sign(transcript(f"sign/{label}", *items))
+        return self.sign_encoded(label, enc(*items))
+
+    def sign_encoded(self, label: str, encoded: bytes) -> bytes:
+        """As `sign`, of items that are already encoded: `encoded` = enc(*items)."""
+        return self._private.sign(_opening(label) + encoded)
 
     def __repr__(self) -> str:
         return f"SigningKey(public={self.public_bytes().hex()})"
@@ -68,10 +75,31 @@ class SigningKey:
 def verify(public: bytes, signature: bytes, label: str, *items: Item) -> bool:
     """Whether `signature` is `public`'s (32 bytes) over that statement; malformed input is just False."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, transcript(f"sign/{label}", *items))
+        encoded = enc(*items)
+    except ValueError:
+        return False
+    return verify_encoded(public, signature, label, encoded)
+
+
+def verify_encoded(public: bytes, signature: bytes, label: str, encoded: bytes) -> bool:
+    """As `verify`, of items that are already encoded: `encoded` = enc(*items)."""
+    try:
+        _public_key(public).verify(signature, _opening(label) + encoded)
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+@lru_cache(maxsize=64)
+def _opening(label: str) -> bytes:
+    """How every signed statement of one kind begins."""
+    return transcript(f"sign/{label}")
+
+
+@lru_cache(maxsize=1024)
+def _public_key(public: bytes) -> Ed25519PublicKey:
+    """Raises ValueError for what is not a key."""
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 @dataclass(frozen=True)
@@ -172,10 +200,11 @@ class Roster(Message):
 
     def site(self, site_id: str) -> RosterSite:
         """That hospital's entry. Raises KeyError when it is not on the roster."""
-        for site in self.sites:
-            if site.site_id == site_id:
-                return site
-        raise KeyError(site_id)
+        return self._by_id[site_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, RosterSite]:
+        return {site.site_id: site for site in self.sites}
 
     def with_site(self, site: RosterSite) -> Roster:
         """A new version of the roster with one more hospital."""

@@ -18,7 +18,7 @@ import types
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
-from privacy.encoding import Item, dec, digest, enc
+from privacy.encoding import MAX_BYTES, Item, dec, digest, enc
 from privacy.errors import COORDINATOR, NOBODY, MessageFormatError
 
 __all__ = ["VERSION", "Message", "check_hash", "check_id", "check_range", "check_size"]
@@ -35,13 +35,19 @@ class Message:
         ValueError: a field has the wrong type, or `check` refuses its value.
     """
 
+    __slots__ = ("_encoded",)  # beside the fields: what `encoded` made
+
     LIMIT_BYTES: ClassVar[int] = 1 << 20
 
     def __post_init__(self) -> None:
-        hints = _type_hints(type(self))
-        for field in fields(self):
-            name = f"{type(self).__name__}.{field.name}"
-            object.__setattr__(self, field.name, _conform(name, hints[field.name], getattr(self, field.name)))
+        for name, hint, inner in _fields(type(self)):
+            value = getattr(self, name)
+            if type(value) is hint:
+                continue
+            if inner is not None and type(value) is tuple and all(type(one) is inner for one in value):
+                continue
+            label = f"{type(self).__name__}.{name}"
+            object.__setattr__(self, name, _conform(label, hint, value))
         self.check()
 
     def check(self) -> None:
@@ -49,11 +55,27 @@ class Message:
 
     def items(self) -> tuple[Item, ...]:
         """The field values as encodable items, in declaration order."""
-        return tuple(_to_item(getattr(self, field.name)) for field in fields(self))
+        return tuple(_to_item(getattr(self, name)) for name, _, _ in _fields(type(self)))
+
+    def encoded(self) -> bytes:
+        """enc(*self.items()): every field's encoding in turn. Made once: a message does not change, and an envelope
+        is hashed, checked and passed on by the thousand."""
+        cached: bytes | None = getattr(self, "_encoded", None)
+        if cached is None:
+            cached = _join(tuple(getattr(self, name) for name, _, _ in _fields(type(self))))
+            object.__setattr__(self, "_encoded", cached)
+        return cached
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields; a copy makes its own encoding."""
+        return vars(self)
 
     def to_bytes(self) -> bytes:
-        """Version byte, then the type's name and its fields."""
-        return bytes([VERSION]) + enc(type(self).__name__, *self.items())
+        """Version byte, then the type's name and its fields. Raises ValueError when longer than `MAX_BYTES`."""
+        body = enc(type(self).__name__) + self.encoded()
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"the encoding is longer than {MAX_BYTES} bytes; send large data as an array")
+        return bytes([VERSION]) + body
 
     def hash(self) -> bytes:
         """SHA-256 that names this value, 32 bytes."""
@@ -74,25 +96,51 @@ class Message:
             raise MessageFormatError(f"a {cls.__name__} message was expected and another arrived")
         try:
             message = cls._from_items(tuple(items))
+            again = message.to_bytes()
         except ValueError as error:
             raise MessageFormatError(f"a {cls.__name__} message has a field that is not valid") from error
-        if message.to_bytes() != data:
+        if again != data:
             raise MessageFormatError(f"a {cls.__name__} message is not in canonical form")
         return message
 
     @classmethod
     def _from_items(cls, items: tuple[Item, ...]) -> Self:
-        hints = _type_hints(cls)
-        return cls(*(_nested(hints[f.name], item) for f, item in zip(fields(cls), items, strict=True)))
+        plan = _fields(cls)
+        return cls(*(
+            item if type(item) is hint else _nested(hint, inner, item)
+            for (_, hint, inner), item in zip(plan, items, strict=True)
+        ))
 
 
-_CACHED_HINTS: dict[type, dict[str, Any]] = {}
+_CACHED_FIELDS: dict[type, tuple[tuple[str, Any, type | None], ...]] = {}
 
 
-def _type_hints(cls: type) -> dict[str, Any]:
-    if cls not in _CACHED_HINTS:  # resolving annotations is slow, and envelopes come by the thousand
-        _CACHED_HINTS[cls] = get_type_hints(cls)
-    return _CACHED_HINTS[cls]
+def _fields(cls: type[Message]) -> tuple[tuple[str, Any, type | None], ...]:
+    """Each field's name and type, and X where the type is `tuple[X, ...]` with a plain class X."""
+    if cls not in _CACHED_FIELDS:  # resolving annotations is slow, and envelopes come by the thousand
+        hints = get_type_hints(cls)
+        _CACHED_FIELDS[cls] = tuple((one.name, hints[one.name], _inner(hints[one.name])) for one in fields(cls))
+    return _CACHED_FIELDS[cls]
+
+
+def _inner(hint: Any) -> type | None:
+    inner = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return inner if isinstance(inner, type) else None
+
+
+def _join(values: tuple[Any, ...]) -> bytes:
+    """enc() of the values as items, with what nested messages keep."""
+    if not any(isinstance(value, Message | tuple) for value in values):
+        return enc(*values)
+    parts: list[bytes] = []
+    for value in values:
+        if isinstance(value, Message):
+            parts.append(b"t" + len(_fields(type(value))).to_bytes(4, "big") + value.encoded())
+        elif type(value) is tuple:
+            parts.append(b"t" + len(value).to_bytes(4, "big") + _join(value))
+        else:
+            parts.append(enc(value))
+    return b"".join(parts)
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -123,13 +171,15 @@ def _to_item(value: Any) -> Item:
     return item
 
 
-def _nested(hint: Any, item: Item) -> Any:
+def _nested(hint: Any, inner: type | None, item: Item) -> Any:
     """Rebuild nested messages; scalars pass through and are checked by the constructor, strictly by type."""
+    if inner is not None and issubclass(inner, Message) and type(item) is tuple:
+        return tuple(inner._from_items(one) if type(one) is tuple else one for one in item)
     for option in _alternatives(hint):
         if isinstance(option, type) and issubclass(option, Message) and type(item) is tuple:
             return option._from_items(item)
         if get_origin(option) is tuple and type(item) is tuple:
-            return tuple(_nested(get_args(option)[0], inner) for inner in item)
+            return tuple(_nested(get_args(option)[0], None, one) for one in item)
     return item
 
 

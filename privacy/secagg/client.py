@@ -52,8 +52,8 @@ from privacy.secagg.keys import (
     SealError,
     self_mask_key,
 )
-from privacy.secagg.masking import apply_masks
-from privacy.secagg.quantize import QuantizedVector, pack
+from privacy.secagg.masking import mask_and_pack
+from privacy.secagg.quantize import QuantizedVector
 from privacy.secagg.shamir import Share, split
 from privacy.secagg.tags import check_tags, masked_tags, tag_key
 
@@ -299,8 +299,7 @@ class SiteRound:
         self._forget_own()
         mark = self.on_masking()
         tags = masked_tags(_held(self._tag_key), self._id, values, lanes, add, subtract) if lanes else None
-        apply_masks(values, add, subtract)
-        packed = pack(values, plan.bits)
+        packed = mask_and_pack(values, add, subtract, plan.bits)
         if tags is not None:
             packed = np.concatenate([packed, tags])
         header = MaskedHeader.signed(

@@ -23,6 +23,7 @@ __all__ = ["PRIME", "SHARE_BYTES", "Share", "combine", "split"]
 PRIME = 2**256 + 297  # the smallest prime above 2^256: every 32-byte secret is a field element
 SHARE_BYTES = 33
 _COEFFICIENT_BYTES = 48
+_LAZY = 32  # steps between reductions: x is a small index, so the value grows by a byte or two a step
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,8 +63,10 @@ def split(secret: bytes, t: int, n: int, entropy: RandomSource) -> list[Share]:
 
 def _evaluate(coefficients: Sequence[int], x: int) -> int:
     value = 0
-    for coefficient in coefficients:  # Horner
-        value = (value * x + coefficient) % PRIME
+    for start in range(0, len(coefficients), _LAZY):
+        for coefficient in coefficients[start : start + _LAZY]:  # Horner
+            value = value * x + coefficient
+        value %= PRIME
     return value
 
 

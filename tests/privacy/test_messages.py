@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import hashlib
 from dataclasses import fields, replace
 
@@ -376,3 +377,12 @@ def test_a_stage_trains_only_groups_that_carry_adapters():
     with pytest.raises(ValueError, match="lora_groups"):
         replace(MANIFEST, lora_groups=())
     assert replace(MANIFEST, lora_groups=("projector", "experts")).hash() != MANIFEST.hash()
+
+
+def test_a_kept_encoding_is_no_field_and_does_not_outlive_a_change():
+    reply = ErrorReply("E_SIG", "coordinator")
+    before = reply.to_bytes()
+    assert vars(reply) == {"code": "E_SIG", "blamed": "coordinator"} and reply == ErrorReply("E_SIG", "coordinator")
+    other = replace(reply, blamed="nobody")
+    assert other.to_bytes() != before and ErrorReply.from_bytes(other.to_bytes()).blamed == "nobody"
+    assert copy.deepcopy(reply).to_bytes() == before == reply.to_bytes()

@@ -112,3 +112,23 @@ def test_x25519_known_answer():
     assert alice.public_bytes().hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
     shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
     assert alice.exchange(bob.public_bytes()).hex() == shared == bob.exchange(alice.public_bytes()).hex()
+
+
+def test_a_key_is_weak_iff_an_exchange_with_it_gives_zero(make_stream):
+    """Every listed point, its neighbours and its form with the ignored top bit, against the exchange itself."""
+    from privacy.secagg.keys import _LOW_ORDER
+
+    near = {(point + step) % 2**255 for point in _LOW_ORDER for step in (-1, 0, 1)}
+    candidates = [(value + top).to_bytes(32, "little") for value in near for top in (0, 2**255)]
+    candidates += [make_stream("keys").random_bytes(32) for _ in range(20)]
+    refused = 0
+    for key in candidates:
+        try:
+            Agreement(b"\x01" * 32).exchange(key)
+            fails = False
+        except ValueError:
+            fails = True
+        refused += fails
+        assert is_weak(key) == fails
+    assert refused == 2 * 7
+    assert is_weak(bytes(31)) and is_weak(b"")

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from privacy.secagg.masking import apply_masks
+from privacy.secagg.masking import apply_masks, mask_and_pack
 from privacy.secagg.quantize import pack, unpack
 
 KEYS = [bytes([i] * 32) for i in range(1, 7)]
@@ -62,3 +64,28 @@ def test_a_masked_vector_is_uniform_and_unrelated_to_its_content():
 def test_a_key_of_another_length_is_refused():
     with pytest.raises(ValueError, match="32 bytes"):
         apply_masks(np.zeros(1, np.uint32), [bytes(16)], [])
+
+
+@pytest.mark.parametrize("bits", [16, 24, 32])
+@pytest.mark.parametrize("d", [0, 1, 3, 65_536, 65_537, 200_003])
+def test_masking_and_packing_in_one_pass_is_masking_then_packing(bits, d):
+    values = np.random.default_rng(d).integers(0, 2**32, d, dtype=np.uint32)
+    apart = values.copy()
+    apply_masks(apart, KEYS[:2], KEYS[2:3])
+    packed = mask_and_pack(values, KEYS[:2], KEYS[2:3], bits)
+    np.testing.assert_array_equal(packed, pack(apart, bits))
+    assert packed.flags.c_contiguous and (d == 0 or np.shares_memory(packed, values))
+
+
+def test_masking_and_packing_takes_no_second_vector():
+    """Peak extra memory of a site: quantising makes uint32[d], masking and packing stay inside it."""
+    d = 1 << 20
+    values = np.zeros(d, dtype=np.uint32)
+    tracemalloc.start()
+    try:
+        packed = mask_and_pack(values, KEYS, [], 24)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert packed.size == 3 * d
+    assert peak < 0.5 * values.nbytes  # blocks only; they do not grow with d

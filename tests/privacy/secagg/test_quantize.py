@@ -134,3 +134,37 @@ def test_a_rounding_without_its_random_source_is_refused(make_stream):
                     {"rounding": "up", "entropy": make_stream("x")}):
         with pytest.raises(ValueError, match="rounding"):
             quantize(np.zeros(2), ring, **options)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bits", BITS)
+def test_blocks_are_rounded_as_one_coordinate_is(bits, dtype):
+    """Against Python's own round (ties to even), across a block's edge, for a c that float32 cannot hold."""
+    ring = ring_params(bits, 0.7, 5)
+    vector = np.random.default_rng(2).uniform(-1.0, 1.0, 65_540).astype(dtype)
+    vector[:4] = np.array([0.5, 1.5, -0.5, -2.5]) / ring.scale
+    got = quantize(vector, ring).values.view(np.int32)
+    picked = [0, 1, 2, 3, 65_535, 65_536, 65_539, *np.flatnonzero(np.abs(vector) > 0.7)[:5]]
+    assert [got[i] for i in picked] == [round(ring.scale * min(max(float(vector[i]), -0.7), 0.7)) for i in picked]
+
+
+def test_a_bound_is_kept_in_every_block():
+    ring = ring_params(24, 1.0, 3)
+    values = np.zeros(70_001, dtype=np.uint32)
+    values[70_000] = ring.max_level + 1
+    with pytest.raises(ValueError, match="bound"):
+        QuantizedVector(values, ring)
+
+
+def test_fold_refuses_what_it_would_have_to_copy():
+    total = np.zeros(4, dtype=np.uint32)
+    for wrong in (np.zeros(24, np.uint8)[::2], np.zeros(12, np.int8)):
+        with pytest.raises(ValueError, match="contiguous uint8"):
+            fold(total, wrong, 24)
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_an_empty_vector_packs_to_nothing(bits):
+    empty = np.zeros(0, dtype=np.uint32)
+    assert pack(empty, bits).size == 0 and unpack(pack(empty, bits), bits).size == 0
+    assert quantize(np.zeros(0), ring_params(bits, 1.0, 3)).values.size == 0

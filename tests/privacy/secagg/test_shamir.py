@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.secagg.shamir import PRIME, SHARE_BYTES, Share, combine, split
+from privacy.secagg.shamir import PRIME, SHARE_BYTES, Share, _evaluate, combine, split
 
 
 def fraction_oracle(shares):
@@ -115,3 +115,12 @@ def test_bad_arguments_are_refused(make_stream):
         combine([])
     with pytest.raises(ValueError, match="one secret"):
         combine([Share(1, 2**256 + 5)])
+
+
+@pytest.mark.parametrize("t", [1, 2, 32, 33, 34, 134])
+def test_evaluation_is_that_of_powers(t):
+    """Horner with late reduction against the sum of powers, at the indices of 200 sites and far beyond."""
+    coefficients = [PRIME - 1 - 7 * k for k in range(t)]
+    for x in (1, 2, 199, 200, 60_000):
+        wanted = sum(c * pow(x, t - 1 - k, PRIME) for k, c in enumerate(coefficients)) % PRIME
+        assert _evaluate(coefficients, x) == wanted
