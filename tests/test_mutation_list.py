@@ -1,4 +1,4 @@
-"""`.ci/mutants.json` is the reviewed list of what `make mutation` does: it must name the code's refusals as they are."""
+"""`.ci/mutants.json` is the reviewed list of what `make mutation` does: it names the refusals of the code as it is."""
 
 from __future__ import annotations
 

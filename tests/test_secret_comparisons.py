@@ -22,7 +22,8 @@ SECRET_WORDS = {
 PROTOCOL = (
     "site_client/session.py", "site_client/admission.py", "site_client/keystore.py", "site_client/peers.py",
     "site_client/spool.py", "site_client/installation.py", "site_client/round_store.py",
-    "site_client/evidence_store.py", "coordinator/rounds.py", "coordinator/admission.py", "coordinator/exchange.py", "coordinator/link.py",
+    "site_client/evidence_store.py", "coordinator/rounds.py",
+    "coordinator/admission.py", "coordinator/exchange.py", "coordinator/link.py",
 )  # fmt: skip
 # (file, comparison) -> why its values are public.
 PUBLIC = {
