@@ -42,6 +42,8 @@ COPIED = ("privacy", "tests")
 SUITE = "tests/privacy/secagg"
 ORDER = ("test_checks_plan", "test_checks", "test_client", "test_faulty_sites", "test_server", "test_quantize",
          "test_params", "test_shamir", "test_keys", "test_masking", "test_vectors")  # the likeliest killers first
+LIKELY = {"checks": ("test_checks_plan", "test_checks"), "recovery": ("test_faulty_sites",),
+          "server": ("test_server", "test_faulty_sites")}  # other modules have a test file of their name
 LIMIT_S = 300
 TEST_LIMIT_S = 60  # a mutant may loop for ever
 WIPES = {"abort", "_forget", "_forget_own"}  # refuse nothing, but a refusal is worth nothing without them
@@ -237,7 +239,9 @@ class Tree:
         shutil.copy(ROOT / "pyproject.toml", folder)
 
     def pytest(self, *tests: str) -> tuple[bool, str]:
-        """(failed, the first test that failed)."""
+        """(failed, the first test that failed); without tests nothing fails."""
+        if not tests:
+            return False, ""
         options = ["-x", "-q", "--tb=no", "-m", "not slow", f"--timeout={TEST_LIMIT_S}"]
         command = [sys.executable, "-B", "-m", "pytest", *options, *tests]
         environment = {**os.environ, "PYTHONPATH": ".", "OMP_NUM_THREADS": "1", "CI": "1"}  # CI: repeatable hypothesis
@@ -261,7 +265,10 @@ class Tree:
                 failed, test = self.pytest(killer.split("[")[0])
                 if failed:
                     return True, test or killer
-            return self.pytest(*self.suite())
+            stem = Path(mutant.file).stem
+            likely = [f"{SUITE}/{name}.py" for name in LIKELY.get(stem, (f"test_{stem}",))]
+            failed, test = self.pytest(*(file for file in likely if (self.folder / file).exists()))
+            return (True, test) if failed else self.pytest(*self.suite())
         finally:
             path.write_bytes(text)
 
