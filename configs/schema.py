@@ -21,7 +21,7 @@ SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
 ENGINES = ("own", "opacus")
-STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
+STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
 
@@ -41,6 +41,13 @@ def _positive(owner: str, **values: float) -> None:
 
 def _one_of(owner: str, name: str, value: str, allowed: tuple[str, ...]) -> None:
     _require(value in allowed, f"{owner}.{name}={value!r} must be one of {', '.join(allowed)}")
+
+
+def _require_cohort(owner: str, min_cohort: int, two_sites: bool) -> None:
+    _require(min_cohort >= 3 or (two_sites and min_cohort == 2),
+             f"{owner}.min_cohort={min_cohort} must be at least 3, or 2 with {owner}.two_sites: "
+             "a sum of two sites shows each the other's update")
+    _require(min_cohort == 2 or not two_sites, f"{owner}.two_sites needs {owner}.min_cohort 2, not {min_cohort}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,6 +107,7 @@ class StageConfig:
     clipping: str = "flat"   # of a patient's gradient: flat, auto-s
     adaptive_clip: AdaptiveClipConfig | None = None
     truncation: TruncationConfig | None = None
+    reply_after_s: float = 0.0   # a reply leaves so long after its plan came, or at the next multiple; 0 = at once
 
     def __post_init__(self) -> None:
         owner = f"stages[{self.name}]"
@@ -114,6 +122,7 @@ class StageConfig:
                   relative_noise=self.relative_noise)
         _require(0 < self.sampling_rate <= 1, f"{owner}.sampling_rate={self.sampling_rate} must be in (0, 1]")
         _require(0 <= self.momentum < 1, f"{owner}.momentum={self.momentum} must be in [0, 1)")
+        _require(0 <= self.reply_after_s <= 1e6, f"{owner}.reply_after_s={self.reply_after_s} must be in [0, 1e6]")
         _one_of(owner, "schedule", self.schedule, SCHEDULES)
         _require(bool(self.sources), f"{owner}.sources is empty; name at least one of {', '.join(SOURCES)}")
         for source, most in self.sources.items():
@@ -172,18 +181,22 @@ class FederationConfig:
     min_fraction: float = 0.5    # of the roster
     bits: int = 24               # ring width on the wire
     saturation: float = 4.0      # largest |coordinate| of a site's weighted update
+    suite: str = "x25519"        # key agreement; x25519-mlkem768 also withstands a later quantum computer
+    integrity_tags: int = 0      # 64-bit lanes (0 to 4) with which sites check the announced sum
     server_momentum: float = 0.0
     server_learning_rate: float = 1.0
     average_decay: float = 0.7   # of the average over rounds that is evaluated and exported; 0 = the last round's
     timeout_s: float = 3600.0    # per protocol step
+    two_sites: bool = False      # a federation of exactly two: each sees the other's noised update in the sum
 
     def __post_init__(self) -> None:
-        _require(self.min_cohort >= 3, f"federation.min_cohort={self.min_cohort} must be at least 3: "
-                 "a sum of two sites shows each the other's update")
+        _require_cohort("federation", self.min_cohort, self.two_sites)
         _require(0 < self.min_fraction <= 1, f"federation.min_fraction={self.min_fraction} must be in (0, 1]")
         _positive("federation", saturation=self.saturation, timeout_s=self.timeout_s,
                   server_learning_rate=self.server_learning_rate)
         _require(self.bits in (16, 24, 32), f"federation.bits={self.bits} must be 16, 24 or 32")
+        _one_of("federation", "suite", self.suite, ("x25519", "x25519-mlkem768"))
+        _require(0 <= self.integrity_tags <= 4, f"federation.integrity_tags={self.integrity_tags} must be 0 to 4")
         _require(0 <= self.average_decay < 1,
                  f"federation.average_decay={self.average_decay} must be in [0, 1)")
         _require(0 <= self.server_momentum < 1,
@@ -206,7 +219,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.fold is None or 0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
-        _require(len(self.site_shares) >= 3, "data.site_shares needs at least three sites")
+        _require(len(self.site_shares) >= 2, "data.site_shares needs at least two sites")
         _require(abs(sum(self.site_shares) - 1) < 1e-6, "data.site_shares must add up to 1")
 
 
@@ -278,6 +291,11 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         _one_of("simulation", "site_engine", self.site_engine, ENGINES)
+        sites = len(self.data.site_shares)
+        _require(sites >= 3 or self.federation.two_sites,
+                 f"data.site_shares has {sites} sites; give at least three, or set federation.two_sites")
+        _require(sites == 2 or not self.federation.two_sites,
+                 f"federation.two_sites is for exactly two sites; data.site_shares has {sites}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,6 +318,8 @@ class PolicyConfig:
     min_noise_multiplier: float = 0.3
     max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
     min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
+    require_scheduled_replies: bool = True  # only runs whose replies leave at a scheduled time
+    two_sites: bool = False              # together with min_cohort 2: accept a federation of exactly two sites
 
     def __post_init__(self) -> None:
         _positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
@@ -314,7 +334,7 @@ class PolicyConfig:
         _require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
         _require(self.min_ledger_witnesses >= 0,
                  f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
-        _require(self.min_cohort >= 3, f"policy.min_cohort={self.min_cohort} must be at least 3")
+        _require_cohort("policy", self.min_cohort, self.two_sites)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -325,8 +345,8 @@ class SiteConfig:
     data: str                # folder with dicom/, reports.csv and questions.csv
     state: str               # keys (0600), ledger, index; on the site's protected volume
     base_model: str          # folder of the shared base model
-    roster: str              # the consortium's roster file
-    roster_hash: str         # SHA-256 that this site pinned, hex
+    roster: str              # the consortium's roster file, signed by its officers
+    roster_hash: str         # SHA-256 of the first roster that this site pins, hex; later ones are approved
     policy: PolicyConfig
     issuer: str = ""         # authority that assigned the patient IDs (DICOM PS3.3 C.7.1.1), "" when files name none
     engine: str = "own"      # of the per-patient gradients: own, or opacus for comparison
@@ -345,9 +365,6 @@ class CoordinatorConfig:
     base_model: str
     output: str              # checkpoints, rounds and the adapter are written here
     public_examples: str     # public questions to evaluate on after each round
-    server_learning_rate: float = 1.0
-    server_momentum: float = 0.0
-    average_decay: float = 0.0
     timeout_s: float = 3600.0
     every_rounds: int = 1
     audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run

@@ -44,12 +44,13 @@ class Door:
         seen = _Admission(self)
         seen.meet()
         ready = tuple(sorted(seen.restore(seen.witness()))) if seen.hellos else ()
-        floor = self.roster.floor(len(self.roster.sites))
+        invited = len(self.roster.active_ids)
+        floor = self.roster.floor(invited)
         refused = [*seen.unnamed, *(f"{site} ({why})" for site, why in sorted(seen.refused.items()))]
         self.observe("cohort", {"accepted": list(ready), "refused": refused, "floor": floor})
         if len(ready) < floor:
             raise RoundFailedError(
-                f"only {len(ready)} of {len(self.roster.sites)} sites accepted the run and {floor} are needed; "
+                f"only {len(ready)} of {invited} sites accepted the run and {floor} are needed; "
                 f"refusals: {', '.join(sorted(refused)) or 'none, the others did not answer'}")
         return ready
 

@@ -1,6 +1,7 @@
 """`coordinator`: what the consortium's operator plans and looks at. Heavy imports happen inside the commands.
 
-Exit codes: 0 done, 1 the run that was asked about has failed, 2 bad input (one sentence on stderr).
+Exit codes: 0 done, 1 the run that was asked about has failed or a roster is not signed by enough officers, 2 bad input
+(one sentence on stderr).
 """
 
 from __future__ import annotations
@@ -51,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
+    from coordinator.roster_commands import add_roster_commands
+
+    add_roster_commands(commands)
     for command in (noise, status):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser

@@ -8,9 +8,19 @@ from typing import Literal, cast
 from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
-from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
-from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
+from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
+from privacy.messages import (
+    AdaptiveClip,
+    RunManifest,
+    ServerUpdate,
+    SiteTerms,
+    SourceShare,
+    StageSpec,
+    StopRule,
+    Truncation,
+)
 from privacy.release import release_hash
+from privacy.secagg.compact import too_narrow
 
 __all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
 
@@ -38,25 +48,39 @@ def build_manifest(
     federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
     mode: Literal["patient-dp", "none"],
 ) -> RunManifest:
-    """A run's manifest. Weights are the sites' shares of all declared patients; mode `none` has zero noise."""
-    total = sum(site.declared_patients for site in roster.sites)
+    """A run's manifest. Weights are the active sites' shares of their declared patients; mode `none` has zero noise.
+
+    Raises:
+        ValueError: the ring is too narrow for a site's noise; every site would refuse the run (P_RING).
+    """
+    active = [site for site in roster.sites if site.status == "active"]
+    total = sum(site.declared_patients for site in active)
     sites = tuple(
         SiteTerms(site_id=site.site_id, declared_patients=site.declared_patients,
                   weight=site.declared_patients / total, delta=standard_delta(site.declared_patients))
-        for site in roster.sites
+        for site in active
     )
     private = mode == "patient-dp"
     noise = (solve_noise(curriculum, privacy.target_epsilon, min(terms.delta for terms in sites)) if private
              else [0.0] * len(curriculum.stages))
     stages = tuple(
         stage_spec(stage, multiplier, private) for stage, multiplier in zip(curriculum.stages, noise, strict=True))
-    return RunManifest(
+    manifest = RunManifest(
         federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
         lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
         sites=sites, lora_groups=tuple(lora.groups),
+        server=ServerUpdate(
+            federation.server_learning_rate, federation.server_momentum, federation.average_decay),
+        suite=cast(Suite, federation.suite), integrity_tags=federation.integrity_tags,
     )
+    for terms in sites:
+        if too_narrow(manifest, len(roster.sites), terms.site_id):
+            raise ValueError(
+                f"federation.bits={federation.bits} rounds site {terms.site_id}'s coordinates by more than its noise "
+                "hides; set federation.bits to 24, or lower federation.saturation")
+    return manifest
 
 
 def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:
@@ -74,5 +98,6 @@ def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> St
         if private and adaptive is not None else None,
         truncation=Truncation(truncation.batch_size, truncation.most_patients)
         if private and truncation is not None else None,
+        reply_after_s=stage.reply_after_s,
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)

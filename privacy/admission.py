@@ -92,8 +92,8 @@ class Hello(SignedMessage):
         return cls.signed(key, (manifest_hash,), site_id=mark.site_id, mark=mark, nonce=nonce)
 
     def proves(self, roster: Roster, manifest_hash: bytes) -> bool:
-        """Whether the named site is on the roster, and signed for this manifest and for its ledger's mark."""
-        if not self.mark.is_signed_for(roster):
+        """Whether the named site is active on the roster, and signed for this manifest and its ledger's mark."""
+        if self.site_id not in roster.active_ids or not self.mark.is_signed_for(roster):
             return False
         return self.is_signed_by(roster.site(self.site_id).public_key, (manifest_hash,))
 

@@ -83,7 +83,7 @@ FAULTS: dict[str, Fault] = {
     "E_WEAK_KEY": Fault("site", "A site announced a key that gives everybody the same secret.", _EXCLUDE),
     "E_TWO_MESSAGES": Fault("site", "A site sent two different messages for one step.", _EXCLUDE),
     "E_UPLOAD": Fault("site", "A masked vector has the wrong size or misses its signed hash.", _EXCLUDE),
-    "E_ENVELOPES": Fault("site", "A site did not deal exactly one envelope to every participant.", _EXCLUDE),
+    "E_ENVELOPES": Fault("site", "A site did not deal exactly one fitting envelope to every participant.", _EXCLUDE),
     "E_SHARE_DECRYPT": Fault("site", "A key share from that site could not be decrypted.", _EXCLUDE),
     "E_SHARE_COMMIT": Fault("site", "A key share from that site misses its commitment.", _EXCLUDE),
     "E_DEALER": Fault("site", "The secret rebuilt from its shares is not the committed one.", _EXCLUDE),
@@ -114,6 +114,7 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_SUITE": "The run's key agreement is not one that the roster allows.",
     "P_RING": "The run's ring is too narrow for the noise that the site adds.",
     "P_TIMING": "The run sets no time for replies, and the site's policy asks for one.",
+    "P_STATE": "The site does not hold the state that the round starts from; the coordinator sends it whole.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
 }
 

@@ -1,15 +1,15 @@
 """Who the parties are: signing keys and the roster that every site pins.
 
 *Guarantees.* A signature is over `transcript(label, ...)`, so it is never valid for another kind of
-statement. A `Roster` has one hash, whatever order its sites were given in; thresholds are computed from it,
-never received.
+statement. A `Roster` has one hash, whatever order its sites, officers and suites were given in; thresholds are
+computed from it, never received.
 
 *Assumes.* The roster reaches each site out of band and is pinned there by its hash; Ed25519 (RFC 8032) is
 unforgeable; each private key stays with its owner.
 
-*Does not cover.* How a roster is agreed on. A roster whose keys the coordinator controls protects nobody.
-Python cannot promise that a private key is wiped from memory. The nodes' transport keys are a separate
-matter.
+*Does not cover.* How a roster is agreed on (`privacy.roster` has the officers' signatures). A roster whose keys the
+coordinator controls protects nobody. Python cannot promise that a private key is wiped from memory. The nodes'
+transport keys are a separate matter.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -24,9 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from privacy.encoding import Item, transcript
 from privacy.wire import Message, check_hash, check_id, check_range
 
-__all__ = ["MIN_COHORT", "Roster", "RosterSite", "SigningKey", "verify"]
+__all__ = ["MAX_DIMENSION", "MIN_COHORT", "SUITES", "Officer", "Roster", "RosterSite", "SigningKey", "verify"]
 
 MIN_COHORT = 3  # below three sites a sum is a difference of two inputs, one of them one's own
+MAX_DIMENSION = 1 << 28
+SUITES = ("x25519", "x25519-mlkem768")
 
 
 class SigningKey:
@@ -73,11 +76,15 @@ def verify(public: bytes, signature: bytes, label: str, *items: Item) -> bool:
 
 @dataclass(frozen=True)
 class RosterSite(Message):
-    """One hospital: its identifier, 32-byte Ed25519 public key, and declared patient count (a constant)."""
+    """One hospital: its identifier, 32-byte Ed25519 public key, and declared patient count (a constant).
+
+    A `suspended` site stays listed and takes part in nothing.
+    """
 
     site_id: str
     public_key: bytes
     declared_patients: int
+    status: Literal["active", "suspended"] = "active"
 
     def check(self) -> None:
         check_id("a roster's site_id", self.site_id)
@@ -86,16 +93,33 @@ class RosterSite(Message):
 
 
 @dataclass(frozen=True)
+class Officer(Message):
+    """Somebody who signs rosters for the consortium: a name for people, and a 32-byte Ed25519 public key."""
+
+    name: str
+    public_key: bytes
+
+    def check(self) -> None:
+        check_id("an officer's name", self.name)
+        check_hash("an officer's public_key", self.public_key)
+
+
+@dataclass(frozen=True)
 class Roster(Message):
-    """The consortium as every site pins it. Sites are kept in ascending order of their identifiers.
+    """The consortium as every site pins it. Sites and officers are kept in ascending order of their names.
 
     Args:
         federation_id: name of the consortium.
         version: counts up with every change.
         coordinator_key: 32-byte Ed25519 public key.
         sites: the hospitals; identifiers and keys are unique.
-        min_cohort: the smallest cohort a round may end with, at least 3.
-        min_fraction: the smallest fraction of the roster a round may end with, 0 to 1.
+        min_cohort: the smallest cohort a round may end with, at least 3 (2 where `two_sites` is set).
+        min_fraction: the smallest fraction of the active sites a round may end with, 0 to 1.
+        officers: who may sign rosters; their keys belong to no other party.
+        suites: key agreements that a run may use, from `SUITES`.
+        max_dimension: the most coordinates that a plan may ask for.
+        two_sites: a federation of exactly two active sites with min_cohort 2. Each sees the other's update, noise
+            included, as the sum less its own: such a sum hides from the coordinator only.
     """
 
     federation_id: str
@@ -104,23 +128,47 @@ class Roster(Message):
     sites: tuple[RosterSite, ...]
     min_cohort: int
     min_fraction: float
+    officers: tuple[Officer, ...] = ()
+    suites: tuple[str, ...] = ("x25519",)
+    max_dimension: int = MAX_DIMENSION
+    two_sites: bool = False
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
         check_hash("coordinator_key", self.coordinator_key)
         check_range("roster version", self.version, 0, 2**31)
-        check_range("min_cohort", self.min_cohort, MIN_COHORT, 10**4)
+        check_range("min_cohort", self.min_cohort, 2 if self.two_sites else MIN_COHORT, 10**4)
         check_range("min_fraction", self.min_fraction, 0.0, 1.0)
+        check_range("max_dimension", self.max_dimension, 1, MAX_DIMENSION)
+        if not self.suites or len(set(self.suites)) < len(self.suites) or not set(self.suites) <= set(SUITES):
+            raise ValueError(f"suites must name at least one of {', '.join(SUITES)}, each once")
+        self._check_parties()
+        object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda site: site.site_id)))
+        object.__setattr__(self, "officers", tuple(sorted(self.officers, key=lambda officer: officer.name)))
+        object.__setattr__(self, "suites", tuple(sorted(self.suites)))
+
+    def _check_parties(self) -> None:
         ids = [site.site_id for site in self.sites]
         keys = [site.public_key for site in self.sites]
         if len(set(ids)) < len(ids) or len({*keys, self.coordinator_key}) < len(keys) + 1:
             raise ValueError("a roster lists a site or key twice; each party needs its own identifier and key")
-        object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda site: site.site_id)))
+        names = {officer.name for officer in self.officers}
+        everybody = {*keys, self.coordinator_key, *(officer.public_key for officer in self.officers)}
+        if len(names) < len(self.officers) or len(everybody) < len(keys) + 1 + len(self.officers):
+            raise ValueError("an officer's name or key is taken; each officer needs a key that no site, coordinator or "
+                             "other officer has")
+        if self.two_sites and (len(self.active_ids), self.min_cohort) != (2, 2):
+            raise ValueError("two_sites is for exactly two active sites and min_cohort 2; leave it out for any other")
 
     @property
     def site_ids(self) -> tuple[str, ...]:
-        """All identifiers, ascending."""
+        """All identifiers, ascending, suspended sites included."""
         return tuple(site.site_id for site in self.sites)
+
+    @property
+    def active_ids(self) -> tuple[str, ...]:
+        """The sites that may take part, ascending. Rings are sized for `site_ids`, which is never fewer."""
+        return tuple(site.site_id for site in self.sites if site.status == "active")
 
     def site(self, site_id: str) -> RosterSite:
         """That hospital's entry. Raises KeyError when it is not on the roster."""
@@ -141,5 +189,8 @@ class Roster(Message):
         return 2 * n // 3 + 1
 
     def floor(self, n1: int) -> int:
-        """The smallest cohort once `n1` sites announced keys: max(min_cohort, t(n1), ceil(fraction * N))."""
-        return max(self.min_cohort, self.threshold(n1), math.ceil(self.min_fraction * len(self.sites)))
+        """The smallest cohort once `n1` sites announced keys: max(min_cohort, t(n1), ceil(fraction * N)).
+
+        N is the number of active sites.
+        """
+        return max(self.min_cohort, self.threshold(n1), math.ceil(self.min_fraction * len(self.active_ids)))

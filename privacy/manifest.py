@@ -12,8 +12,10 @@ manifest (`privacy.secagg.checks.check_plan`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from privacy.identity import MAX_DIMENSION
+from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
 
 __all__ = [
@@ -22,10 +24,13 @@ __all__ = [
     "Optimizer",
     "Plan",
     "RunManifest",
+    "ServerUpdate",
+    "SignedPlan",
     "SiteTerms",
     "SourceShare",
     "StageSpec",
     "StopRule",
+    "Suite",
     "Truncation",
     "standard_delta",
 ]
@@ -34,9 +39,10 @@ Schedule = Literal["alternate", "b-only", "both"]
 Factor = Literal["A", "B", "AB"]
 Optimizer = Literal["sgd", "adamw", "adamw-bc"]
 Clipping = Literal["flat", "auto-s"]
+Suite = Literal["x25519", "x25519-mlkem768"]
 FACTORS: dict[str, tuple[str, ...]] = {"alternate": ("A", "B"), "b-only": ("B",), "both": ("AB",)}
 RING_BITS = (16, 24, 32)
-MAX_DIMENSION = 1 << 28
+MOST_TAGS = 4
 _LOWEST = 1e-12
 # Of C**2: what the lanes and the bit of an adaptive clip may take together.
 _MOST_TAKEN = 0.9
@@ -130,6 +136,8 @@ class StageSpec(Message):
         clipping: "flat" (min(1, C / norm)) or "auto-s" (C / (norm + 0.01)), `privacy.dp.clipping`.
         adaptive_clip: None keeps the threshold of the flat clip fixed.
         truncation: None is plain Poisson, whose long draws are carried over micro-batches.
+        reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or at the next whole
+            multiple, so that the time says little about the draw; 0 = as soon as it is ready.
     """
 
     name: str
@@ -147,6 +155,7 @@ class StageSpec(Message):
     clipping: Clipping = "flat"
     adaptive_clip: AdaptiveClip | None = None
     truncation: Truncation | None = None
+    reply_after_s: float = 0.0
 
     def check(self) -> None:
         check_id("a stage's name", self.name)
@@ -160,6 +169,7 @@ class StageSpec(Message):
         check_range("sampling_rate", self.sampling_rate, _LOWEST, 1.0)
         check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
         check_range("max_rounds", self.max_rounds, 1, 10**5)
+        check_range("reply_after_s", self.reply_after_s, 0.0, 10**6)
         self._check_choices()
 
     def _check_choices(self) -> None:
@@ -187,6 +197,25 @@ class SiteTerms(Message):
 
 
 @dataclass(frozen=True)
+class ServerUpdate(Message):
+    """How the sum becomes the next adapter; coordinator and sites compute it alike (`model.server_optimizer`).
+
+    Args:
+        learning_rate, momentum: of the step on the mean update.
+        average_decay: of the average over rounds that is evaluated and exported; 0 = the last round's adapter.
+    """
+
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    average_decay: float = 0.7
+
+    def check(self) -> None:
+        check_range("server.learning_rate", self.learning_rate, _LOWEST, 1e6)
+        check_range("server.momentum", self.momentum, 0.0, 0.9999)
+        check_range("server.average_decay", self.average_decay, 0.0, 0.9999)
+
+
+@dataclass(frozen=True)
 class RunManifest(Message):
     """A whole run, as each site approves it. Sites are kept in ascending order of their identifiers.
 
@@ -203,6 +232,9 @@ class RunManifest(Message):
         stages: the curriculum, in order.
         sites: one entry a participating site.
         lora_groups: the groups of layers that carry adapters; a stage trains some of them.
+        server: how the sum becomes the next adapter.
+        suite: how the sites agree on keys; one that the roster allows.
+        integrity_tags: 64-bit lanes of the tag over the sum, 0 to 4 (`privacy.secagg.tags`).
     """
 
     federation_id: str
@@ -222,6 +254,9 @@ class RunManifest(Message):
     stages: tuple[StageSpec, ...]
     sites: tuple[SiteTerms, ...]
     lora_groups: tuple[str, ...] = ("attention", "projector")
+    server: ServerUpdate = ServerUpdate()
+    suite: Suite = "x25519"
+    integrity_tags: int = 0
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -235,6 +270,7 @@ class RunManifest(Message):
         check_range("target_epsilon", self.target_epsilon, 0.0, 1e9)
         check_range("lane_share", self.lane_share, 0.0, 0.999)
         _check_ring(self.bits, self.saturation)
+        check_range("integrity_tags", self.integrity_tags, 0, MOST_TAGS)
         _unique("a manifest's stages", tuple(stage.name for stage in self.stages))
         _unique("a manifest's sites", self.site_ids)
         _unique("lora_groups", self.lora_groups)
@@ -325,6 +361,15 @@ class Plan(Message):
     def context(self) -> bytes:
         """ctx: the 32 bytes that every later signature, key and commitment of this attempt is bound to."""
         return self.hash()
+
+
+@dataclass(frozen=True)
+class SignedPlan(SignedMessage):
+    """R0, coordinator to site, inside a `privacy.results.RoundStart`."""
+
+    LABEL: ClassVar[str] = "plan"
+    plan: Plan
+    signature: bytes
 
 
 def _check_ring(bits: int, saturation: float) -> None:

@@ -22,13 +22,17 @@ from privacy.manifest import (
     AdaptiveClip,
     Plan,
     RunManifest,
+    ServerUpdate,
+    SignedPlan,
     SiteTerms,
     SourceShare,
     StageSpec,
     StopRule,
+    Suite,
     Truncation,
     standard_delta,
 )
+from privacy.results import Attest, Result, RoundStart, SignedResult
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_size
 
@@ -38,6 +42,7 @@ __all__ = [
     "AdaptiveClip",
     "Advertise",
     "AdvertiseList",
+    "Attest",
     "Confirm",
     "ConfirmList",
     "DealtShare",
@@ -49,12 +54,17 @@ __all__ = [
     "LedgerMark",
     "MaskedHeader",
     "MaskedList",
+    "PairOffer",
     "Plan",
     "Ready",
+    "Result",
+    "RoundStart",
     "RunManifest",
+    "ServerUpdate",
     "SignedManifest",
     "SignedMessage",
     "SignedPlan",
+    "SignedResult",
     "SiteTerms",
     "SourceShare",
     "StageSpec",
@@ -68,6 +78,8 @@ __all__ = [
 
 SHARE_BYTES = 33  # a value below 2^256 + 297
 SEALED_BYTES = 2 * SHARE_BYTES + 16  # both shares and the AES-GCM tag
+KEM_BYTES = 1088  # a ciphertext of ML-KEM-768 (FIPS 203, table 3)
+_SUITE_OF: dict[int, Suite] = {32: "x25519", 32 + 1184: "x25519-mlkem768"}  # by the size of a public key
 
 
 @dataclass(frozen=True)
@@ -101,17 +113,11 @@ class SignedManifest(SignedMessage):
 
 
 @dataclass(frozen=True)
-class SignedPlan(SignedMessage):
-    """R0, coordinator to site."""
-
-    LABEL: ClassVar[str] = "plan"
-    plan: Plan
-    signature: bytes
-
-
-@dataclass(frozen=True)
 class Advertise(SignedMessage):
-    """R0, site to all: two fresh X25519 public keys, 32 bytes each, and how far its ledger is. Bound to (ctx,)."""
+    """R0, site to all: two fresh public keys of one suite, and how far its ledger is. Bound to (ctx,).
+
+    A key is 32 bytes of X25519, in the hybrid suite with the 1184 of an ML-KEM-768 encapsulation key after them.
+    """
 
     LABEL: ClassVar[str] = "advertise"
     site_id: str
@@ -125,8 +131,13 @@ class Advertise(SignedMessage):
         check_id("site_id", self.site_id)
         if self.mark.site_id != self.site_id:
             raise ValueError("the mark of the ledger must be the sender's own")
-        check_hash("channel_key", self.channel_key)
-        check_hash("mask_key", self.mask_key)
+        if len(self.channel_key) not in _SUITE_OF or len(self.channel_key) != len(self.mask_key):
+            raise ValueError("both keys of an announcement must have the size of one suite's public keys")
+
+    @property
+    def suite(self) -> Suite:
+        """The key agreement that both keys are for."""
+        return _SUITE_OF[len(self.channel_key)]
 
 
 @dataclass(frozen=True)
@@ -137,6 +148,26 @@ class AdvertiseList(Message):
 
 
 @dataclass(frozen=True)
+class PairOffer(Message):
+    """What the lower of two sites adds to their pair mask key in the hybrid suite (`privacy.secagg.hybrid`).
+
+    Args:
+        kem_ciphertext: encapsulates a secret to the higher site's mask key, 1088 bytes.
+        backup: the same secret, sealed under the lower site's own root, 48 bytes.
+        commitment: 32-byte hash of the secret; both ways must lead to it.
+    """
+
+    kem_ciphertext: bytes
+    backup: bytes
+    commitment: bytes
+
+    def check(self) -> None:
+        check_size("a KEM ciphertext", self.kem_ciphertext, KEM_BYTES)
+        check_size("a KEM secret's backup", self.backup, 32 + 16)
+        check_hash("a KEM secret's commitment", self.commitment)
+
+
+@dataclass(frozen=True)
 class Envelope(SignedMessage):
     """R1, one dealer's two shares for one recipient, sealed. Bound to (ctx, h1).
 
@@ -144,7 +175,10 @@ class Envelope(SignedMessage):
         sender, recipient: site identifiers; a dealer also seals an envelope to itself.
         self_mask_commitment: 32-byte hash of the dealer's b, the same in all its envelopes.
         self_mask_share_commitment, mask_key_share_commitment: 32-byte hashes of the recipient's two shares.
-        ciphertext: AES-256-GCM of both shares, 82 bytes.
+        ciphertext: AES-256-GCM of both shares, 82 bytes; 32 more with a contribution to the tags' key. In the
+            hybrid suite the KEM's ciphertext, 1088 bytes, stands before it.
+        tag_commitment: 32-byte hash of the dealer's contribution, the same in all its envelopes; empty without tags.
+        pair_offer: in the hybrid suite from the lower to the higher identifier, else None.
     """
 
     LABEL: ClassVar[str] = "envelope"
@@ -154,7 +188,9 @@ class Envelope(SignedMessage):
     self_mask_share_commitment: bytes
     mask_key_share_commitment: bytes
     ciphertext: bytes
-    signature: bytes
+    tag_commitment: bytes = b""
+    pair_offer: PairOffer | None = None
+    signature: bytes = b""
 
     def check(self) -> None:
         super().check()
@@ -163,7 +199,16 @@ class Envelope(SignedMessage):
         check_hash("self_mask_commitment", self.self_mask_commitment)
         check_hash("self_mask_share_commitment", self.self_mask_share_commitment)
         check_hash("mask_key_share_commitment", self.mask_key_share_commitment)
-        check_size("an envelope's ciphertext", self.ciphertext, SEALED_BYTES)
+        if not any(self.fits(suite, tagged=tagged) for suite in _SUITE_OF.values() for tagged in (False, True)):
+            raise ValueError("an envelope's parts must have the sizes of one suite, with or without tags")
+
+    def fits(self, suite: Suite, *, tagged: bool) -> bool:
+        """Whether it has the parts, each of its size, that a run of this suite with or without tags asks for."""
+        hybrid = suite == "x25519-mlkem768"
+        offers = hybrid and self.sender < self.recipient
+        sealed = SEALED_BYTES + 32 * tagged + KEM_BYTES * hybrid
+        sizes = (len(self.ciphertext), len(self.tag_commitment), self.pair_offer is not None)
+        return sizes == (sealed, 32 * tagged, offers)
 
 
 @dataclass(frozen=True)
@@ -199,7 +244,7 @@ class MaskedHeader(SignedMessage):
 
     Args:
         site_id: of the sender.
-        upload_hash: SHA-256 of the packed masked vector.
+        upload_hash: SHA-256 of the packed masked vector and the masked tags behind it.
         complaints: dealers whose shares could not be used, at most one entry a dealer.
     """
 
@@ -290,14 +335,15 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "StageSpec": (
         *("name", "sources", "groups", "schedule", "learning_rate", "momentum", "local_steps"),
         *("sampling_rate", "noise_multiplier", "max_rounds", "stop"),
-        *("optimizer", "clipping", "adaptive_clip", "truncation"),
+        *("optimizer", "clipping", "adaptive_clip", "truncation", "reply_after_s"),
     ),
     "SiteTerms": ("site_id", "declared_patients", "weight", "delta"),
     "RunManifest": (
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
-        *("bits", "saturation", "stages", "sites", "lora_groups"),
+        *("bits", "saturation", "stages", "sites", "lora_groups", "server", "suite", "integrity_tags"),
     ),
+    "ServerUpdate": ("learning_rate", "momentum", "average_decay"),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
         *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),
@@ -314,8 +360,10 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "AdvertiseList": ("entries",),
     "Envelope": (
         *("sender", "recipient", "self_mask_commitment"),
-        *("self_mask_share_commitment", "mask_key_share_commitment", "signature"),
+        *("self_mask_share_commitment", "mask_key_share_commitment", "tag_commitment", "pair_offer", "signature"),
     ),
+    # A KEM's ciphertext and a sealed copy of its secret, which is fresh and as random as the keys it is made from.
+    "PairOffer": ("kem_ciphertext", "backup", "commitment"),
     "EnvelopeList": ("entries",),
     "ErrorReply": ("code", "blamed"),
     "MaskedHeader": ("site_id", "upload_hash", "complaints", "signature"),
@@ -324,6 +372,15 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "ConfirmList": ("entries",),
     "DealtShare": ("dealer", "share"),  # uniform; t of them rebuild one mask seed, never both of a site
     "UnmaskShares": ("site_id", "self_mask_shares", "mask_key_shares", "signature"),
+    # Of the sum over at least the floor of sites, whose every summand is clipped and noised: the hashes are
+    # post-processing of it. Everything else is names, counts of participants and public randomness.
+    "Result": (
+        *("run_id", "round", "ctx", "h3", "announced", "survivors", "factor"),
+        *("sum_hash", "model_hash", "state_hash", "finished"),
+    ),
+    "SignedResult": ("result", "signature"),
+    "Attest": ("site_id", "signature"),
+    "RoundStart": ("plan", "result", "attests"),
 }
 
 # The only other field there is: sealed between two sites.

@@ -16,14 +16,17 @@ from typing import Any, Literal
 
 from configs.schema import CoordinatorConfig, CurriculumConfig, PolicyConfig, SimulationConfig, SiteConfig
 from coordinator.manifest import build_manifest
-from privacy.identity import Roster, RosterSite, SigningKey
+from privacy.identity import Officer, Roster, RosterSite, SigningKey
 from privacy.messages import RunManifest, SignedManifest
+from privacy.roster import SignedRoster
 from simulations.hospitals import read_manifest
 from simulations.seeded import derived_secret
+from site_client.roster_pin import PinnedRoster
 
 __all__ = ["FederationFiles", "lay_out"]
 
 FEDERATION_ID = "simulated-consortium"
+OFFICERS = ("officer-1", "officer-2")
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,14 @@ def lay_out(
     folder.mkdir(parents=True, exist_ok=True)
     coordinator_key = SigningKey.from_private_bytes(derived_secret(config.seed, "coordinator", "identity"))
     keys = {site: _site_secrets(folder / site, config.seed, site) for site in declared}
-    roster = Roster(
-        federation_id=FEDERATION_ID, version=1, coordinator_key=coordinator_key.public_bytes(),
-        sites=tuple(RosterSite(site_id=site, public_key=keys[site].public_bytes(), declared_patients=count)
-                    for site, count in declared.items()),
-        min_cohort=config.federation.min_cohort, min_fraction=config.federation.min_fraction)
+    signed = _signed_roster(config, coordinator_key, keys, declared)
+    roster = signed.roster
     manifest = build_manifest(
         run_id=f"{config.name}-{mode}-{config.seed}", curriculum=curriculum, privacy=config.privacy,
         lora=config.lora, federation=config.federation, roster=roster, base_model_hash=base_hash,
         adapter_hash=adapter_hash, mode=mode)
     roster_file, manifest_file = folder / "roster.bin", folder / "manifest.bin"
-    _write(roster_file, roster.to_bytes())
+    _write(roster_file, signed.to_bytes())
     _write(manifest_file, SignedManifest.make(manifest, coordinator_key).to_bytes())
     _write(folder / "coordinator.key", coordinator_key.private_bytes(), mode=0o600)
     sites = [_site_file(folder / site, SiteConfig(
@@ -70,20 +70,36 @@ def lay_out(
         roster=str(roster_file), roster_hash=roster.hash().hex(),
         policy=PolicyConfig(
             max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,
-            allow_without_privacy=mode == "none", max_patients=config.site_max_patients),
+            allow_without_privacy=mode == "none", max_patients=config.site_max_patients,
+            require_scheduled_replies=False,  # many sites share one machine, so they keep no schedule
+            two_sites=config.federation.two_sites, min_cohort=2 if config.federation.two_sites else 3),
         engine=config.site_engine)) for site in declared]
+    for site in declared:  # as its operator would approve it; a folder that is laid out anew gets the new one
+        _write(folder / site / "state" / "roster.pin", PinnedRoster(roster.hash(), signed).to_bytes(), mode=0o600)
     coordinator = CoordinatorConfig(
         manifest=str(manifest_file), roster=str(roster_file), key=str(folder / "coordinator.key"),
         base_model=str(base_model), output=str(folder / "coordinator"), public_examples=str(public_examples),
-        server_learning_rate=config.federation.server_learning_rate,
-        server_momentum=config.federation.server_momentum,
-        average_decay=config.federation.average_decay, timeout_s=config.federation.timeout_s,
-        every_rounds=config.evaluation.every_rounds,
+        timeout_s=config.federation.timeout_s, every_rounds=config.evaluation.every_rounds,
         audit="" if audit is None or config.site_engine != "own" else str(audit.resolve()),
         data_hash=str(read_manifest(hospitals)["files_sha256"]))
     coordinator_file = folder / "coordinator.yaml"
     _write_yaml(coordinator_file, asdict(coordinator))
     return FederationFiles(str(coordinator_file), tuple(sites), tuple(declared), manifest, folder / "coordinator")
+
+
+def _signed_roster(
+    config: SimulationConfig, coordinator_key: SigningKey, keys: Mapping[str, SigningKey], declared: Mapping[str, int]
+) -> SignedRoster:
+    """The consortium's roster, signed by two simulated officers; the same for the same seed."""
+    officers = {name: SigningKey.from_private_bytes(derived_secret(config.seed, name, "identity")) for name in OFFICERS}
+    rules = config.federation
+    roster = Roster(
+        federation_id=FEDERATION_ID, version=1, coordinator_key=coordinator_key.public_bytes(),
+        sites=tuple(RosterSite(site_id=site, public_key=keys[site].public_bytes(), declared_patients=count)
+                    for site, count in declared.items()),
+        min_cohort=rules.min_cohort, min_fraction=rules.min_fraction, two_sites=rules.two_sites,
+        officers=tuple(Officer(name, key.public_bytes()) for name, key in officers.items()))
+    return SignedRoster.make(roster, *officers.values())
 
 
 def _site_secrets(folder: Path, seed: int, site: str) -> SigningKey:

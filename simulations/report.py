@@ -15,8 +15,8 @@ from rich.table import Table
 from configs.schema import SimulationConfig
 from model.export import stamp_audit
 from privacy.audit_claim import AuditClaim, audit_claim, subject_of
-from privacy.identity import Roster
 from privacy.messages import SignedManifest
+from privacy.roster import SignedRoster
 from simulations.hospitals import read_manifest
 from simulations.intervals import mean_interval, paired_interval
 from simulations.materials import Materials
@@ -58,7 +58,7 @@ def _audit_claim(config: SimulationConfig, out: Path, materials: Materials, audi
     signed = out / "arms" / "federated-dp" / "manifest.bin"
     if not signed.is_file():
         return AuditClaim(False, "not audited: no federated row of this run has differential privacy")
-    manifest = SignedManifest.open(signed.read_bytes(), Roster.from_bytes((signed.parent / "roster.bin").read_bytes()))
+    manifest = SignedManifest.open(signed.read_bytes(), SignedRoster.open((signed.parent / "roster.bin").read_bytes()))
     data = str(read_manifest(materials.hospitals)["files_sha256"])
     return audit_claim(audit, subject_of(manifest, data, config.site_engine))
 

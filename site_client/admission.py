@@ -28,11 +28,13 @@ def witnesses_needed(roster: Roster, at_least: int = 0) -> int:
     """How many peers must speak so that one of them took part in this site's last round, whoever it was with.
 
     The smallest cohort that a round can begin with has m sites (`Roster.floor`), so at most N - m peers of a roster of
-    N were not in it, and one more than that is enough when nobody lies. `at_least` is the site's policy.
+    N were not in it, and one more than that is enough when nobody lies. A suspended site counts in N, since it may have
+    been in that round, but it does not speak: never more are asked for than there are active peers. `at_least` is the
+    site's policy.
     """
-    everyone = len(roster.sites)
-    smallest = next((m for m in range(1, everyone + 1) if roster.floor(m) <= m), everyone)
-    return max(everyone - smallest + 1, at_least)
+    everyone, active = len(roster.sites), len(roster.active_ids)
+    smallest = next((m for m in range(1, active + 1) if roster.floor(m) <= m), active)
+    return max(min(everyone - smallest + 1, max(active - 1, 1)), at_least)
 
 
 @dataclass(slots=True)
@@ -154,13 +156,13 @@ class Admission:
         return self._site.approval.use(self._site.ledger, self._opened_at)
 
     def _check_hellos(self, listed: HelloList, own: Hello) -> None:
-        _refuse_strangers([hello.site_id for hello in listed.entries], self._site.roster.site_ids)
+        _refuse_strangers([hello.site_id for hello in listed.entries], self._site.roster.active_ids)
         _refuse(own not in listed.entries, "E_SELF_MISSING")
         _refuse(any(not hello.proves(self._site.roster, listed.manifest_hash) for hello in listed.entries), "E_SIG")
 
     def _check_witnesses(self, given: WitnessList, binding: tuple[bytes, bytes]) -> None:
         roster, own = self._site.roster, self._site.site_id
-        peers = [site for site in roster.site_ids if site != own]
+        peers = [site for site in roster.active_ids if site != own]
         _refuse_strangers([witness.site_id for witness in given.entries], peers)
         for witness in given.entries:
             signed = witness.is_signed_by(roster.site(witness.site_id).public_key, binding)

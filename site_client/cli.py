@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.roster_commands import add_roster_commands
+
+    add_roster_commands(commands)
     for command in (index, ledger, check):
         if command is not ledger:
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
@@ -241,20 +244,10 @@ def _check_keys(config: SiteConfig) -> str:
 
 
 def _check_roster(config: SiteConfig) -> str:
-    from privacy.errors import MessageFormatError
-    from privacy.identity import Roster
     from site_client.keystore import signing_key
+    from site_client.roster_pin import RosterPin
 
-    path = Path(config.roster)
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist; ask the consortium for it")
-    try:
-        roster = Roster.from_bytes(path.read_bytes())
-    except MessageFormatError:
-        raise ValueError(f"{path} is not a roster of this release; get the file again from the consortium") from None
-    if roster.hash().hex() != config.roster_hash:
-        raise ValueError(f"{path} has hash {roster.hash().hex()}, not the pinned one; compare it with the consortium "
-                         "over the telephone before you change roster_hash")
+    roster = RosterPin(config).roster()
     if config.site_id not in roster.site_ids:
         raise ValueError(f"{config.site_id} is not on the roster; ask the consortium to enrol this site")
     site = roster.site(config.site_id)
@@ -264,7 +257,10 @@ def _check_roster(config: SiteConfig) -> str:
     if site.declared_patients < config.policy.min_patients:
         raise ValueError(f"this site declares {site.declared_patients} patients and its own policy.min_patients is "
                          f"{config.policy.min_patients}; every run would be refused")
-    return f"version {roster.version}, {len(roster.sites)} sites, {site.declared_patients} patients declared here"
+    if site.status != "active":
+        raise ValueError(f"{config.site_id} is suspended on version {roster.version} and takes part in no run; ask the "
+                         "consortium")
+    return f"version {roster.version}, {len(roster.active_ids)} sites, {site.declared_patients} patients declared here"
 
 
 def _check_ledger(config: SiteConfig) -> str:

@@ -16,13 +16,15 @@ from configs.schema import ConfigError, SiteConfig
 from model.adapted import AdaptedModel, open_adapted
 from model.inputs import Encoded, Example
 from model.spec import LoraSpec
-from privacy.identity import Roster, SigningKey
+from privacy.identity import SigningKey
 from privacy.ledger import Ledger
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import delta_cap
 from site_client.records import SiteIndex
+from site_client.roster_pin import RosterPin
+from site_client.round_store import RoundStore
 from site_client.sources.folder import read_folder
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
@@ -40,7 +42,8 @@ class Installation:
         self.state = Path(config.state)
         self._encoded: dict[bytes, list[EncodedPatient]] = {}
         self._checked: SiteIndex | None = None
-        self.roster = _pinned_roster(config)
+        pin = RosterPin(config)
+        self.roster = pin.roster()
         self.key: SigningKey = signing_key(self.state)
         if config.site_id not in self.roster.site_ids:
             raise ConfigError(f"site_id={config.site_id!r} is not on the roster {config.roster}; "
@@ -48,9 +51,14 @@ class Installation:
         if self.roster.site(config.site_id).public_key != self.key.public_bytes():
             raise ConfigError(f"the roster's key of {config.site_id} is not this installation's identity key; "
                               "ask the consortium for a roster with your current key")
+        if config.site_id not in self.roster.active_ids:
+            raise ConfigError(f"{config.site_id} is suspended on the roster's version {self.roster.version} and takes "
+                              "part in no run; ask the consortium")
+        pin.keep()
         self.spool = Spool(self.state)
         self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
         self.approval = LedgerApproval(self.state)
+        self.rounds = RoundStore(self.state)
         self.ledger = self._open_ledger()
 
     @staticmethod
@@ -144,13 +152,3 @@ def _encodable(adapted: AdaptedModel, examples: Sequence[Example]) -> list[Encod
             encoded += adapted.encode([example])
     return encoded
 
-
-def _pinned_roster(config: SiteConfig) -> Roster:
-    path = Path(config.roster)
-    if not path.is_file():
-        raise ConfigError(f"roster file {path} does not exist; ask the consortium for it")
-    roster = Roster.from_bytes(path.read_bytes())
-    if roster.hash().hex() != config.roster_hash:
-        raise ConfigError(f"roster file {path} is not the one pinned in this site's configuration; "
-                          "compare the hash with the consortium before you change roster_hash")
-    return roster

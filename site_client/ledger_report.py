@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import SiteConfig
-from privacy.identity import Roster
 from privacy.ledger import Ledger, account_of
 from privacy.ledger_chain import LedgerTamperedError, check_export
 from privacy.ledger_file import LedgerFile
 from site_client.keystore import signing_key
 from site_client.policy import delta_cap
+from site_client.roster_pin import RosterPin
 
 __all__ = ["accept_head", "export_text", "facts_of", "text_of", "verify_export_file"]
 
@@ -151,7 +151,7 @@ def _head(text: str | None) -> bytes | None:
 def _delta_cap(config: SiteConfig) -> float:
     """With the roster's declared patients where the roster can be read; the policy's own otherwise."""
     try:
-        patients = Roster.from_bytes(Path(config.roster).read_bytes()).site(config.site_id).declared_patients
+        patients = RosterPin(config).roster().site(config.site_id).declared_patients
     except (OSError, ValueError, KeyError):
         return config.policy.max_total_delta
     return delta_cap(config.policy, patients)

@@ -16,6 +16,7 @@ from privacy.ledger import LedgerEntry
 from privacy.ledger_account import Account
 from privacy.messages import Plan, RunManifest, SiteTerms, StageSpec
 from privacy.release import release_hash
+from privacy.secagg.compact import too_narrow
 
 __all__ = [
     "check_manifest", "check_rounds_left", "check_schedule", "check_wasted", "delta_cap", "planned_events",
@@ -73,6 +74,8 @@ def check_manifest(
     _refuse(terms.declared_patients < policy.min_patients, "P_FLOOR")
     _refuse(terms.declared_patients != roster.site(site_id).declared_patients, "P_TERMS")
     _refuse(roster.min_cohort < policy.min_cohort, "P_COHORT")
+    _refuse(manifest.suite not in getattr(roster, "suites", ("x25519",)), "P_SUITE")
+    _refuse(too_narrow(manifest, len(roster.sites), site_id), "P_RING")
     for stage in manifest.stages:
         sources = {share.source for share in stage.sources}
         _refuse(bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE")
@@ -81,6 +84,7 @@ def check_manifest(
         # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
         _refuse(stage.truncation is not None and not (
             policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING")
+        _refuse(policy.require_scheduled_replies and stage.reply_after_s <= 0, "P_TIMING")
     if manifest.privacy == "none":
         _refuse(not policy.allow_without_privacy, "P_PRIVACY")
         return terms

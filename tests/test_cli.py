@@ -26,6 +26,7 @@ from privacy.ledger import Ledger, LedgerEntry
 from simulations.packages import load_pairs, load_reports
 from simulations.site_folder import write_site_folder
 from site_client.keystore import signing_key
+from tests.privacy.officers import signed
 
 ROOT = Path(__file__).resolve().parent.parent
 MAINS: dict[str, Callable[[list[str]], int]] = {
@@ -181,11 +182,12 @@ def site(tmp_path: Path, hospital: Path) -> Path:
     roster = Roster(
         federation_id="consortium", version=3, coordinator_key=bytes([7] * 32), min_cohort=3, min_fraction=0.5,
         sites=(RosterSite("site-1", key, 120), RosterSite("site-2", bytes([2] * 32), 90)))
-    (tmp_path / "roster.bin").write_bytes(roster.to_bytes())
+    file = signed(roster)
+    (tmp_path / "roster.bin").write_bytes(file.to_bytes())
     path = tmp_path / "site.yaml"
     path.write_text(json.dumps({
         "site_id": "site-1", "data": str(hospital), "state": str(tmp_path / "state"), "base_model": str(base),
-        "roster": str(tmp_path / "roster.bin"), "roster_hash": roster.hash().hex(),
+        "roster": str(tmp_path / "roster.bin"), "roster_hash": file.roster.hash().hex(),
         "policy": {"max_epsilon": 8.0, "allowed_base_models": [hash_model(base).hex()]}}))
     return path
 

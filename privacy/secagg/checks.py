@@ -31,7 +31,7 @@ from privacy.messages import (
     SignedPlan,
 )
 from privacy.secagg.cohort import Cohort
-from privacy.secagg.keys import is_weak
+from privacy.secagg.hybrid import is_usable, key_parts
 from privacy.secagg.params import RingParams
 from privacy.wire import Message
 
@@ -79,9 +79,9 @@ def check_plan(data: bytes, *, roster: Roster, manifest: RunManifest, last: tupl
 
 
 def _fits(plan: Plan, roster: Roster, manifest: RunManifest) -> bool:
-    """Stage and factor exist; the ring is the manifest's, its scale a power of two, and the roster cannot
-    wrap it."""
-    if plan.stage >= len(manifest.stages):
+    """Stage and factor exist; the vector is no longer than the roster allows; the ring is the manifest's, its scale
+    a power of two, and the whole roster, suspended sites included, cannot wrap it."""
+    if plan.stage >= len(manifest.stages) or plan.dimension > roster.max_dimension:
         return False
     if plan.factor not in FACTORS[manifest.stages[plan.stage].schedule]:
         return False
@@ -105,15 +105,15 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
     """
     entries = received(AdvertiseList, data).entries
     _refuse_duplicates(advert.site_id for advert in entries)
-    known = set(roster.site_ids) & set(manifest.site_ids)
+    known = set(roster.active_ids) & set(manifest.site_ids)
     _refuse(any(advert.site_id not in known for advert in entries), "E_UNKNOWN_SITE")
     _refuse(own not in entries, "E_SELF_MISSING")
     for advert in entries:
         _refuse(not advert.is_signed_by(roster.site(advert.site_id).public_key, (ctx,)), "E_SIG")
-    keys = [key for advert in entries for key in (advert.channel_key, advert.mask_key)]
+    keys = [key for advert in entries for key in key_parts(advert)]
     _refuse(len(set(keys)) < len(keys), "E_DUP_KEY")
     for advert in entries:
-        if is_weak(advert.channel_key) or is_weak(advert.mask_key):
+        if not is_usable(advert, manifest.suite):
             raise FaultySiteError("E_WEAK_KEY", advert.site_id)
         if not advert.mark.is_signed_for(roster):
             raise FaultySiteError("E_SITE_SIG", advert.site_id)
@@ -122,11 +122,12 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
     return cohort
 
 
-def open_envelopes(data: bytes, *, cohort: Cohort, own_id: str) -> dict[str, Envelope]:
-    """R2: U2, the dealers, each with its envelope for this site.
+def open_envelopes(data: bytes, *, cohort: Cohort, own_id: str, tagged: bool = False) -> dict[str, Envelope]:
+    """R2: U2, the dealers, each with its envelope for this site; `tagged` where the run has integrity tags.
 
     Raises:
         FaultyCoordinatorError: E_FORMAT, E_DUP_SITE, E_U2_SUBSET, E_SELF_DROPPED, E_SIG.
+        FaultySiteError: E_ENVELOPES (its envelope lacks a part, or has one too many).
         CohortTooSmallError: E_COHORT_SMALL.
     """
     entries = received(EnvelopeList, data).entries
@@ -137,6 +138,9 @@ def open_envelopes(data: bytes, *, cohort: Cohort, own_id: str) -> dict[str, Env
         key = cohort.signing_key(envelope.sender)
         ours = envelope.recipient == own_id
         _refuse(not ours or not envelope.is_signed_by(key, (cohort.ctx, cohort.h1)), "E_SIG")
+    for envelope in entries:
+        if not envelope.fits(cohort.suite, tagged=tagged):
+            raise FaultySiteError("E_ENVELOPES", envelope.sender)
     _check_floor(len(entries), cohort)
     return {envelope.sender: envelope for envelope in entries}
 

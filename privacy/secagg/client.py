@@ -24,7 +24,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from privacy.errors import FaultyCoordinatorError
+from privacy.errors import FaultyCoordinatorError, FaultySiteError
 from privacy.identity import Roster, SigningKey
 from privacy.messages import (
     Advertise,
@@ -35,27 +35,27 @@ from privacy.messages import (
     ErrorReply,
     LedgerMark,
     MaskedHeader,
+    PairOffer,
     Plan,
     RunManifest,
     SignedPlan,
     UnmaskShares,
 )
+from privacy.results import RoundView
 from privacy.secagg import checks
 from privacy.secagg.cohort import Cohort
+from privacy.secagg.dealing import Dealt, open_envelope, seal_envelope
+from privacy.secagg.hybrid import fresh_agreement, make_offer, pair_key
 from privacy.secagg.keys import (
     Agreement,
     RandomSource,
     SealError,
-    commit,
-    matches,
-    open_sealed,
-    pair_mask_key,
-    seal,
     self_mask_key,
 )
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.quantize import QuantizedVector, pack
-from privacy.secagg.shamir import SHARE_BYTES, Share, split
+from privacy.secagg.shamir import Share, split
+from privacy.secagg.tags import check_tags, masked_tags, tag_key
 
 __all__ = ["SiteRound"]
 
@@ -106,8 +106,8 @@ class SiteRound:
         on_unmasking: Callable[[], None] = _no_record,
         on_marks: Callable[[Iterable[LedgerMark]], None] = _no_notes,
     ) -> None:
-        if site_id not in roster.site_ids or site_id not in manifest.site_ids:
-            raise ValueError("this site is not on the roster and in the manifest; check its site_id")
+        if site_id not in roster.active_ids or site_id not in manifest.site_ids:
+            raise ValueError("this site is not active on the roster and in the manifest; check its site_id")
         if roster.site(site_id).public_key != signing_key.public_bytes():
             raise ValueError("this site's signing key is not the one on the roster; re-enrol the site")
         self._id, self._signing_key, self._roster, self._manifest = site_id, signing_key, roster, manifest
@@ -126,12 +126,15 @@ class SiteRound:
         self._answered: tuple[bytes, _Reply] | None = None
         self._dealt: dict[str, tuple[bytes, bytes]] = {}  # dealer -> (b-share, key share) for this site
         self._dealers: frozenset[str] = frozenset()
+        self._tag_key: bytes | None = None  # kept after `done`, for `verify_sum`
         self._forget_own()
 
     def _forget_own(self) -> None:
         self._channel_pair: Agreement | None = None
         self._mask_pair: Agreement | None = None
         self._seed: bytes | None = None
+        self._contribution = b""  # this site's part of the tags' key
+        self._offers: dict[str, PairOffer] = {}  # peer -> what this site offered or was offered for the pair's key
         self._vector: QuantizedVector | None = None
 
     @property
@@ -143,6 +146,15 @@ class SiteRound:
     def complaints(self) -> tuple[ErrorReply, ...]:
         """Dealers whose shares this site could not use; the same list is in its masked header."""
         return self._complaints
+
+    @property
+    def view(self) -> RoundView:
+        """What this site saw of the attempt so far; public, and to be kept. Raises E_STAGE before the plan."""
+        ctx = _held(self._plan).context()
+        if self._cohort is None:
+            return RoundView(ctx)
+        ids, survivors = self._cohort.ids, tuple(sorted(self._survivors))
+        return RoundView(ctx, self._cohort.h1, self._h2, self._h3, len(ids), survivors)
 
     @staticmethod
     def check_plan(
@@ -189,9 +201,10 @@ class SiteRound:
         return self._step("advertised", "shared", advertise_list, self._deal).header
 
     def mask(self, envelope_list: bytes) -> tuple[bytes, npt.NDArray[np.uint8]]:
-        """R2: check U2, open the envelopes, mask. Returns header and packed vector, uint8[d * bits / 8].
+        """R2: check U2, open the envelopes, mask. Returns header and packed vector, uint8[d * bits / 8 + 8 * tags].
 
-        Raises ProtocolError (see `checks.open_envelopes`), or what `on_masking` raises.
+        Raises ProtocolError (see `checks.open_envelopes`), or what `on_masking` raises. A dealer whose pair secret or
+        tag contribution is bad is refused here, before anything is masked: E_SHARE_DECRYPT, E_SHARE_COMMIT.
         """
         reply = self._step("shared", "masked", envelope_list, self._mask)
         return reply.header, reply.vector
@@ -203,6 +216,18 @@ class SiteRound:
     def unmask(self, confirm_list: bytes) -> bytes:
         """R4: check the quorum, reveal shares once. Raises ProtocolError (see `checks.check_quorum`)."""
         return self._step("confirmed", "done", confirm_list, self._unmask).header
+
+    def verify_sum(self, total: npt.NDArray[np.uint32], tags: tuple[bytes, ...]) -> None:
+        """Check an announced ring sum, uint32[d] below 2^bits, against its tags. Changes nothing; may be repeated.
+
+        Works from the confirmed state on, until `abort`. Raises ProtocolError E_TAG (nobody is blamed), and
+        FaultyCoordinatorError E_STAGE where this site does not know the survivors yet.
+        """
+        if self._state not in ("confirmed", "done"):
+            raise FaultyCoordinatorError("E_STAGE")
+        if self._manifest.integrity_tags:
+            check_tags(_held(self._tag_key), total, _held(self._plan).bits, self._survivors, tags,
+                       lanes=self._manifest.integrity_tags)  # fmt: skip
 
     def _step(self, before: str, after: str, request: bytes, work: Callable[[bytes], _Reply]) -> _Reply:
         """Run one transition; repeat the reply to identical bytes; wipe everything when the work is
@@ -221,7 +246,9 @@ class SiteRound:
 
     def _announce(self, plan: Plan, vector: QuantizedVector, mark: LedgerMark, _: bytes) -> _Reply:
         self._plan, self._vector = plan, vector
-        self._channel_pair, self._mask_pair = Agreement.fresh(self._entropy), Agreement.fresh(self._entropy)
+        suite = self._manifest.suite
+        self._channel_pair = fresh_agreement(suite, self._entropy)
+        self._mask_pair = fresh_agreement(suite, self._entropy)
         self._advert = Advertise.signed(
             self._signing_key,
             (plan.context(),),
@@ -245,37 +272,36 @@ class SiteRound:
         n = len(cohort.ids)
         seed_shares = split(self._seed, cohort.threshold, n, self._entropy)
         key_shares = split(_held(self._mask_pair).private_bytes(), cohort.threshold, n, self._entropy)
+        if self._manifest.integrity_tags:
+            self._contribution = self._entropy.random_bytes(32)
         dealt = zip(cohort.ids, seed_shares, key_shares, strict=True)
         return _Reply(EnvelopeList(tuple(self._envelope(*shares) for shares in dealt)).to_bytes())
 
     def _envelope(self, recipient: str, seed_share: Share, key_share: Share) -> Envelope:
-        cohort = _held(self._cohort)
-        channel = cohort.channel(self._id, recipient)
-        first, second = seed_share.to_bytes(), key_share.to_bytes()
-        peer = cohort.adverts[recipient].channel_key
-        return Envelope.signed(
-            self._signing_key,
-            (cohort.ctx, cohort.h1),
-            sender=self._id,
-            recipient=recipient,
-            self_mask_commitment=commit("seed", cohort.channel(self._id, self._id), _held(self._seed)),
-            self_mask_share_commitment=commit("seed-share", channel, first),
-            mask_key_share_commitment=commit("key-share", channel, second),
-            ciphertext=seal(_held(self._channel_pair), peer, channel, first + second),
-        )
+        cohort, mask_key = _held(self._cohort), _held(self._cohort).adverts[recipient].mask_key
+        offer = make_offer(_held(self._mask_pair), mask_key, cohort.channel(self._id, recipient))
+        if offer is not None:
+            self._offers[recipient] = offer
+        dealt = Dealt(seed_share.to_bytes(), key_share.to_bytes(), self._contribution)
+        own, seed = _held(self._channel_pair), _held(self._seed)
+        return seal_envelope(self._signing_key, own, cohort, self._id, recipient, dealt, seed, offer)
 
     def _mask(self, message: bytes) -> _Reply:
         cohort, plan = _held(self._cohort), _held(self._plan)
-        envelopes = checks.open_envelopes(message, cohort=cohort, own_id=self._id)
+        lanes = self._manifest.integrity_tags
+        envelopes = checks.open_envelopes(message, cohort=cohort, own_id=self._id, tagged=lanes > 0)
         self._dealers = frozenset(envelopes)
-        self._open_all(envelopes)
         self._h2 = cohort.h2(self._dealers)
+        self._open_all(envelopes)
         add, subtract = self._mask_keys()
         values = _held(self._vector).values
         self._forget_own()
         self.on_masking()
+        tags = masked_tags(_held(self._tag_key), self._id, values, lanes, add, subtract) if lanes else None
         apply_masks(values, add, subtract)
         packed = pack(values, plan.bits)
+        if tags is not None:
+            packed = np.concatenate([packed, tags])
         header = MaskedHeader.signed(
             self._signing_key,
             (cohort.ctx, self._h2),
@@ -289,30 +315,23 @@ class SiteRound:
         """Keep the usable shares. A faulty dealer is named, not waited for: its peers may hold enough good
         shares."""
         complaints = []
+        own, cohort, contributions = _held(self._channel_pair), _held(self._cohort), {}
         for dealer, envelope in sorted(envelopes.items()):
+            if envelope.pair_offer is not None:
+                self._offers[dealer] = envelope.pair_offer
             try:
-                self._dealt[dealer] = self._open(envelope)
+                dealt = open_envelope(own, cohort, envelope)
+                self._dealt[dealer] = (dealt.seed_share, dealt.key_share)
+                contributions[dealer] = dealt.contribution
             except SealError:
                 complaints.append(ErrorReply("E_SHARE_DECRYPT", dealer))
             except ValueError:
                 complaints.append(ErrorReply("E_SHARE_COMMIT", dealer))
         self._complaints = tuple(complaints)
-
-    def _open(self, envelope: Envelope) -> tuple[bytes, bytes]:
-        cohort = _held(self._cohort)
-        channel = cohort.channel(envelope.sender, self._id)
-        peer = cohort.adverts[envelope.sender].channel_key
-        both = open_sealed(_held(self._channel_pair), peer, channel, envelope.ciphertext)
-        first, second = both[:SHARE_BYTES], both[SHARE_BYTES:]
-        index = cohort.index(self._id)
-        for share, kind, commitment in (
-            (first, "seed-share", envelope.self_mask_share_commitment),
-            (second, "key-share", envelope.mask_key_share_commitment),
-        ):
-            Share.from_bytes(index, share)
-            if not matches(commit(kind, channel, share), commitment):
-                raise ValueError("a share does not match its commitment; name its dealer")
-        return first, second
+        if self._manifest.integrity_tags and complaints:  # without every contribution there is no key for the tags
+            raise FaultySiteError(complaints[0].code, complaints[0].blamed)
+        if self._manifest.integrity_tags:
+            self._tag_key = tag_key(contributions, cohort.ctx, self._h2)
 
     def _mask_keys(self) -> tuple[list[bytes], list[bytes]]:
         """Keys to add and to subtract: our own mask is added; of a pair, the lower identifier adds."""
@@ -320,7 +339,12 @@ class SiteRound:
         add = [self_mask_key(_held(self._seed), cohort.ctx, self._h2, self._id)]
         subtract: list[bytes] = []
         for peer in sorted(self._dealers - {self._id}):
-            key = pair_mask_key(pair, cohort.adverts[peer].mask_key, cohort.ctx, self._h2, self._id, peer)
+            channel = cohort.pair(self._id, peer)
+            offer = self._offers.get(peer)
+            try:
+                key = pair_key(pair, self._id, cohort.adverts[peer].mask_key, self._h2, channel, offer)
+            except (SealError, ValueError):
+                raise FaultySiteError("E_SHARE_COMMIT", channel.sender) from None
             (add if self._id < peer else subtract).append(key)
         return add, subtract
 

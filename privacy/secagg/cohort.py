@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from privacy.identity import Roster
+from privacy.manifest import Suite
 from privacy.messages import Advertise, MaskedHeader
 from privacy.secagg.keys import Channel, announced_hash, dealer_hash, survivor_hash
 
@@ -42,6 +43,11 @@ class Cohort:
         """The sites, ascending."""
         return tuple(self.adverts)
 
+    @property
+    def suite(self) -> Suite:
+        """The key agreement that all announcements are for."""
+        return next(iter(self.adverts.values())).suite
+
     def signing_key(self, site_id: str) -> bytes:
         """A member's 32-byte roster key."""
         return self._keys[site_id]
@@ -53,6 +59,10 @@ class Cohort:
     def channel(self, sender: str, recipient: str) -> Channel:
         """What an envelope between two members is bound to."""
         return Channel(self.ctx, self.h1, sender, recipient)
+
+    def pair(self, a: str, b: str) -> Channel:
+        """What the pair secret of two members is bound to: from the lower to the higher identifier."""
+        return self.channel(min(a, b), max(a, b))
 
     def h2(self, dealers: Iterable[str]) -> bytes:
         """The hash of U2."""

@@ -8,7 +8,8 @@ envelope opens only for its recipient and only in its round. Commitments are com
 uniform content in the random-oracle model. Ephemeral keys are fresh for each attempt, so a channel key seals
 one envelope and the zero nonce is used once.
 
-*Does not cover.* Post-quantum secrecy: X25519 falls to a quantum computer that recorded the traffic.
+*Does not cover.* Post-quantum secrecy: X25519 falls to a quantum computer that recorded the traffic. The hybrid
+suite (`privacy.secagg.hybrid`) covers that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -34,6 +35,7 @@ __all__ = [
     "announced_hash",
     "commit",
     "dealer_hash",
+    "derive",
     "is_weak",
     "matches",
     "open_sealed",
@@ -44,6 +46,7 @@ __all__ = [
 ]
 
 _NONCE = bytes(12)
+Items: TypeAlias = "tuple[Item, ...]"
 
 
 class RandomSource(Protocol):
@@ -58,7 +61,12 @@ class SealError(Exception):
 
 
 class Agreement:
-    """An ephemeral X25519 key pair. Its `repr` shows nothing secret."""
+    """An ephemeral X25519 key pair. Its `repr` shows nothing secret.
+
+    `offer` and `accept` are how a channel's secret is agreed on; the hybrid suite adds a KEM to both.
+    """
+
+    OFFER_BYTES: ClassVar[int] = 0
 
     def __init__(self, private: bytes) -> None:
         self._private = X25519PrivateKey.from_private_bytes(private)
@@ -79,6 +87,14 @@ class Agreement:
     def exchange(self, peer: bytes) -> bytes:
         """The 32-byte shared secret. Raises ValueError for a peer key of low order."""
         return self._private.exchange(X25519PublicKey.from_public_bytes(peer))
+
+    def offer(self, peer: bytes) -> tuple[bytes, bytes]:
+        """The sender's side: secret, and the `OFFER_BYTES` that the recipient needs for it."""
+        return self.exchange(peer), b""
+
+    def accept(self, peer: bytes, offered: bytes) -> bytes:
+        """The recipient's side: the secret that goes with the sender's `offered` bytes."""
+        return self.exchange(peer)
 
     def __repr__(self) -> str:
         return "Agreement(...)"
@@ -109,8 +125,9 @@ def survivor_hash(h2: bytes, uploads: Mapping[str, tuple[bytes, bytes]]) -> byte
     return digest("U3", h2, tuple((site, *uploads[site]) for site in sorted(uploads)))
 
 
-def _derive(secret: bytes, salt: bytes, info: bytes) -> bytes:
-    return HKDF(algorithm=SHA256(), length=32, salt=salt, info=info).derive(secret)
+def derive(secret: bytes, salt: bytes, info: bytes, length: int = 32) -> bytes:
+    """HKDF-SHA256 (RFC 5869): `length` bytes; `info` is a `transcript`, so no two purposes share a key."""
+    return HKDF(algorithm=SHA256(), length=length, salt=salt, info=info).derive(secret)
 
 
 @dataclass(frozen=True)
@@ -128,29 +145,44 @@ class Channel:
 
 
 def seal(own: Agreement, peer: bytes, channel: Channel, plaintext: bytes) -> bytes:
-    """AES-256-GCM under HKDF(DH(c, c'), ctx, h1, sender -> recipient); plaintext + 16 bytes."""
-    key = _derive(own.exchange(peer), channel.ctx, transcript("channel-key", *channel.items()))
-    return AESGCM(key).encrypt(_NONCE, plaintext, transcript("envelope-aad", *channel.items()))
+    """AES-256-GCM under HKDF(secret, ctx, h1, sender -> recipient); what was offered + plaintext + 16 bytes."""
+    secret, offered = own.offer(peer)
+    key = _channel_key(secret, channel, own.public_bytes(), peer, offered)
+    return offered + AESGCM(key).encrypt(_NONCE, plaintext, transcript("envelope-aad", *channel.items()))
 
 
 def open_sealed(own: Agreement, peer: bytes, channel: Channel, ciphertext: bytes) -> bytes:
     """The inverse of `seal`. Raises SealError when it does not authenticate."""
-    key = _derive(own.exchange(peer), channel.ctx, transcript("channel-key", *channel.items()))
+    offered, sealed = ciphertext[: own.OFFER_BYTES], ciphertext[own.OFFER_BYTES :]
+    key = _channel_key(own.accept(peer, offered), channel, peer, own.public_bytes(), offered)
     try:
-        return AESGCM(key).decrypt(_NONCE, ciphertext, transcript("envelope-aad", *channel.items()))
+        return AESGCM(key).decrypt(_NONCE, sealed, transcript("envelope-aad", *channel.items()))
     except InvalidTag as error:
         raise SealError from error
 
 
-def pair_mask_key(own: Agreement, peer: bytes, ctx: bytes, h2: bytes, a: str, b: str) -> bytes:
-    """The mask key of two sites, the same on both sides: HKDF(DH(s, s'), ctx, h2, lower id, higher id)."""
+def _channel_key(secret: bytes, channel: Channel, sender: bytes, recipient: bytes, offered: bytes) -> bytes:
+    """Bound to both public keys and the offer where there is one; DH alone has both keys in h1."""
+    bound = (sender, recipient, offered) if offered else ()
+    return derive(secret, channel.ctx, transcript("channel-key", *channel.items(), *bound))
+
+
+def pair_mask_key(
+    own: Agreement, peer: bytes, ctx: bytes, h2: bytes, a: str, b: str, *, offered: bytes = b"", bound: Items = ()
+) -> bytes:
+    """The mask key of two sites, the same on both sides: HKDF(DH(s, s') || offered, ctx, h2, lower id, higher id).
+
+    Args:
+        offered: in the hybrid suite the pair's 32-byte KEM secret, behind the DH secret.
+        bound: what else the key is bound to; the KEM's part is (`privacy.secagg.hybrid.pair_key`).
+    """
     low, high = min(a, b), max(a, b)
-    return _derive(own.exchange(peer), ctx, transcript("pair-mask-key", ctx, h2, low, high))
+    return derive(own.exchange(peer) + offered, ctx, transcript("pair-mask-key", ctx, h2, low, high, *bound))
 
 
 def self_mask_key(seed: bytes, ctx: bytes, h2: bytes, site_id: str) -> bytes:
     """The key of a site's own mask, from its 32-byte seed b."""
-    return _derive(seed, ctx, transcript("self-mask-key", ctx, h2, site_id))
+    return derive(seed, ctx, transcript("self-mask-key", ctx, h2, site_id))
 
 
 def commit(kind: str, channel: Channel, secret: bytes) -> bytes:

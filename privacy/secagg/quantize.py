@@ -12,10 +12,12 @@ n / (2 s) in each coordinate. `unpack` inverts `pack`. Non-finite input is refus
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from privacy.secagg.keys import RandomSource
 from privacy.secagg.params import BITS, RingParams
 
 __all__ = ["QuantizedVector", "dequantize_sum", "fold", "pack", "packed_size", "quantize", "unpack"]
@@ -47,18 +49,28 @@ class QuantizedVector:
             raise ValueError("a quantised vector exceeds its ring's bound; make it with quantize()")
 
 
-def quantize(vector: npt.NDArray[np.floating], ring: RingParams) -> QuantizedVector:
-    """q = round(s * clip(x, -c, c)), ties to even.
+def quantize(
+    vector: npt.NDArray[np.floating], ring: RingParams, *, rounding: Literal["nearest", "stochastic"] = "nearest",
+    entropy: RandomSource | None = None,
+) -> QuantizedVector:
+    """q = round(s * clip(x, -c, c)): to nearest, ties to even; or stochastically, up with probability frac(s x).
+
+    Stochastic rounding is unbiased, E[q] = s x within the saturation, up to 2^-53 in the probability. It is for the
+    16-bit ring without noise, where rounding to nearest would lose every update below half a step, each round again.
 
     Args:
         vector: float[d], finite; left as it is.
         ring: see `privacy.secagg.params`.
+        rounding: "stochastic" needs `entropy`, of which it takes 8 bytes a coordinate.
 
     Raises:
-        ValueError: `vector` is not one-dimensional, or holds a NaN or an infinity.
+        ValueError: the rounding is unknown or lacks its random source; `vector` is not one-dimensional, or
+            holds a NaN or an infinity.
     """
     if vector.ndim != 1:
         raise ValueError("a vector to quantise must be one-dimensional; flatten it")
+    if rounding not in ("nearest", "stochastic") or (rounding == "stochastic") != (entropy is not None):
+        raise ValueError('rounding is "nearest" without a random source, or "stochastic" with one')
     values = np.empty(vector.shape, dtype=np.uint32)
     for start in range(0, vector.size, _BLOCK):
         block = vector[start : start + _BLOCK].astype(np.float64)
@@ -66,8 +78,17 @@ def quantize(vector: npt.NDArray[np.floating], ring: RingParams) -> QuantizedVec
             raise ValueError("a vector to quantise must be finite; clip and noise it first")
         np.clip(block, -ring.saturation, ring.saturation, out=block)
         block *= ring.scale
-        values[start : start + _BLOCK] = np.rint(block).astype(np.int64).astype(np.uint32)
+        rounded = np.rint(block) if entropy is None else _stochastic(block, entropy)
+        values[start : start + _BLOCK] = rounded.astype(np.int64).astype(np.uint32)
     return QuantizedVector(values, ring)
+
+
+def _stochastic(block: npt.NDArray[np.float64], entropy: RandomSource) -> npt.NDArray[np.float64]:
+    """floor(x), plus one with probability x - floor(x), within 2^-53; an integer stays as it is."""
+    low = np.floor(block)
+    draws = np.frombuffer(entropy.random_bytes(8 * block.size), dtype="<u8") >> np.uint64(11)
+    low += draws * 2.0**-53 < block - low
+    return low
 
 
 def dequantize_sum(total: UInt32, ring: RingParams) -> npt.NDArray[np.float64]:

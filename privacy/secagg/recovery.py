@@ -20,9 +20,11 @@ import numpy.typing as npt
 from privacy.errors import FaultySiteError
 from privacy.messages import DealtShare, Envelope, MaskedHeader, UnmaskShares
 from privacy.secagg.cohort import Cohort
-from privacy.secagg.keys import Agreement, commit, matches, pair_mask_key, self_mask_key
+from privacy.secagg.hybrid import agreement, pair_key
+from privacy.secagg.keys import Agreement, SealError, commit, matches, self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.shamir import Share, combine
+from privacy.secagg.tags import mask_tags
 
 __all__ = ["Recovery"]
 
@@ -80,9 +82,9 @@ class Recovery:
         except ValueError:
             raise FaultySiteError("E_UNMASK_SHARES", site) from None
 
-    def unmask(self, total: npt.NDArray[np.uint32]) -> None:
-        """Take every remaining mask off the sum, in place. `total` is untouched when a secret cannot be
-        rebuilt.
+    def unmask(self, total: npt.NDArray[np.uint32], tags: list[int]) -> None:
+        """Take every remaining mask off the sum uint32[d] and its tags, in place. Both are untouched
+        when a secret cannot be rebuilt.
 
         Raises:
             FaultySiteError: E_DEALER, blaming the site whose shares are too few or rebuild something else.
@@ -92,10 +94,19 @@ class Recovery:
         for gone in self._dropped:
             pair = self._mask_pair(gone)
             for site in self._survivors:
-                peer = self._cohort.adverts[site].mask_key
-                key = pair_mask_key(pair, peer, self._cohort.ctx, self._h2, gone, site)
+                key = self._pair_key(pair, gone, site)
                 (subtract if site < gone else add).append(key)  # a survivor added what it shared upwards
         apply_masks(total, add, subtract)
+        mask_tags(tags, add, subtract)
+
+    def _pair_key(self, pair: Agreement, gone: str, site: str) -> bytes:
+        """The mask key of a dropped site and a survivor, from the dropped one's rebuilt key pair."""
+        channel = self._cohort.pair(gone, site)
+        offer = self._envelopes[channel.sender][channel.recipient].pair_offer
+        try:
+            return pair_key(pair, gone, self._cohort.adverts[site].mask_key, self._h2, channel, offer)
+        except (SealError, ValueError):
+            raise FaultySiteError("E_DEALER", channel.sender) from None
 
     def _seed_key(self, dealer: str) -> bytes:
         seed = self._rebuilt(dealer)
@@ -105,7 +116,7 @@ class Recovery:
         return self_mask_key(seed, self._cohort.ctx, self._h2, dealer)
 
     def _mask_pair(self, dealer: str) -> Agreement:
-        pair = Agreement(self._rebuilt(dealer))
+        pair = agreement(self._cohort.suite, self._rebuilt(dealer))
         if not matches(pair.public_bytes(), self._cohort.adverts[dealer].mask_key):
             raise FaultySiteError("E_DEALER", dealer)
         return pair

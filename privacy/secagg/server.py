@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from privacy.errors import CohortTooSmallError, FaultySiteError, LateMessageError, MessageFormatError
 from privacy.identity import Roster, SigningKey
+from privacy.manifest import Suite
 from privacy.messages import (
     Advertise,
     AdvertiseList,
@@ -35,11 +36,13 @@ from privacy.messages import (
     SignedPlan,
     UnmaskShares,
 )
+from privacy.results import RoundView
 from privacy.secagg.cohort import Cohort
-from privacy.secagg.keys import is_weak
+from privacy.secagg.hybrid import is_usable, key_parts
 from privacy.secagg.params import RingParams
 from privacy.secagg.quantize import fold, packed_size
 from privacy.secagg.recovery import Recovery
+from privacy.secagg.tags import LANE_BYTES, add_tags, tags_from_bytes, tags_to_bytes
 from privacy.wire import Message
 
 __all__ = ["STEPS", "CoordinatorRound"]
@@ -60,19 +63,23 @@ class CoordinatorRound:
     Args:
         plan, roster: of this round.
         signing_key: the coordinator's, as on the roster.
+        suite, integrity_tags: as in the manifest.
 
     Raises:
         ValueError: the key or the roster is another one, or the plan's ring could wrap.
     """
 
-    def __init__(self, *, plan: Plan, roster: Roster, signing_key: SigningKey) -> None:
+    def __init__(
+        self, *, plan: Plan, roster: Roster, signing_key: SigningKey, suite: Suite = "x25519",
+        integrity_tags: int = 0,
+    ) -> None:
         if signing_key.public_bytes() != roster.coordinator_key or plan.roster_hash != roster.hash():
             raise ValueError("the plan and the signing key must belong to the roster; rebuild the plan")
         RingParams(plan.bits, plan.scale, plan.saturation, len(roster.sites))
         self._plan, self._roster, self._ctx = plan, roster, plan.context()
         self._signed_plan = SignedPlan.signed(signing_key, (), plan=plan).to_bytes()
         self._step = "advertise"
-        self._expected = frozenset(roster.site_ids)
+        self._expected = frozenset(roster.active_ids)
         self._seen: dict[tuple[str, str], bytes] = {}  # (step, site) -> hash of what was accepted
         self._adverts: dict[str, Advertise] = {}
         self._envelopes: dict[str, dict[str, Envelope]] = {}  # dealer -> recipient -> envelope
@@ -82,6 +89,8 @@ class CoordinatorRound:
         self._recovery: Recovery  # once U3 is fixed
         self._h2 = self._h3 = b""
         self._total = np.zeros(plan.dimension, dtype=np.uint32)
+        self._suite = suite
+        self._tags = [0] * integrity_tags
 
     @property
     def step(self) -> str:
@@ -99,9 +108,34 @@ class CoordinatorRound:
         return tuple(sorted(self._headers))
 
     @property
+    def view(self) -> RoundView:
+        """What the attempt agreed on; its survivor hash is empty until the masked step is closed."""
+        return RoundView(self._ctx, self._cohort.h1, self._h2, self._h3, len(self._cohort.ids), self.survivors)
+
+    @property
     def complaints(self) -> tuple[tuple[str, ErrorReply], ...]:
         """(who complains, about whom and why): bad shares found at the sites. Each is one site's word."""
         return tuple((site, reply) for site in self.survivors for reply in self._headers[site].complaints)
+
+    @property
+    def cohort(self) -> Cohort:
+        """U1; an AttributeError before the first step is closed."""
+        return self._cohort
+
+    @property
+    def h2(self) -> bytes:
+        """The hash of U2; empty before the second step is closed."""
+        return self._h2
+
+    @property
+    def h3(self) -> bytes:
+        """The hash of U3; empty before the third step is closed."""
+        return self._h3
+
+    @property
+    def tags(self) -> tuple[bytes, ...]:
+        """The sums' integrity tags, 8 bytes each: what `SiteRound.verify_sum` takes. Still masked before `finish`."""
+        return tags_to_bytes(self._tags)
 
     def signed_plan(self) -> bytes:
         """R0: the plan, for every invited site."""
@@ -115,10 +149,10 @@ class CoordinatorRound:
         key = self._roster.site(site_id).public_key
         _require(advert.site_id == site_id and advert.is_signed_by(key, (self._ctx,)), "E_SITE_SIG", site_id)
         _require(advert.mark.is_signed_for(self._roster), "E_SITE_SIG", site_id)
-        own = (advert.channel_key, advert.mask_key)
-        _require(not any(is_weak(key) for key in own), "E_WEAK_KEY", site_id)
-        taken = {key for other in self._adverts.values() for key in (other.channel_key, other.mask_key)}
-        _require(own[0] != own[1] and taken.isdisjoint(own), "E_DUP_KEY", site_id)
+        _require(is_usable(advert, self._suite), "E_WEAK_KEY", site_id)
+        own = key_parts(advert)
+        taken = {part for other in self._adverts.values() for part in key_parts(other)}
+        _require(len(set(own)) == len(own) and taken.isdisjoint(own), "E_DUP_KEY", site_id)
         self._adverts[site_id] = advert
         self._accept("advertise", site_id, message)
 
@@ -136,12 +170,13 @@ class CoordinatorRound:
             return
         entries = _parsed(EnvelopeList, site_id, message).entries
         recipients = tuple(sorted(envelope.recipient for envelope in entries))
-        seeds = {envelope.self_mask_commitment for envelope in entries}
-        _require(recipients == self._cohort.ids and len(seeds) == 1, "E_ENVELOPES", site_id)
+        same = {(envelope.self_mask_commitment, envelope.tag_commitment) for envelope in entries}
+        _require(recipients == self._cohort.ids and len(same) == 1, "E_ENVELOPES", site_id)
         key = self._cohort.signing_key(site_id)
         for envelope in entries:
             signed = envelope.is_signed_by(key, (self._ctx, self._cohort.h1))
             _require(envelope.sender == site_id and signed, "E_SITE_SIG", site_id)
+            _require(envelope.fits(self._suite, tagged=bool(self._tags)), "E_ENVELOPES", site_id)
         self._envelopes[site_id] = {envelope.recipient: envelope for envelope in entries}
         self._accept("share", site_id, message)
 
@@ -155,7 +190,7 @@ class CoordinatorRound:
         return self._open("masked", {site: EnvelopeList(addressed[site]).to_bytes() for site in dealers})
 
     def receive_masked(self, site_id: str, header: bytes, packed: npt.NDArray[np.uint8]) -> None:
-        """R2 reply: fold the packed vector, uint8[d * bits / 8], into the sum.
+        """R2 reply: fold the packed vector, uint8[d * bits / 8], and the 8 bytes a tag behind it, into the sums.
 
         Faults: E_FORMAT, E_SITE_SIG, E_UPLOAD, E_TWO_MESSAGES, E_STAGE.
         """
@@ -166,10 +201,12 @@ class CoordinatorRound:
         signed = head.site_id == site_id and head.is_signed_by(key, (self._ctx, self._h2))
         _require(signed, "E_SITE_SIG", site_id)
         _require({c.blamed for c in head.complaints} <= self._envelopes.keys(), "E_FORMAT", site_id)
-        shape = (packed_size(self._plan.dimension, self._plan.bits),)
+        size = packed_size(self._plan.dimension, self._plan.bits)
+        shape = (size + LANE_BYTES * len(self._tags),)
         sized = packed.dtype == np.uint8 and packed.shape == shape and packed.flags.c_contiguous
         _require(sized and hashlib.sha256(packed.data).digest() == head.upload_hash, "E_UPLOAD", site_id)
-        fold(self._total, packed, self._plan.bits)
+        fold(self._total, packed[:size], self._plan.bits)
+        add_tags(self._tags, tags_from_bytes(packed[size:].tobytes()))
         self._headers[site_id] = head
         self._accept("masked", site_id, header)
 
@@ -220,7 +257,7 @@ class CoordinatorRound:
         """
         self._must_be_open("unmask")
         _must_reach(len(self._expected) - len(self.waiting), self._cohort.threshold)
-        self._recovery.unmask(self._total)
+        self._recovery.unmask(self._total, self._tags)
         total = self._total
         total &= np.uint32((1 << self._plan.bits) - 1)
         self._total = np.zeros(0, dtype=np.uint32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import re
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from configs.schema import (
     PolicyConfig,
     SimulationConfig,
     SiteConfig,
+    StageConfig,
 )
 
 STAGE = """
@@ -164,6 +167,32 @@ def test_cohorts_under_three_are_refused_everywhere() -> None:
         FederationConfig(min_cohort=2)
     with pytest.raises(ConfigError, match="min_cohort=2"):
         PolicyConfig(max_epsilon=8, min_cohort=2)
+
+
+def test_two_sites_are_asked_for_by_name_and_with_two() -> None:
+    assert PolicyConfig(max_epsilon=8, min_cohort=2, two_sites=True).min_cohort == 2
+    pair = FederationConfig(min_cohort=2, two_sites=True)
+    for make in (FederationConfig, functools.partial(PolicyConfig, max_epsilon=8)):
+        for wrong in ({"min_cohort": 1, "two_sites": True}, {"min_cohort": 3, "two_sites": True}):
+            with pytest.raises(ConfigError, match="two_sites"):
+                make(**wrong)
+    halves = DataConfig(site_shares=[0.5, 0.5])
+    assert SimulationConfig(name="x", curriculum="c", data=halves, federation=pair).federation.two_sites
+    with pytest.raises(ConfigError, match="give at least three, or set"):
+        SimulationConfig(name="x", curriculum="c", data=halves)
+    with pytest.raises(ConfigError, match="is for exactly two sites"):
+        SimulationConfig(name="x", curriculum="c", federation=pair)
+    with pytest.raises(ConfigError, match="at least two"):
+        DataConfig(site_shares=[1.0])
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 1e7, float("nan")])
+def test_a_schedule_is_a_number_of_seconds(seconds: float) -> None:
+    stage = StageConfig(
+        name="one", sources={"reports": 1}, groups=["projector"], learning_rate=1.0, learning_rate_without_privacy=1.0,
+        local_steps=1, sampling_rate=0.1, rounds=1, reply_after_s=60.0)
+    with pytest.raises(ConfigError, match="reply_after_s"):
+        dataclasses.replace(stage, reply_after_s=seconds)
 
 
 def test_a_policy_cannot_allow_a_large_delta() -> None:

@@ -18,7 +18,7 @@ from configs.schema import (
     StopConfig,
     TruncationConfig,
 )
-from coordinator.manifest import build_manifest, solve_noise
+from coordinator.manifest import build_manifest, solve_noise, stage_spec
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.identity import Roster, RosterSite
 from privacy.manifest import RunManifest, standard_delta
@@ -94,6 +94,20 @@ def planned(noise: list[float]) -> list[ReleaseEvent]:
             for stage, sigma in zip(CURRICULUM.stages, noise, strict=True)]
 
 
+def test_a_suspended_site_has_no_terms_and_no_share_of_the_weights() -> None:
+    sites = (*ROSTER.sites[:2], replace(ROSTER.sites[2], status="suspended"))
+    made = build_manifest(
+        run_id="run-1", curriculum=CURRICULUM, privacy=PrivacyConfig(target_epsilon=4.0), lora=LoraConfig(),
+        federation=FederationConfig(), roster=replace(ROSTER, sites=sites), base_model_hash=bytes([1] * 32),
+        adapter_hash=bytes([2] * 32), mode="patient-dp")
+    assert made.site_ids == ("a", "b") and [terms.weight for terms in made.sites] == [0.25, 0.75]
+
+
+def test_the_schedule_of_replies_reaches_the_manifest_with_and_without_privacy() -> None:
+    assert [stage_spec(replace(FIRST, reply_after_s=90.0), 1.0, private).reply_after_s
+            for private in (True, False)] == [90.0, 90.0]
+
+
 @pytest.mark.parametrize("target", [1.0, 8.0])
 def test_solved_noise_meets_the_target_closely_and_from_below(target: float) -> None:
     noise = solve_noise(CURRICULUM, target, 1e-5)
@@ -156,3 +170,29 @@ def test_a_run_without_privacy_has_no_noise_its_own_learning_rate_and_equal_step
 def test_a_target_without_meaning_is_refused(target: float) -> None:
     with pytest.raises(ValueError, match="target_epsilon must be a finite number above 0"):
         solve_noise(CURRICULUM, target, 1e-5)
+
+
+def test_options_of_the_secure_aggregation_reach_the_manifest(private: RunManifest) -> None:
+    assert (private.suite, private.integrity_tags) == ("x25519", 0)
+    chosen = with_federation(suite="x25519-mlkem768", integrity_tags=3)
+    assert (chosen.suite, chosen.integrity_tags) == ("x25519-mlkem768", 3)
+
+
+@pytest.mark.parametrize("wrong", [{"suite": "rsa"}, {"integrity_tags": 5}, {"integrity_tags": -1}])
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"federation.{next(iter(wrong))}"):
+        FederationConfig(**wrong)
+
+
+def test_sixteen_bits_that_every_site_would_refuse_are_not_asked_for() -> None:
+    with pytest.raises(ValueError, match=r"federation\.bits=16 .* set federation\.bits to 24, or lower"):
+        with_federation(bits=16)
+    assert with_federation(bits=16, saturation=0.125).bits == 16
+    assert with_federation("none", bits=16).bits == 16
+
+
+def with_federation(mode: Literal["patient-dp", "none"] = "patient-dp", **options: Any) -> RunManifest:
+    return build_manifest(
+        run_id="run-1", curriculum=CURRICULUM, privacy=PrivacyConfig(target_epsilon=4.0), lora=LoraConfig(),
+        federation=FederationConfig(**options), roster=ROSTER, base_model_hash=bytes([1] * 32),
+        adapter_hash=bytes([2] * 32), mode=mode)

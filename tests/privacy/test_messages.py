@@ -17,6 +17,7 @@ from privacy.messages import (
     AdaptiveClip,
     Advertise,
     AdvertiseList,
+    Attest,
     Confirm,
     ConfirmList,
     DealtShare,
@@ -28,11 +29,15 @@ from privacy.messages import (
     LedgerMark,
     MaskedHeader,
     MaskedList,
+    PairOffer,
     Plan,
     Ready,
+    Result,
+    RoundStart,
     RunManifest,
     SignedManifest,
     SignedPlan,
+    SignedResult,
     SiteTerms,
     SourceShare,
     StageSpec,
@@ -69,16 +74,25 @@ ENVELOPE = Envelope.signed(
     KEY, (H1, H2), sender="a", recipient="b", self_mask_commitment=H1, self_mask_share_commitment=H2,
     mask_key_share_commitment=H1, ciphertext=bytes(82),
 )  # fmt: skip
+OFFER = PairOffer(bytes(1088), bytes(48), H2)
+HYBRID_ENVELOPE = Envelope.signed(
+    KEY, (H1, H2), sender="a", recipient="b", self_mask_commitment=H1, self_mask_share_commitment=H2,
+    mask_key_share_commitment=H1, ciphertext=bytes(1088 + 82 + 32), tag_commitment=H1, pair_offer=OFFER,
+)  # fmt: skip
 HEADER = MaskedHeader.signed(
     KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),)
 )
 CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
+RESULT = Result("run", 3, H1, H2, 4, ("a", "b"), "B", H1, H2, H1, 2)
+SIGNED_RESULT = SignedResult.make(RESULT, COORDINATOR)
 SHARE = DealtShare("b", bytes(33))
 EXAMPLES = (
     STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
-    MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HEADER, CONFIRM, SHARE,
+    MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HYBRID_ENVELOPE, OFFER, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
     WitnessList(H1, (WITNESS,)), READY,
+    MANIFEST.server, RESULT, SIGNED_RESULT, Attest.make("a", RESULT, KEY),
+    RoundStart(SignedPlan.signed(COORDINATOR, (), plan=PLAN), SIGNED_RESULT, (Attest.make("a", RESULT, KEY),)),
     SignedPlan.signed(COORDINATOR, (), plan=PLAN), AdvertiseList((ADVERT,)), EnvelopeList((ENVELOPE,)),
     ErrorReply("E_STAGE", "coordinator"), MaskedList((HEADER,)), ConfirmList((CONFIRM,)),
     UnmaskShares.signed(KEY, (H1, H2), site_id="a", self_mask_shares=(SHARE,), mask_key_shares=()),
@@ -150,8 +164,8 @@ def test_errors_of_decoding_do_not_quote_the_message():
 
 @pytest.mark.parametrize(
     ("message", "binding"),
-    [(ADVERT, (H1,)), (ENVELOPE, (H1, H2)), (HEADER, (H1, H2)), (CONFIRM, (H1, H2)), (MARK, ("fed",)),
-     (HELLO, (MANIFEST.hash(),)), (WITNESS, (H1, H2)), (READY, (H1, H2))],
+    [(ADVERT, (H1,)), (ENVELOPE, (H1, H2)), (HYBRID_ENVELOPE, (H1, H2)), (HEADER, (H1, H2)), (CONFIRM, (H1, H2)),
+     (MARK, ("fed",)), (HELLO, (MANIFEST.hash(),)), (WITNESS, (H1, H2)), (READY, (H1, H2))],
 )
 def test_a_signature_covers_every_field_its_binding_and_its_kind(message, binding):
     public = KEY.public_bytes()
@@ -162,17 +176,20 @@ def test_a_signature_covers_every_field_its_binding_and_its_kind(message, bindin
     for field in fields(message):
         value = getattr(message, field.name)
         if isinstance(value, bytes):
-            changed = b"\x07" * len(value)
+            changed = b"\x07" * (len(value) or 32)
         else:
-            changed = {str: "zz", tuple: (), int: 8, LedgerMark: replace(MARK, sequence=8)}[type(value)]
+            others = {
+                str: "zz", tuple: (), int: 8, LedgerMark: replace(MARK, sequence=8), PairOffer: None,
+                type(None): OFFER}
+            changed = others[type(value)]
         altered = replace(message)
         object.__setattr__(altered, field.name, changed)  # past `check`: a signature must hold by itself
         assert not altered.is_signed_by(public, binding)
 
 
 def test_labels_of_signed_messages_are_distinct():
-    kinds = [type(one) for one in EXAMPLES if isinstance(one, messages.SignedMessage)]
-    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 11
+    kinds = {type(one) for one in EXAMPLES if isinstance(one, messages.SignedMessage)}
+    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 13
 
 
 def test_hello_holds_for_one_manifest_and_a_rostered_site():
@@ -180,6 +197,9 @@ def test_hello_holds_for_one_manifest_and_a_rostered_site():
     assert not HELLO.proves(ROSTER, H1)
     assert not replace(HELLO, site_id="z", mark=replace(MARK, site_id="z")).proves(ROSTER, MANIFEST.hash())
     assert not Hello.make(MARK, H2, MANIFEST.hash(), COORDINATOR).proves(ROSTER, MANIFEST.hash())
+    idle = replace(ROSTER, sites=(replace(ROSTER.sites[0], status="suspended"),))
+    assert not HELLO.proves(idle, MANIFEST.hash())
+    assert MARK.is_signed_for(idle)  # what a suspended site once stated about its ledger still holds
 
 
 def test_hello_states_the_senders_own_ledger_under_the_senders_own_signature():
@@ -252,7 +272,7 @@ def test_a_manifest_that_makes_no_sense_is_refused(changes):
 @pytest.mark.parametrize("message", [*EXAMPLES, ROSTER, ROSTER.sites[0]], ids=lambda message: type(message).__name__)
 def test_every_byte_string_has_one_size_and_every_number_its_bounds(message):
     bad = {
-        bytes: lambda value: (value[:-1], value + b"0"),
+        bytes: lambda value: (value[:-1] if value else b"00", value + b"0"),
         int: lambda _: (-1, 2**40, 2**70, 1.5),
         float: lambda _: (-1.0, float("nan"), float("inf"), 2**60),
     }

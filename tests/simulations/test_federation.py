@@ -20,10 +20,12 @@ from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger, NotPrivateError
 from privacy.messages import CLEAR_FIELDS, ErrorReply
+from privacy.roster import SignedRoster
 from simulations import engines
 from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles
 from simulations.in_process import InProcessGrid
+from site_client.installation import Installation
 
 
 def lost(site: str, number: int, step: str) -> list[FaultConfig]:
@@ -47,6 +49,18 @@ def test_six_rounds_with_one_lost_upload_finish_and_say_who_was_missing(federati
     assert third["summed"] == ["site-1", "site-2", "site-4"]
     assert third["missing"] == {"site-3": "sa_mask: transport"}
     assert all(len(entry["summed"]) == 4 for number, entry in enumerate(state.history) if number != 2)
+
+
+def test_a_federation_is_laid_out_the_same_again_with_a_roster_that_two_officers_signed(federation: Any) -> None:
+    first, second = federation(folder="first"), federation(folder="second")
+    rosters = [(Path(files.coordinator_file).parent / "roster.bin").read_bytes() for files in (first, second)]
+    assert rosters[0] == rosters[1] and first.manifest.hash() == second.manifest.hash()
+    roster = SignedRoster.open(rosters[0])
+    assert len(roster.officers) == 2 and roster.hash() == first.manifest.roster_hash
+    for site_file in first.site_files:
+        site = Installation.open(site_file)
+        assert site.roster == roster and not site.config.policy.require_scheduled_replies
+        site.ledger.close()
 
 
 def test_two_lost_sites_stop_the_round_loudly_and_keep_the_last_checkpoint(federation: Any) -> None:
@@ -74,6 +88,37 @@ def test_a_round_that_stopped_after_uploads_is_lost_and_the_run_goes_on(federati
         run(files, lost("site-3", 2, "sa_confirm") + lost("site-4", 2, "sa_confirm"))
     state = run(files)
     assert [(entry["round"], entry["stage"]) for entry in state.history] == [(1, 0), (3, 1), (4, 1), (5, 2), (6, 2)]
+
+
+def test_a_site_that_missed_the_result_takes_the_whole_state_and_the_others_download_no_model(federation: Any) -> None:
+    files = federation()
+    state = run(files, lost("site-2", 2, "sa_result"))
+    second, third = state.history[1], state.history[2]
+    assert second["attested"] == ["site-1", "site-3", "site-4"]
+    assert second["missing"] == {"site-2": "sa_result: transport"} and third["missing"] == {}
+    size = state.adapter.size
+    sent = third["bytes_to_sites"]
+    assert sent["site-2"] - sent["site-1"] == 20 * size
+    assert state.history[3]["bytes_to_sites"]["site-2"] == state.history[3]["bytes_to_sites"]["site-1"]
+
+
+@pytest.mark.parametrize("number", [2, 6])
+def test_a_result_without_a_quorum_stops_the_run_and_is_sent_again_unchanged(federation: Any, number: int) -> None:
+    """Also the last one: a run does not end on a model that only the coordinator vouches for."""
+    files = federation(folder=f"at-{number}")
+    faults = lost("site-3", number, "sa_result") + lost("site-4", number, "sa_result")
+    with pytest.raises(RoundFailedError, match=rf"round {number} stopped at sa_result .*: 2 .* 3 are needed; "
+                                               r"missing: site-3 \(sa_result: transport\); site-4"):
+        run(files, faults)
+    stopped = checkpoint.latest(files.output / "checkpoints", files.manifest.hash().hex())
+    assert stopped is not None and stopped.round == number and len(stopped.attests) == 2
+    assert not (files.output / "adapter").exists()
+    state = run(files)
+    assert [entry["round"] for entry in state.history] == [1, 2, 3, 4, 5, 6]
+    assert state.history[number - 1]["attested"] == ["site-1", "site-2", "site-3", "site-4"]
+    assert state.history[number - 1]["public"]
+    if number == 6:
+        assert state.result == stopped.result
 
 
 def test_every_rounds_public_metrics_stay_in_the_history(federation: Any) -> None:
@@ -156,7 +201,8 @@ def test_what_leaves_a_site_is_one_body_one_array_and_fields_on_the_list(
     run(files)
     kinds = {"hello": messages.Hello, "witness": messages.WitnessList, "restore": messages.Ready,
              "sa_train": messages.Advertise, "sa_share": messages.EnvelopeList,
-             "sa_mask": messages.MaskedHeader, "sa_confirm": messages.Confirm, "sa_unmask": messages.UnmaskShares}
+             "sa_mask": messages.MaskedHeader, "sa_confirm": messages.Confirm, "sa_unmask": messages.UnmaskShares,
+             "sa_result": messages.Attest}
     sizes: dict[str, set[int]] = {}
     for reply in _Spy.replies:
         step = reply.metadata.message_type.split(".")[-1]
@@ -211,19 +257,19 @@ def _must_not_run(*_: object, **__: object) -> None:
     raise AssertionError("private files were opened")
 
 
-def test_a_non_finite_adapter_is_refused_before_private_files_are_read(
+def test_a_first_adapter_that_the_sites_did_not_build_is_refused_before_private_files_are_read(
     federation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = federation()
     monkeypatch.setattr("coordinator.run._fresh", _poisoned_state)
     monkeypatch.setattr("site_client.installation.Installation.index", _must_not_run)
-    with pytest.raises(RoundFailedError, match="P_NOT_FINITE"):
+    with pytest.raises(RoundFailedError, match="E_MODEL_HASH"):
         run(files)
 
 
 def _poisoned_state(opened: Any) -> Any:
     from coordinator.rounds import RunState
-    from coordinator.server_update import initial_velocity
+    from model.server_optimizer import initial_velocity
 
     initial = opened.evaluation.adapted.initial
     return RunState(np.full(initial.size, np.nan, dtype=np.float32), initial_velocity(initial.size), initial)

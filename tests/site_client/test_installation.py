@@ -18,6 +18,7 @@ from privacy.identity import Roster, RosterSite
 from site_client.installation import Installation
 from site_client.keystore import signing_key
 from site_client.records import PatientRecord, SiteIndex
+from tests.privacy.officers import signed
 
 
 def installation(folder: Path, site_id: str = "site-1") -> Installation:
@@ -28,10 +29,11 @@ def installation(folder: Path, site_id: str = "site-1") -> Installation:
         federation_id="fed", version=1, coordinator_key=bytes([9] * 32),
         sites=tuple(RosterSite(f"site-{i}", key, 100) for i, key in enumerate(keys, start=1)), min_cohort=3,
         min_fraction=0.0)
-    (folder / "roster.bin").write_bytes(roster.to_bytes())
+    file = signed(roster)
+    (folder / "roster.bin").write_bytes(file.to_bytes())
     return Installation(SiteConfig(
         site_id=site_id, data=str(folder / "data"), state=str(state), base_model=str(folder / "base"),
-        roster=str(folder / "roster.bin"), roster_hash=roster.hash().hex(), policy=PolicyConfig(max_epsilon=8.0)))
+        roster=str(folder / "roster.bin"), roster_hash=file.roster.hash().hex(), policy=PolicyConfig(max_epsilon=8.0)))
 
 
 def test_a_site_on_the_roster_opens(tmp_path: Path) -> None:

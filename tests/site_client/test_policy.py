@@ -32,7 +32,8 @@ ROSTER = Roster(
     sites=tuple(RosterSite(f"site-{i}", bytes([i] * 32), 500 + i) for i in range(4)), min_cohort=3, min_fraction=0.5)
 STAGE = StageSpec(
     name="alignment", sources=(SourceShare("patches", 4),), groups=("projector",), schedule="alternate",
-    learning_rate=0.5, momentum=0.0, local_steps=5, sampling_rate=0.1, noise_multiplier=1.2, max_rounds=4)
+    learning_rate=0.5, momentum=0.0, local_steps=5, sampling_rate=0.1, noise_multiplier=1.2, max_rounds=4,
+    reply_after_s=60.0)
 MANIFEST = RunManifest(
     federation_id="consortium", run_id="run-1", release=release_hash(), roster_hash=ROSTER.hash(), base_model_hash=BASE,
     adapter_hash=bytes(32), lora_rank=8, lora_alpha=16, privacy="patient-dp", clip_norm=1.0, target_epsilon=8.0,
@@ -106,6 +107,7 @@ def test_a_site_that_the_run_leaves_out_is_refused() -> None:
         (with_stage(sources=(SourceShare("reports", 9), SourceShare("patches", 8))), "P_SAMPLING"),
         (with_stage(max_rounds=4000), "P_BUDGET"),
         (without_privacy(), "P_PRIVACY"),
+        (with_stage(reply_after_s=0.0), "P_TIMING"),
     ])
 def test_what_a_manifest_may_not_ask_for(manifest: RunManifest, expected: str) -> None:
     assert code(manifest) == expected
@@ -225,3 +227,16 @@ def test_every_entry_of_a_stage_uses_up_one_of_its_rounds() -> None:
     with pytest.raises(PolicyRefusalError, match="privacy budget"):
         check_rounds_left(plan(2, 0), MANIFEST, [*spent, booked(run_id="run-1", round=2, stage=0)])
     check_rounds_left(plan(5, 1), MANIFEST, spent)
+
+
+def test_the_key_agreement_must_be_one_that_the_roster_allows() -> None:
+    hybrid = replace(MANIFEST, suite="x25519-mlkem768")
+    assert code(hybrid) == "P_SUITE"
+
+
+def test_sixteen_bits_need_noise_that_hides_the_rounding() -> None:
+    compact = replace(MANIFEST, bits=16)
+    assert check(compact).site_id == "site-1"
+    assert code(replace(compact, saturation=16.0)) == "P_RING"
+    assert check(replace(MANIFEST, saturation=16.0)).site_id == "site-1"
+    assert code(replace(compact, sites=with_terms(weight=0.01).sites)) == "P_RING"

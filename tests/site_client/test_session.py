@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.server_optimizer import ServerState, model_hash
 from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger
 from privacy.messages import (
@@ -19,12 +19,15 @@ from privacy.messages import (
     ErrorReply,
     Hello,
 )
+from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.policy import planned_events
+from site_client.spool import Spool
 from site_client.training import LocalTask, LocalUpdate
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     ADAPTER,
+    INITIAL,
     MANIFEST,
     PLAN,
     RING,
@@ -34,6 +37,7 @@ from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by 
     Round,
     Site,
     admit,
+    attested,
     code,
     events,
     hello,
@@ -228,14 +232,14 @@ def test_a_run_may_not_plan_more_than_the_epsilon_it_names(site: Site) -> None:
 def test_a_stage_has_no_more_rounds_than_the_manifest_says(site: Site) -> None:
     """Not by more rounds, and not by another attempt at one of them from another model."""
     session = session_of(site)
-    other = ADAPTER + np.float32(1)
+    other = ServerState.initial(ADAPTER.astype(np.float64) + 1)
     Advertise.from_bytes(train(session, plan_of()))
-    changed = plan_of(attempt=2, model_hash=hashlib.sha256(other.tobytes()).digest())
-    Advertise.from_bytes(train(session, changed, other))
+    later: dict[str, Any] = {"after": attested(other), "model_hash": other.model_hash}
+    Advertise.from_bytes(train(session, plan_of(attempt=2, **later), other.packed()))
     events.clear()
-    assert code(train(session, plan_of(round=2))) == "P_BUDGET"
+    assert code(train(session, plan_of(round=2, **later), other.packed())) == "P_BUDGET"
     assert events == [] and len(site.ledger.entries()) == 2
-    Advertise.from_bytes(train(session, plan_of(round=3, stage=1)))
+    Advertise.from_bytes(train(session, plan_of(round=3, stage=1, **later), other.packed()))
 
 
 def test_the_last_round_of_a_stage_may_be_tried_again_with_its_waiting_update(site: Site) -> None:
@@ -268,11 +272,11 @@ def test_a_plan_of_another_shape_is_refused_before_anything_is_spent(site: Site,
     assert events == [] and site.ledger.entries() == ()
 
 
-def test_an_adapter_other_than_the_plans_is_refused(site: Site) -> None:
-    assert code(train(session_of(site), plan_of(), ADAPTER + np.float32(1))) == "E_MODEL_HASH"
-    short = ADAPTER[:-1]
-    plan = plan_of(model_hash=hashlib.sha256(short.tobytes()).digest())
-    assert code(train(session_of(site), plan, short)) == "E_PARAMS"
+def test_a_first_model_other_than_the_one_built_here_is_refused(site: Site) -> None:
+    session = session_of(site)
+    assert code(train(session, plan_of(model_hash=model_hash(ADAPTER + np.float32(1))))) == "E_MODEL_HASH"
+    assert code(train(session, plan_of(), INITIAL.packed())) == "E_PARAMS"  # nor is one accepted beside the plan
+    assert events == [] and site.ledger.entries() == ()
 
 
 def test_without_an_approved_manifest_there_is_no_training(site: Site) -> None:
@@ -338,9 +342,10 @@ def test_neither_reply_nor_log_holds_what_an_exception_says(
 
 
 def test_a_broken_adapter_is_refused_before_the_index_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = np.full_like(ADAPTER, np.nan)
-    plan = plan_of(model_hash=hashlib.sha256(bad.tobytes()).digest())
-    assert code(train(session_of(site), plan, bad)) == "P_NOT_FINITE"
+    bad = ServerState.initial(np.full(ADAPTER.size, np.nan))
+    plan = plan_of(after=attested(bad), model_hash=bad.model_hash)
+    assert code(train(session_of(site), plan, bad.packed())) == "P_NOT_FINITE"
+    site = Site(site.folder.with_name("other"))
     monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: False)
     assert code(train(session_of(site), plan_of())) == "P_NOT_FINITE"
     assert events == [] and site.ledger.entries() == ()
@@ -349,3 +354,22 @@ def test_a_broken_adapter_is_refused_before_the_index_is_read(site: Site, monkey
 @pytest.mark.parametrize(("step", "expected"), [("sa_share", "E_STAGE"), ("hello", "E_FORMAT"), ("reset", "E_SITE")])
 def test_a_message_out_of_place_is_refused_with_a_code(site: Site, step: str, expected: str) -> None:
     assert code(session_of(site, None).answer(step, b"\x00", None)[0]) == expected
+
+
+@pytest.mark.parametrize(("bits", "private"), [(16, False), (16, True), (24, False), (24, True)])
+def test_only_sixteen_bits_without_noise_are_rounded_stochastically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, private: bool
+) -> None:
+    noise = 2.0 if private else 0.0
+    manifest = manifest_of(
+        privacy="patient-dp" if private else "none", target_epsilon=8.0 if private else 0.0, bits=bits,
+        stages=tuple(replace(stage, noise_multiplier=noise) for stage in MANIFEST.stages))
+    ring = ring_params(bits, 2.0, 4)
+    kept: list[Any] = []
+    monkeypatch.setattr(Spool, "keep", lambda _, plan, values: kept.append(values.view(np.int32).copy()))
+    session = session_of(Site(tmp_path / "site-1", allow_without_privacy=True), manifest)
+    Advertise.from_bytes(train(session, plan_of(manifest, bits=bits, scale=ring.scale)))
+    exact = 0.1 * UPDATE.delta * ring.scale
+    levels = kept[0][:SIZE]
+    assert np.abs(levels - exact).max() < 1
+    assert (np.abs(levels - exact).max() > 0.5) == (bits == 16 and not private)

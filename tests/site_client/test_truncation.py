@@ -25,6 +25,7 @@ from site_client.keystore import signing_key
 from site_client.policy import check_manifest, planned_events, stage_event
 from site_client.records import PatientRecord, SiteIndex
 from site_client.session import SiteSession
+from tests.privacy.officers import signed
 from tests.site_client.small_site import (  # noqa: F401  (the fixture is used by name)
     MANIFEST,
     ROSTER,
@@ -49,7 +50,7 @@ def truncated(cut: Truncation = CUT, **changed: Any) -> RunManifest:
 
 def verdict(manifest: RunManifest, max_patients: int | None) -> str:
     """The refusal's code, or "" where the site takes part."""
-    policy = PolicyConfig(max_epsilon=8.0, max_patients=max_patients)
+    policy = PolicyConfig(max_epsilon=8.0, max_patients=max_patients, require_scheduled_replies=False)
     try:
         check_manifest(manifest, policy=policy, roster=ROSTER, site_id="site-1", base_model_hash=bytes(32),
                        account=Account((), (), limits=Limits(8.0, 1e-4)))
@@ -119,12 +120,13 @@ def site_file(folder: Path, **policy: Any) -> Path:
     roster = Roster(
         federation_id="fed", version=1, coordinator_key=bytes([9] * 32), min_cohort=3, min_fraction=0.0,
         sites=tuple(RosterSite(f"site-{i}", key, 100) for i, key in enumerate(keys, start=1)))
-    (folder / "roster.bin").write_bytes(roster.to_bytes())
+    file = signed(roster)
+    (folder / "roster.bin").write_bytes(file.to_bytes())
     path = folder / "site.yaml"
     path.write_text(json.dumps({
         "site_id": "site-1", "data": str(folder / "data"), "state": str(folder / "state"),
         "base_model": str(folder / "base"), "roster": str(folder / "roster.bin"),
-        "roster_hash": roster.hash().hex(), "policy": {"max_epsilon": 8.0, "min_patients": 1, **policy}}))
+        "roster_hash": file.roster.hash().hex(), "policy": {"max_epsilon": 8.0, "min_patients": 1, **policy}}))
     return path
 
 

@@ -1,4 +1,6 @@
-"""Write the frozen known answers of `fedsecagg/1` to secagg.json: python tests/vectors/make_vectors.py
+"""Write the frozen known answers of `fedsecagg/1` to secagg.json: python tests/vectors/make_vectors.py [hybrid]
+
+With `hybrid` also those of the hybrid suite, to hybrid.json: new ones each time, for encapsulation is random.
 
 Run it only when the protocol's version changes. The tests recompute every value and compare with the file, so a change
 of the encoding, a label, a derivation or the order of random draws cannot go unnoticed.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ from privacy.encoding import digest, enc
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.secagg.client import SiteRound
-from privacy.secagg.keys import Agreement, pair_mask_key, self_mask_key
+from privacy.secagg.hybrid import HybridAgreement, make_offer, pair_key
+from privacy.secagg.keys import Agreement, Channel, pair_mask_key, seal, self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, pack, quantize
@@ -25,6 +29,7 @@ from privacy.secagg.server import CoordinatorRound
 from privacy.secagg.shamir import split
 
 FILE = Path(__file__).with_name("secagg.json")
+HYBRID_FILE = Path(__file__).with_name("hybrid.json")
 SITES = ("site-1", "site-2", "site-3", "site-4")
 
 
@@ -130,6 +135,20 @@ def transcript() -> dict[str, Any]:
     return out
 
 
+def hybrid() -> dict[str, Any]:
+    """A key pair, an envelope's content and an offer of the hybrid suite, and the pair key that follows."""
+    own, peer = HybridAgreement(bytes(range(32))), HybridAgreement(bytes(range(1, 33)))
+    ctx, h1 = b"c" * 32, b"h" * 32
+    channel = Channel(ctx, h1, "a", "b")
+    offer = make_offer(peer, own.public_bytes(), channel)
+    return {
+        "public key": own.public_bytes().hex(),
+        "sealed": seal(peer, own.public_bytes(), Channel(ctx, h1, "b", "a"), b"frozen").hex(),
+        "offer": {name: getattr(offer, name).hex() for name in ("kem_ciphertext", "backup", "commitment")},
+        "pair key": pair_key(own, "b", peer.public_bytes(), h1, channel, offer).hex(),
+    }
+
+
 def build() -> dict[str, Any]:
     """All vectors, as plain values."""
     return {"primitives": primitives(), "transcript": transcript()}
@@ -137,3 +156,5 @@ def build() -> dict[str, Any]:
 
 if __name__ == "__main__":
     FILE.write_text(json.dumps(build(), indent=1) + "\n")
+    if sys.argv[1:] == ["hybrid"]:
+        HYBRID_FILE.write_text(json.dumps(hybrid(), indent=1) + "\n")

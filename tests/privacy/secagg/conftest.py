@@ -48,7 +48,8 @@ class Federation:
     """`n` hospitals with one approved manifest."""
 
     def __init__(
-        self, n: int = 5, dimension: int = 6, bits: int = 24, min_fraction: float = 0.0, min_cohort: int = 3
+        self, n: int = 5, dimension: int = 6, bits: int = 24, min_fraction: float = 0.0, min_cohort: int = 3,
+        suite: str = "x25519", tags: int = 0,
     ) -> None:
         self.ids = tuple(f"site-{i:03d}" for i in range(1, n + 1))
         self.keys = {site: SigningKey.generate(Stream(site).random_bytes) for site in self.ids}
@@ -63,7 +64,7 @@ class Federation:
             stages=(
                 StageSpec("one", (SourceShare("reports", 2),), ("attention",), "alternate", 0.1, 0.9, 4, 0.1, 1.0, 9),
             ),
-            sites=tuple(SiteTerms(site, 200, 1.0, 1e-5) for site in self.ids),
+            sites=tuple(SiteTerms(site, 200, 1.0, 1e-5) for site in self.ids), suite=suite, integrity_tags=tags,
         )  # fmt: skip
         self.dimension = dimension
 
@@ -89,7 +90,9 @@ class Federation:
         )  # fmt: skip
 
     def coordinator(self, plan: Plan) -> CoordinatorRound:
-        return CoordinatorRound(plan=plan, roster=self.roster, signing_key=self.coordinator_key)
+        return CoordinatorRound(
+            plan=plan, roster=self.roster, signing_key=self.coordinator_key, suite=self.manifest.suite,
+            integrity_tags=self.manifest.integrity_tags)
 
     def session(self, **options: object) -> Session:
         return Session(self, **options)
@@ -169,7 +172,8 @@ class Session:
     def wiped(self, site: str) -> bool:
         machine = self.sites[site]
         secrets = (machine._seed, machine._mask_pair, machine._channel_pair, machine._vector, machine._answered)
-        return machine.state == "aborted" and secrets == (None,) * 5 and machine._dealt == {}
+        options = (machine._offers, machine._contribution, machine._tag_key)
+        return machine.state == "aborted" and secrets == (None,) * 5 and machine._dealt == {} and not any(options)
 
     def finish(self) -> np.ndarray:
         return self.coordinator.finish()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,3 +103,34 @@ def test_fold_adds_a_packed_vector_in_place(bits, d):
     np.testing.assert_array_equal(total & np.uint32(2**bits - 1), wanted)
     with pytest.raises(ValueError, match="dimension"):
         fold(total, pack(extra, bits)[:-1], bits)
+
+
+def test_stochastic_rounding_is_unbiased_and_never_leaves_the_ring(make_stream):
+    ring = ring_params(16, 1.0, 8)
+    size = 140_000  # more than two blocks
+    for steps in (0.25, -0.25, 3.9, -1000.5, 1e-4):
+        levels = quantize(np.full(size, steps / ring.scale), ring, rounding="stochastic",
+                          entropy=make_stream(f"draws {steps}")).values.view(np.int32)  # fmt: skip
+        assert set(np.unique(levels)) <= {math.floor(steps), math.ceil(steps)}
+        share = steps - math.floor(steps)
+        assert abs(levels.mean() - steps) <= 5 * math.sqrt(share * (1 - share) / size)
+    extreme = np.array([1e9, 1.0, -1.0, -1e9, 0.0, 5 / ring.scale])
+    levels = quantize(extreme, ring, rounding="stochastic", entropy=make_stream("edge")).values.view(np.int32)
+    top = ring.max_level
+    assert levels.tolist() == [top, top, -top, -top, 0, 5]  # whole levels are not drawn
+
+
+def test_nearest_rounding_loses_what_stochastic_rounding_keeps(make_stream):
+    ring = ring_params(16, 1.0, 8)
+    small = np.full(10_000, 0.3 / ring.scale)
+    assert not quantize(small, ring).values.any()
+    assert quantize(small, ring, rounding="stochastic", entropy=make_stream("x")).values.mean() == pytest.approx(
+        0.3, abs=0.03)
+
+
+def test_a_rounding_without_its_random_source_is_refused(make_stream):
+    ring = ring_params(16, 1.0, 8)
+    for options in ({"rounding": "stochastic"}, {"entropy": make_stream("x")}, {"rounding": "up"},
+                    {"rounding": "up", "entropy": make_stream("x")}):
+        with pytest.raises(ValueError, match="rounding"):
+            quantize(np.zeros(2), ring, **options)

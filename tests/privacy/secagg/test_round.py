@@ -29,7 +29,8 @@ def outcome(federation, leaves):
 def dropouts(draw, make_federation):
     n = draw(st.integers(3, 8))
     federation = make_federation(
-        n, draw(st.integers(1, 9)), draw(st.sampled_from([16, 24, 32])), draw(st.sampled_from([0.0, 0.5, 1.0]))
+        n, draw(st.integers(1, 9)), draw(st.sampled_from([16, 24, 32])), draw(st.sampled_from([0.0, 0.5, 1.0])),
+        suite=draw(st.sampled_from(["x25519", "x25519-mlkem768"])), tags=draw(st.integers(0, 2)),
     )
     leaves = dict.fromkeys(federation.ids, NEVER)
     for site in draw(st.lists(st.sampled_from(federation.ids), max_size=n // 2, unique=True)):
@@ -56,6 +57,9 @@ def test_sum_is_exact_or_refused_iff_below_the_floor(make_federation, data):
     total = run(session, leaves)
     assert session.coordinator.survivors == tuple(survivors)
     np.testing.assert_array_equal(total, session.plain_sum(survivors))
+    for site in survivors:
+        if leaves[site] > 3:  # it saw the survivors
+            session.sites[site].verify_sum(total, session.coordinator.tags)
     real = sum(federation.vector(site) for site in survivors)
     error = np.abs(dequantize_sum(total, federation.ring) - real)
     assert error.max() <= len(survivors) * 0.5 / federation.ring.scale * (1 + 1e-9)

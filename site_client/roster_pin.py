@@ -1,0 +1,131 @@
+"""Which roster this site works with: the newest version that its operator approved, kept in `state/roster.pin`.
+
+The site file's `roster` and `roster_hash` are the first pin only. Whatever was pinned once is never replaced by a lower
+version, nor by one that two officers of the pinned roster have not signed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from configs.schema import ConfigError, SiteConfig
+from privacy.durable import write_whole
+from privacy.errors import MessageFormatError
+from privacy.identity import Roster
+from privacy.roster import RosterError, SignedRoster
+from privacy.wire import Message, check_hash
+from site_client.keystore import has_ledger
+
+__all__ = ["PinnedRoster", "RosterPin"]
+
+_FILE = "roster.pin"
+
+
+@dataclass(frozen=True)
+class PinnedRoster(Message):
+    """What the file holds: the roster in force, and the site file's 32-byte `roster_hash` when it was approved."""
+
+    file_hash: bytes
+    approved: SignedRoster
+
+    def check(self) -> None:
+        check_hash("the site file's roster_hash", self.file_hash)
+
+
+class RosterPin:
+    """The pin of the site that `config` describes. Nothing is written before `keep` or `approve`."""
+
+    def __init__(self, config: SiteConfig) -> None:
+        self._config = config
+        self.path = Path(config.state) / _FILE
+
+    def current(self) -> SignedRoster:
+        """The roster in force: the approved one, or the site file's own before the first start.
+
+        Raises:
+            ConfigError: the file is missing, not the pinned one, not signed by two officers, or the pin was lost; the
+                text says what to do.
+        """
+        kept = self._kept()
+        if kept is not None:
+            return kept.approved
+        if has_ledger(Path(self._config.state)):
+            raise ConfigError(f"this site has worked before and {self.path} is gone; restore it from backup, or "
+                              "approve the newest roster with `site-client roster approve SITE_FILE NEW_FILE`")
+        return self._first()
+
+    def roster(self) -> Roster:
+        """`current`, without its signatures."""
+        return self.current().roster
+
+    def keep(self) -> Roster:
+        """`roster`; from here on it is this site's pin, durably, whatever becomes of the site file's."""
+        signed = self.current()
+        if self._kept() is None:
+            self._write(signed)
+        return signed.roster
+
+    def before(self) -> Roster:
+        """What a new roster must follow on: the one in force, or the site file's where the pin was lost.
+
+        Raises:
+            ConfigError: see `current`.
+        """
+        kept = self._kept()
+        return self._first().roster if kept is None else kept.approved.roster
+
+    def check_new(self, signed: SignedRoster) -> None:
+        """Raises ValueError when `signed` may not replace what is in force here; the text says why."""
+        pinned = self.before()
+        lost = self._kept() is None and signed.roster == pinned  # the pin is put back from the site file's own hash
+        roster = signed.require_signed(None if lost else pinned)
+        if self._config.site_id not in roster.site_ids:
+            raise RosterError(f"{self._config.site_id} is not on that roster; ask the consortium to enrol this site")
+
+    def approve(self, signed: SignedRoster) -> bool:
+        """Put `signed` in force from the next start on; False when it already is. Durable when this returns.
+
+        Raises:
+            ValueError: see `check_new`; nothing was changed.
+        """
+        kept = self._kept()
+        if kept is not None and kept.approved.roster == signed.roster:
+            return False
+        self.check_new(signed)
+        self._write(signed)
+        return True
+
+    def _first(self) -> SignedRoster:
+        path = Path(self._config.roster)
+        if not path.is_file():
+            raise ConfigError(f"roster file {path} does not exist; ask the consortium for it")
+        try:
+            signed = SignedRoster.parse(path.read_bytes())
+            if signed.roster.hash().hex() != self._config.roster_hash:
+                raise ConfigError(
+                    f"roster file {path} has hash {signed.roster.hash().hex()}, not the pinned one; compare it with "
+                    "the consortium over the telephone before you change roster_hash")
+            signed.require_signed()
+        except RosterError as error:
+            raise ConfigError(f"roster file {path} cannot be used: {error}") from None
+        return signed
+
+    def _kept(self) -> PinnedRoster | None:
+        try:
+            kept = PinnedRoster.from_bytes(self.path.read_bytes())
+            kept.approved.require_signed()
+        except FileNotFoundError:
+            return None
+        except (MessageFormatError, RosterError):
+            raise ConfigError(f"{self.path} is damaged; restore it from backup") from None
+        known = (kept.file_hash.hex(), kept.approved.roster.hash().hex())
+        if self._config.roster_hash not in known:
+            raise ConfigError("roster_hash was changed in the site file after this site had pinned a roster; put back "
+                              f"{known[0]}, a new roster is approved with `site-client roster approve`")
+        return kept
+
+    def _write(self, signed: SignedRoster) -> None:
+        """Only after `_first` or `_kept` has matched the site file's roster_hash, so it is the hex of 32 bytes."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(self.path, PinnedRoster(bytes.fromhex(self._config.roster_hash), signed).to_bytes())
