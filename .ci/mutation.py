@@ -42,7 +42,8 @@ COPIED = ("privacy", "tests")
 SUITE = "tests/privacy/secagg"
 ORDER = ("test_checks_plan", "test_checks", "test_client", "test_faulty_sites", "test_server", "test_quantize",
          "test_params", "test_shamir", "test_keys", "test_masking", "test_vectors")  # the likeliest killers first
-LIKELY = {"checks": ("test_checks_plan", "test_checks"), "recovery": ("test_faulty_sites",),
+LIKELY = {"checks": ("test_checks_plan", "test_checks"), "client": ("test_client", "test_tags", "test_faulty_sites"),
+          "dealing": ("test_faulty_sites", "test_hybrid"), "recovery": ("test_faulty_sites", "test_hybrid"),
           "server": ("test_server", "test_faulty_sites")}  # other modules have a test file of their name
 LIMIT_S = 300
 TEST_LIMIT_S = 60  # a mutant may loop for ever
