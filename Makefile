@@ -17,7 +17,7 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint environment clean
+.PHONY: help demo test test-slow mutation lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one
 
 test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, packaging
 	@$(PY) .ci/checks slow
+
+mutation: $(TEST_READY) ## switch off every refusal of privacy/secagg in turn; a test must fail for each (minutes)
+	@$(PY) .ci/mutation.py
 
 lint: $(TEST_READY) ## only ruff, mypy and the import contracts
 	@$(PY) .ci/checks lint

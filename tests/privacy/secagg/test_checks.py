@@ -53,6 +53,14 @@ def test_site_of_the_roster_that_has_no_terms_in_the_manifest(make_federation):
     assert session.refusal(1, session.entries(1, ME), ME) == ("E_UNKNOWN_SITE", "coordinator")
 
 
+def test_site_of_the_manifest_that_is_not_on_the_roster(session, federation):
+    session.run_to(1)
+    terms = replace(federation.manifest.sites[0], site_id="sybil")
+    session.sites[ME]._manifest = replace(federation.manifest, sites=(*federation.manifest.sites, terms))
+    invented = sybil(session.plan.context())
+    assert session.refusal(1, [*session.entries(1, ME), invented], ME) == ("E_UNKNOWN_SITE", "coordinator")
+
+
 def test_duplicate_announcement(session):
     session.run_to(1)
     adverts = session.entries(1, ME)
@@ -69,14 +77,15 @@ def test_two_sites_with_one_key(session, federation):
     assert session.refusal(1, adverts, ME) == ("E_DUP_KEY", "coordinator")
 
 
-def test_low_order_key(session, federation):
+@pytest.mark.parametrize("weak", ["channel_key", "mask_key"])
+def test_low_order_key(session, federation, weak):
     session.run_to(1)
     adverts = session.entries(1, ME)
     assert is_weak(bytes(32)) and not is_weak(adverts[0].mask_key)
+    keys = {"channel_key": adverts[1].channel_key, "mask_key": adverts[1].mask_key} | {weak: bytes(32)}
     adverts[1] = Advertise.signed(
-        federation.keys[PEER], (session.plan.context(),), site_id=PEER, channel_key=adverts[1].channel_key,
-        mask_key=bytes(32), mark=adverts[1].mark,
-    )  # fmt: skip
+        federation.keys[PEER], (session.plan.context(),), site_id=PEER, mark=adverts[1].mark, **keys
+    )
     assert session.refusal(1, adverts, ME) == ("E_WEAK_KEY", PEER)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from privacy.errors import FaultyCoordinatorError
@@ -77,6 +79,19 @@ def test_a_site_must_be_on_the_roster_with_its_own_key(federation, site, key, re
             site_id=site, signing_key=federation.keys[key], roster=federation.roster,
             manifest=federation.manifest, entropy=None,
         )  # fmt: skip
+
+
+def test_a_site_must_be_on_both_the_roster_and_the_manifest(federation):
+    """Each alone is not enough, and the refusal says what to check."""
+    others = tuple(terms for terms in federation.manifest.sites if terms.site_id != ME)
+    entries = tuple(entry for entry in federation.roster.sites if entry.site_id != ME)
+    for changes in (
+        {"manifest": replace(federation.manifest, sites=others)},
+        {"roster": replace(federation.roster, sites=entries)},
+    ):
+        parts = {"roster": federation.roster, "manifest": federation.manifest} | changes
+        with pytest.raises(ValueError, match="on the roster and in the manifest"):
+            SiteRound(site_id=ME, signing_key=federation.keys[ME], entropy=None, **parts)
 
 
 # hooks

@@ -43,6 +43,16 @@ def test_a_ring_needs_positive_finite_values(scale, saturation):
         RingParams(24, scale, saturation, 3)
 
 
+def test_a_ring_needs_a_summand():
+    with pytest.raises(ValueError, match="positive and finite"):
+        RingParams(24, 1.0, 1.0, 0)
+
+
+def test_a_level_beyond_every_float_is_refused_like_any_other():
+    with pytest.raises(ValueError, match="wrap"):
+        RingParams(24, 1e200, 1e200, 3)
+
+
 def test_a_ring_of_another_width_is_refused():
     with pytest.raises(ValueError, match="bits must be"):
         RingParams(20, 1.0, 1.0, 3)
