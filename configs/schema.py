@@ -21,7 +21,7 @@ SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
 ENGINES = ("own", "opacus")
-STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask")
+STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
 
@@ -345,9 +345,6 @@ class CoordinatorConfig:
     base_model: str
     output: str              # checkpoints, rounds and the adapter are written here
     public_examples: str     # public questions to evaluate on after each round
-    server_learning_rate: float = 1.0
-    server_momentum: float = 0.0
-    average_decay: float = 0.0
     timeout_s: float = 3600.0
     every_rounds: int = 1
     audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run

@@ -1,7 +1,8 @@
 """Atomic checkpoints: after each round one new folder appears by rename, so a kill leaves the last whole one.
 
-`round-00012/` holds `state.safetensors` (adapter float32[D], velocity and average float64[D]) and `state.json`
-(round, history, manifest hash). Nothing in it is secret: the coordinator knows sums only.
+`round-00012/` holds `state.safetensors` (adapter float32[D], velocity and average float64[D], the round's packed sum
+uint8[d bits / 8]) and `state.json` (round, history, manifest hash, the signed result and its attestations). Nothing in
+it is secret: the coordinator knows sums only.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import json
 import os
 import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
-from privacy.durable import sync
+from privacy.durable import sync, write_whole
 
 __all__ = ["Checkpoint", "CheckpointError", "latest", "save"]
 
-_TENSORS = ("adapter", "velocity", "average")
+_TENSORS = ("adapter", "velocity", "average", "packed_sum")
 _NAME = re.compile(r"round-(\d{5,})$")
 _PARTIAL = re.compile(r"\.partial-\d+-(\d+)$")
 
@@ -33,7 +35,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State after `round` finished rounds."""
+    """State after `round` finished rounds; `result` ("" = none) and `attests` are signed messages in hex."""
 
     round: int
     adapter: npt.NDArray[np.float32]
@@ -41,18 +43,29 @@ class Checkpoint:
     average: npt.NDArray[np.float64]
     manifest_hash: str
     history: list[dict[str, Any]] = field(default_factory=list)  # one record a round, as reported
+    packed_sum: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    result: str = ""
+    attests: list[str] = field(default_factory=list)
 
 
 def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
-    """Write `state` under `folder`, fsynced and renamed into place; older ones beyond `keep` are removed."""
+    """Write `state` under `folder`, fsynced and renamed into place; older ones beyond `keep` are removed.
+
+    Saving a round again with the same tensors replaces its `state.json` alone, in one step: at no moment is a round
+    that was saved once missing, so a result that sites have seen is never forgotten.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"round-{state.round:05d}"
     partial = folder / f".partial-{state.round:05d}-{os.getpid()}"
     _remove_abandoned(folder)
+    tensors = {name: getattr(state, name) for name in _TENSORS}
+    facts = json.dumps({f.name: getattr(state, f.name) for f in fields(state) if f.name not in _TENSORS}, indent=1)
+    if _holds(final, tensors):
+        write_whole(final / "state.json", facts.encode())
+        return final
     partial.mkdir()
-    save_file({name: getattr(state, name) for name in _TENSORS}, partial / "state.safetensors")
-    facts = {key: value for key, value in asdict(state).items() if key not in _TENSORS}
-    (partial / "state.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
+    save_file(tensors, partial / "state.safetensors")
+    (partial / "state.json").write_text(facts, encoding="utf-8")
     for path in (*partial.iterdir(), partial):
         sync(path)
     shutil.rmtree(final, ignore_errors=True)
@@ -61,6 +74,16 @@ def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:
     for old in _complete(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _holds(final: Path, tensors: Mapping[str, npt.NDArray[Any]]) -> bool:
+    try:
+        found = load_file(final / "state.safetensors")
+    except Exception:  # none there, or a damaged one: it is written anew
+        return False
+    return found.keys() == tensors.keys() and all(
+        found[name].dtype == tensor.dtype and found[name].tobytes() == tensor.tobytes()
+        for name, tensor in tensors.items())
 
 
 def latest(folder: Path, manifest_hash: str) -> Checkpoint | None:

@@ -26,6 +26,7 @@ MESSAGE_TYPES = {
     "sa_mask": "query.sa_mask",
     "sa_confirm": "query.sa_confirm",
     "sa_unmask": "query.sa_unmask",
+    "sa_result": "query.sa_result",
 }
 
 

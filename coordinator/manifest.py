@@ -9,7 +9,16 @@ from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, Priva
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
 from privacy.manifest import Clipping, Optimizer, Schedule, standard_delta
-from privacy.messages import AdaptiveClip, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule, Truncation
+from privacy.messages import (
+    AdaptiveClip,
+    RunManifest,
+    ServerUpdate,
+    SiteTerms,
+    SourceShare,
+    StageSpec,
+    StopRule,
+    Truncation,
+)
 from privacy.release import release_hash
 
 __all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
@@ -56,6 +65,8 @@ def build_manifest(
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
         lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
         sites=sites, lora_groups=tuple(lora.groups),
+        server=ServerUpdate(
+            federation.server_learning_rate, federation.server_momentum, federation.average_decay),
     )
 
 

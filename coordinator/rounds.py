@@ -1,4 +1,4 @@
-"""The round loop: pick stage, send plan, relay keys and shares, fold masked uploads, unmask, update, checkpoint.
+"""The round loop: pick stage, send plan, relay keys and shares, fold masked uploads, unmask, update, attest.
 
 Nothing here knows Flower, torch or a site's data. A round that does not reach its quorum raises and names who was
 missing; it never goes on with a smaller sum than the roster allows.
@@ -6,7 +6,6 @@ missing; it never goes on with a smaller sum than the roster allows.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,20 +14,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from coordinator.attestation import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
+from coordinator.conversation import Conversation, RoundFailedError
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
-from coordinator.server_update import ServerOptimizer, moving_average
-from privacy.errors import CohortTooSmallError, FaultySiteError, MessageFormatError, ProtocolError
+from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
+from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
 from privacy.identity import Roster, SigningKey
-from privacy.messages import ErrorReply, Plan, RunManifest
+from privacy.messages import Plan, RunManifest
 from privacy.secagg.params import RingParams, ring_params
-from privacy.secagg.quantize import dequantize_sum
+from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, Statistics, lane_scale
 
 __all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
-_NOT_ADMITTED = ("P_NOT_APPROVED", "P_WITNESS")  # what a process says that was not admitted
 Selector = Callable[[Sequence[str], str], npt.NDArray[np.int64]]
 
 
@@ -43,9 +43,9 @@ class Journal(Protocol):
         """Sites are about to upload for this round; should it end without a sum, its number is spent."""
         ...
 
-
-class RoundFailedError(RuntimeError):
-    """A round that ended without a sum. The text names the step, the quorum and who was missing and why."""
+    def keep(self, state: RunState) -> None:
+        """A result was signed, or attested; no site may see what a restarted coordinator would not know."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,6 @@ class Federation:
     signing_key: SigningKey
     link: Link
     select: Selector              # (groups, factor) -> indices of the trained coordinates
-    optimizer: ServerOptimizer
-    average_decay: float
     timeout_s: float
     participants: tuple[str, ...]  # sites that are ready for the run
     admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
@@ -72,6 +70,8 @@ class RunState:
 
     `lost` holds the stage of each round that ended without a sum after its uploads had begun. The sites have paid
     for it and will not upload it again, so it counts as a round of its stage and its number is not used again.
+
+    `closing` is the signed result of the newest finished round with its attestations, None before the first.
     """
 
     adapter: npt.NDArray[np.float32]
@@ -79,6 +79,11 @@ class RunState:
     average: npt.NDArray[np.float64]
     history: tuple[RoundReport, ...] = ()
     lost: tuple[int, ...] = ()
+    closing: Closing | None = None
+
+    def server(self) -> ServerState:
+        """What the next round is computed from."""
+        return ServerState(self.adapter, self.velocity, self.average, len(self.history))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +106,38 @@ class RoundReport:
     bytes_to_sites: dict[str, int]
     bytes_from_sites: dict[str, int]
     seconds: float
+    attested: list[str] = field(default_factory=list)       # who computed the same model and state
     public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
 
 
 def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Iterator[RunState]:
-    """Run the rest of the curriculum, yielding the state after each round.
+    """Run the rest of the curriculum, yielding the state after each round, its result attested by a quorum.
 
     Args:
-        state: where to begin; a resumed run passes its checkpoint's state.
-        journal: attempt numbers and spent rounds, kept over a restart.
+        state: where to begin; a resumed run passes its checkpoint's state, and a round whose result was signed and
+            not yet attested is closed first.
+        journal: attempt numbers, spent rounds and signed results, kept over a restart.
 
     Raises:
         RoundFailedError: a step fell below its quorum.
-        NonFiniteUpdateError: see :class:`coordinator.server_update.ServerOptimizer`.
+        NonFiniteUpdateError: see :class:`model.server_optimizer.ServerOptimizer`.
     """
     stages = federation.manifest.stages
     while True:
+        if state.closing is not None and not state.closing.is_attested(federation.roster):
+            state = _attested(federation, state, state.closing, journal)
+            yield state
+            federation = _with_restarted(federation, state.history[-1])
         summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
         summaries += [RoundSummary(stage, None) for stage in state.lost]
         position = position_after(summaries, stages)
         if position is None:
             return
         state = _one_round(federation, state, position, journal)
-        yield state
-        federation = _with_restarted(federation, state.history[-1])
 
 
 def _one_round(federation: Federation, state: RunState, position: Position, journal: Journal) -> RunState:
+    """Up to the signed result, which the journal holds when this returns; no site has seen it yet."""
     begin = time.monotonic()
     manifest = federation.manifest
     stage = manifest.stages[position.stage]
@@ -138,19 +148,52 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     protocol = _Exchange(
         federation, CoordinatorRound(plan=plan, roster=federation.roster, signing_key=federation.signing_key), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
-    total = dequantize_sum(protocol.run(state.adapter), ring)
-    weights = {terms.site_id: terms.weight for terms in manifest.sites}
-    adapter, velocity = federation.optimizer.step(
-        state.adapter, state.velocity, indices, total[: len(indices)], sum(weights[s] for s in protocol.summed))
-    statistics = lane_scale(manifest, position.stage).decode(total[len(indices):])
+    total = protocol.run(state)
+    real = dequantize_sum(total, ring)
+    server = manifest.server
+    after = state.server().after(
+        indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in protocol.summed),
+        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
+    statistics = lane_scale(manifest, position.stage).decode(real[len(indices):])
     report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
-    average = moving_average(state.average, adapter, len(state.history), federation.average_decay)
-    return replace(state, adapter=adapter, velocity=velocity, average=average, history=(*state.history, report))
+    closing = close_round(plan, protocol.protocol.view, pack(total, ring.bits), after, federation.signing_key)
+    state = replace(state, adapter=after.adapter, velocity=after.velocity, average=after.average,
+                    history=(*state.history, report), closing=closing)
+    journal.keep(state)
+    return state
+
+
+def _attested(federation: Federation, state: RunState, closing: Closing, journal: Journal) -> RunState:
+    """`state` with a quorum of attestations of its last result. Raises RoundFailedError."""
+    begin = time.monotonic()
+    last = state.history[-1]
+    talk = Attestation(
+        federation.link, federation.roster, federation.timeout_s, federation.participants, closing.result.result.round)
+    closing = talk.collect(closing, federation.admit)
+    last = replace(
+        last, attested=list(closing.attested), missing=_why(last.missing, talk.missing),
+        bytes_to_sites=_added(last.bytes_to_sites, talk.sent),
+        bytes_from_sites=_added(last.bytes_from_sites, talk.received),
+        seconds=last.seconds + time.monotonic() - begin)
+    state = replace(state, history=(*state.history[:-1], last), closing=closing)
+    journal.keep(state)
+    if not closing.is_attested(federation.roster):
+        raise talk.shortfall(closing)
+    return state
+
+
+def _why(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The first cause stays, unless the site now says that it must be admitted again."""
+    return {**now, **before, **{site: reason for site, reason in now.items() if reason.endswith(NOT_ADMITTED)}}
+
+
+def _added(first: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
+    return {site: first.get(site, 0) + more.get(site, 0) for site in sorted({*first, *more})}
 
 
 def _with_restarted(federation: Federation, last: RoundReport) -> Federation:
     """Before the next round: a site whose process was restarted must be admitted to the run again."""
-    if not any(reason.endswith(_NOT_ADMITTED) for reason in last.missing.values()):
+    if not any(reason.endswith(NOT_ADMITTED) for reason in last.missing.values()):
         return federation
     try:
         ready = federation.admit()
@@ -166,7 +209,7 @@ def _plan(
     manifest = federation.manifest
     return Plan(
         manifest_hash=manifest.hash(), round=number, attempt=attempt, stage=position.stage, factor=position.factor,
-        model_hash=hashlib.sha256(state.adapter.astype("<f4").tobytes()).digest(),
+        model_hash=model_hash(state.adapter),
         dimension=size + len(LANES), num_lanes=len(LANES), bits=manifest.bits, scale=ring.scale,
         saturation=manifest.saturation, roster_hash=federation.roster.hash(),
         federation_id=manifest.federation_id, run_id=manifest.run_id,
@@ -178,35 +221,32 @@ def _report(
 ) -> RoundReport:
     return RoundReport(
         round=plan.round, attempt=plan.attempt, stage=plan.stage, stage_name=stage_name, factor=plan.factor,
-        invited=sorted(protocol.federation.participants), started=sorted(protocol.started),
+        invited=sorted(protocol.participants), started=sorted(protocol.started),
         masked=sorted(protocol.masked), summed=sorted(protocol.summed), missing=dict(protocol.missing),
         drawn=statistics.drawn, mean_loss=statistics.mean_loss, accuracy=statistics.accuracy,
         bytes_to_sites=dict(protocol.sent), bytes_from_sites=dict(protocol.received), seconds=seconds,
     )
 
 
-class _Exchange:
-    """Drives one :class:`CoordinatorRound` over the link and keeps count of who did what and how many bytes."""
+class _Exchange(Conversation):
+    """Drives one :class:`CoordinatorRound` over the link and keeps count of who did what."""
 
     def __init__(
         self, federation: Federation, protocol: CoordinatorRound, number: int, *, before_masking: Callable[[], None]
     ) -> None:
-        self.federation, self.protocol, self.number = federation, protocol, number
+        super().__init__(
+            federation.link, federation.roster, federation.timeout_s, federation.participants, number)
+        self.protocol = protocol
         self._before_masking = before_masking
-        self.missing: dict[str, str] = {}
-        self.sent: dict[str, int] = dict.fromkeys(federation.participants, 0)
-        self.received: dict[str, int] = dict.fromkeys(federation.participants, 0)
         self.started: list[str] = []
         self.masked: list[str] = []
         self.summed: list[str] = []
 
-    def run(self, adapter: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
-        """All five steps; the ring sum uint32[d] over the surviving sites."""
+    def run(self, state: RunState) -> npt.NDArray[np.uint32]:
+        """The steps from the plan to the sum; the ring sum uint32[d] over the surviving sites."""
         protocol = self.protocol
-        plan = Outgoing(protocol.signed_plan(), adapter)
-        self.started = self._step("sa_train", dict.fromkeys(self.federation.participants, plan),
-                                  lambda reply: protocol.receive_advertise(reply.site_id, reply.body))
-        roster, count = self.federation.roster, len(self.started)
+        self.started = self._start(state)
+        roster, count = self.roster, len(self.started)
         floor, threshold = roster.floor(count), roster.threshold(count)
         shared = self._close("sa_train", protocol.close_advertise, count, floor)
         dealt = self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
@@ -224,32 +264,22 @@ class _Exchange:
         self.summed = list(protocol.survivors)
         return total
 
+    def _start(self, state: RunState) -> list[str]:
+        """The plan to all; a site that attested and has lost its state since asks for it and is sent it once."""
+        starts, whole = round_starts(
+            self.protocol.signed_plan(), state.closing, lambda: state.server().packed(), self.participants)
+
+        def accept(reply: Reply) -> None:
+            self.protocol.receive_advertise(reply.site_id, reply.body)
+
+        started = self._step("sa_train", starts, accept)
+        lacking = [site for site, why in self.missing.items() if why == "sa_train: P_STATE"]
+        return started + (self._step("sa_train", {site: whole() for site in lacking}, accept) if lacking else [])
+
     def _fold(self, reply: Reply) -> None:
         if reply.vector is None or reply.vector.dtype != np.uint8:
             raise FaultySiteError("E_FORMAT", reply.site_id)
         self.protocol.receive_masked(reply.site_id, reply.body, np.asarray(reply.vector, dtype=np.uint8))
-
-    def _step(
-        self, step: str, outgoing: Mapping[str, Outgoing], accept: Callable[[Reply], None]
-    ) -> list[str]:
-        """Send `step`, hand each good reply to `accept`, record the rest; the sites whose reply was accepted."""
-        accepted = []
-        for site, message in outgoing.items():
-            self.sent[site] += message.size_bytes
-        for reply in self.federation.link.exchange(step, outgoing, self.federation.timeout_s):
-            self.received[reply.site_id] += reply.size_bytes
-            reason = reply.failure or _refusal(reply)
-            if reason is None:
-                try:
-                    accept(reply)
-                    accepted.append(reply.site_id)
-                except ProtocolError as error:
-                    reason = error.code
-                except MessageFormatError:
-                    reason = "E_FORMAT"
-            if reason is not None:
-                self.missing[reply.site_id] = f"{step}: {reason}"
-        return accepted
 
     def _close(
         self, step: str, close: Callable[[], Mapping[str, bytes]], answered: int, needed: int
@@ -258,22 +288,6 @@ class _Exchange:
             return {site: Outgoing(body) for site, body in close().items()}
         except CohortTooSmallError as error:
             raise self._failed(step, error, answered, needed) from None
-
-    def _failed(self, step: str, error: ProtocolError, answered: int, needed: int) -> RoundFailedError:
-        absent = set(self.federation.roster.site_ids) - set(self.federation.participants)
-        why = {**dict.fromkeys(absent, "did not accept the run"), **self.missing}
-        missing = "; ".join(f"{site} ({reason})" for site, reason in sorted(why.items())) or "nobody"
-        return RoundFailedError(
-            f"round {self.number} stopped at {step} ({error.code}, blamed: {error.blamed}): {answered} of the roster's "
-            f"{len(self.federation.roster.sites)} sites answered well and {needed} are needed; missing: {missing}")
-
-
-def _refusal(reply: Reply) -> str | None:
-    """The error code of a reply that is an :class:`ErrorReply`, else None."""
-    try:
-        return ErrorReply.from_bytes(reply.body).code
-    except MessageFormatError:
-        return None
 
 
 def report_fields(report: RoundReport) -> dict[str, Any]:

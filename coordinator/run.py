@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from configs.schema import CoordinatorConfig
 from coordinator import checkpoint
 from coordinator.admission import Door
+from coordinator.attestation import Closing
 from coordinator.evaluation import PublicEvaluation
 from coordinator.exchange import Link
 from coordinator.rounds import (
@@ -24,13 +23,13 @@ from coordinator.rounds import (
     report_fields,
     run_rounds,
 )
-from coordinator.server_update import ServerOptimizer, initial_velocity
 from model.adapter import adapter_hash
 from model.export import save_adapter
+from model.server_optimizer import ServerState
 from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import write_whole
 from privacy.identity import Roster, SigningKey
-from privacy.messages import RunManifest, SignedManifest
+from privacy.messages import Attest, RunManifest, SignedManifest, SignedResult
 
 __all__ = ["RunObserver", "run_federation"]
 
@@ -57,23 +56,22 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
     """
     opened = _open(config)
-    journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex())
+    public: dict[int, Mapping[str, float]] = {}
+    journal = _Journal(opened.output / "journal.json", opened.manifest.hash().hex(),
+                       keep=lambda state: _save(opened, state, public))
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
+    public.update({report.round: report.public for report in state.history})
     door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe)
     participants = door.admit()
-    public = {report.round: report.public for report in state.history}
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
-        optimizer=ServerOptimizer(config.server_learning_rate, config.server_momentum),
-        average_decay=config.average_decay, timeout_s=config.timeout_s, participants=participants,
-        admit=door.admit)
+        timeout_s=config.timeout_s, participants=participants, admit=door.admit)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)
     for finished in run_rounds(federation, state, journal):
-        state = finished
-        _save(opened, state, public)  # at once: the sites have spent this round
+        state = finished  # saved by the journal, before the result was sent and after it was attested
         number = state.history[-1].round
         if number % config.every_rounds == 0:
             public[number] = opened.evaluation.measure(state.average)
@@ -99,7 +97,8 @@ def _fresh(opened: _Opened) -> RunState:
     if adapter_hash(initial) != opened.manifest.adapter_hash:
         raise RoundFailedError("the initial adapter is not the one that the manifest names; "
                                "make the manifest again from this base model")
-    return RunState(initial.astype(np.float32), initial_velocity(initial.size), initial)
+    server = ServerState.initial(initial)
+    return RunState(server.adapter, server.velocity, server.average)
 
 
 def _resume(opened: _Opened) -> RunState | None:
@@ -107,7 +106,10 @@ def _resume(opened: _Opened) -> RunState | None:
     if found is None:
         return None
     reports = tuple(RoundReport(**entry) for entry in found.history)
-    return RunState(found.adapter, found.velocity, found.average, reports)
+    closing = Closing(
+        SignedResult.from_bytes(bytes.fromhex(found.result)), found.packed_sum,
+        tuple(Attest.from_bytes(bytes.fromhex(attest)) for attest in found.attests)) if found.result else None
+    return RunState(found.adapter, found.velocity, found.average, reports, closing=closing)
 
 
 _ORIGIN = {
@@ -118,10 +120,13 @@ _ORIGIN = {
 
 
 def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
-    if state.history:
+    closing = state.closing
+    if closing is not None:
         checkpoint.save(opened.output / "checkpoints", checkpoint.Checkpoint(
             round=len(state.history), adapter=state.adapter, velocity=state.velocity, average=state.average,
-            manifest_hash=opened.manifest.hash().hex(), history=_records(state, public)))
+            manifest_hash=opened.manifest.hash().hex(), history=_records(state, public),
+            packed_sum=closing.packed, result=closing.result.to_bytes().hex(),
+            attests=[attest.to_bytes().hex() for attest in closing.attests]))
 
 
 def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:
@@ -130,10 +135,15 @@ def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:
 
 
 class _Journal:
-    """A manifest's attempt numbers and begun uploads, on disk before they are used (`coordinator.rounds.Journal`)."""
+    """A manifest's attempt numbers and begun uploads, on disk before they are used (`coordinator.rounds.Journal`).
 
-    def __init__(self, path: Path, manifest_hash: str) -> None:
-        self._path, self._manifest_hash = path, manifest_hash
+    `keep` saves the state, with the result that is about to be sent.
+    """
+
+    def __init__(
+        self, path: Path, manifest_hash: str, keep: Callable[[RunState], None] = lambda state: None
+    ) -> None:
+        self._path, self._manifest_hash, self.keep = path, manifest_hash, keep
         facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         ours = facts.get("manifest_hash") == manifest_hash
         self._attempts: dict[str, int] = facts["attempts"] if ours else {}

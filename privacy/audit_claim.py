@@ -33,7 +33,7 @@ NO_AUDIT = "not audited: no audit of this release, configuration and data was gi
 # Names and post-processing of what was released. Release, base model and data are compared on their own.
 _NOT_PRIVACY = frozenset({
     "federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash", "target_epsilon", "bits",
-    "saturation", "sites", "stages"})
+    "saturation", "sites", "stages", "server"})
 _STAGE_NOT_PRIVACY = frozenset({"learning_rate", "momentum", "optimizer", "stop"})
 _COMPARED = {"release": "release", "base_model": "base model", "configuration": "configuration", "data": "data",
              "engine": "engine for gradients"}

@@ -114,6 +114,7 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_SUITE": "The run's key agreement is not one that the roster allows.",
     "P_RING": "The run's ring is too narrow for the noise that the site adds.",
     "P_TIMING": "The run sets no time for replies, and the site's policy asks for one.",
+    "P_STATE": "The site does not hold the state that the round starts from; the coordinator sends it whole.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
 }
 

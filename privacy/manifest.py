@@ -12,8 +12,9 @@ manifest (`privacy.secagg.checks.check_plan`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Optimizer",
     "Plan",
     "RunManifest",
+    "ServerUpdate",
+    "SignedPlan",
     "SiteTerms",
     "SourceShare",
     "StageSpec",
@@ -187,6 +190,25 @@ class SiteTerms(Message):
 
 
 @dataclass(frozen=True)
+class ServerUpdate(Message):
+    """How the sum becomes the next adapter; coordinator and sites compute it alike (`model.server_optimizer`).
+
+    Args:
+        learning_rate, momentum: of the step on the mean update.
+        average_decay: of the average over rounds that is evaluated and exported; 0 = the last round's adapter.
+    """
+
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+    average_decay: float = 0.7
+
+    def check(self) -> None:
+        check_range("server.learning_rate", self.learning_rate, _LOWEST, 1e6)
+        check_range("server.momentum", self.momentum, 0.0, 0.9999)
+        check_range("server.average_decay", self.average_decay, 0.0, 0.9999)
+
+
+@dataclass(frozen=True)
 class RunManifest(Message):
     """A whole run, as each site approves it. Sites are kept in ascending order of their identifiers.
 
@@ -203,6 +225,7 @@ class RunManifest(Message):
         stages: the curriculum, in order.
         sites: one entry a participating site.
         lora_groups: the groups of layers that carry adapters; a stage trains some of them.
+        server: how the sum becomes the next adapter.
     """
 
     federation_id: str
@@ -222,6 +245,7 @@ class RunManifest(Message):
     stages: tuple[StageSpec, ...]
     sites: tuple[SiteTerms, ...]
     lora_groups: tuple[str, ...] = ("attention", "projector")
+    server: ServerUpdate = ServerUpdate()
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -325,6 +349,15 @@ class Plan(Message):
     def context(self) -> bytes:
         """ctx: the 32 bytes that every later signature, key and commitment of this attempt is bound to."""
         return self.hash()
+
+
+@dataclass(frozen=True)
+class SignedPlan(SignedMessage):
+    """R0, coordinator to site, inside a `privacy.results.RoundStart`."""
+
+    LABEL: ClassVar[str] = "plan"
+    plan: Plan
+    signature: bytes
 
 
 def _check_ring(bits: int, saturation: float) -> None:

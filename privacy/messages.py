@@ -22,6 +22,8 @@ from privacy.manifest import (
     AdaptiveClip,
     Plan,
     RunManifest,
+    ServerUpdate,
+    SignedPlan,
     SiteTerms,
     SourceShare,
     StageSpec,
@@ -29,6 +31,7 @@ from privacy.manifest import (
     Truncation,
     standard_delta,
 )
+from privacy.results import Attest, Result, RoundStart, SignedResult
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_size
 
@@ -38,6 +41,7 @@ __all__ = [
     "AdaptiveClip",
     "Advertise",
     "AdvertiseList",
+    "Attest",
     "Confirm",
     "ConfirmList",
     "DealtShare",
@@ -51,10 +55,14 @@ __all__ = [
     "MaskedList",
     "Plan",
     "Ready",
+    "Result",
+    "RoundStart",
     "RunManifest",
+    "ServerUpdate",
     "SignedManifest",
     "SignedMessage",
     "SignedPlan",
+    "SignedResult",
     "SiteTerms",
     "SourceShare",
     "StageSpec",
@@ -98,15 +106,6 @@ class SignedManifest(SignedMessage):
         if manifest.roster_hash != roster.hash() or manifest.federation_id != roster.federation_id:
             raise FaultyCoordinatorError("E_ROSTER")
         return manifest
-
-
-@dataclass(frozen=True)
-class SignedPlan(SignedMessage):
-    """R0, coordinator to site."""
-
-    LABEL: ClassVar[str] = "plan"
-    plan: Plan
-    signature: bytes
 
 
 @dataclass(frozen=True)
@@ -301,8 +300,9 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "RunManifest": (
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
-        *("bits", "saturation", "stages", "sites", "lora_groups"),
+        *("bits", "saturation", "stages", "sites", "lora_groups", "server"),
     ),
+    "ServerUpdate": ("learning_rate", "momentum", "average_decay"),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
         *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),
@@ -329,6 +329,15 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "ConfirmList": ("entries",),
     "DealtShare": ("dealer", "share"),  # uniform; t of them rebuild one mask seed, never both of a site
     "UnmaskShares": ("site_id", "self_mask_shares", "mask_key_shares", "signature"),
+    # Of the sum over at least the floor of sites, whose every summand is clipped and noised: the hashes are
+    # post-processing of it. Everything else is names, counts of participants and public randomness.
+    "Result": (
+        *("run_id", "round", "ctx", "h3", "announced", "survivors", "factor"),
+        *("sum_hash", "model_hash", "state_hash", "finished"),
+    ),
+    "SignedResult": ("result", "signature"),
+    "Attest": ("site_id", "signature"),
+    "RoundStart": ("plan", "result", "attests"),
 }
 
 # The only other field there is: sealed between two sites.

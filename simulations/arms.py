@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig
-from coordinator.server_update import ServerOptimizer
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.evaluate import answer, evaluate
 from model.example_file import by_kind
+from model.server_optimizer import ServerOptimizer
 from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator.curriculum import RoundSummary, position_after
-from coordinator.server_update import ServerOptimizer, initial_velocity, moving_average
 from model.adapted import AdaptedModel
+from model.server_optimizer import ServerOptimizer, initial_velocity, moving_average
 from privacy.entropy import Entropy
 from privacy.messages import RunManifest
 from privacy.statistics import LANES, LaneScale

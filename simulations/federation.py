@@ -75,10 +75,7 @@ def lay_out(
     coordinator = CoordinatorConfig(
         manifest=str(manifest_file), roster=str(roster_file), key=str(folder / "coordinator.key"),
         base_model=str(base_model), output=str(folder / "coordinator"), public_examples=str(public_examples),
-        server_learning_rate=config.federation.server_learning_rate,
-        server_momentum=config.federation.server_momentum,
-        average_decay=config.federation.average_decay, timeout_s=config.federation.timeout_s,
-        every_rounds=config.evaluation.every_rounds,
+        timeout_s=config.federation.timeout_s, every_rounds=config.evaluation.every_rounds,
         audit="" if audit is None or config.site_engine != "own" else str(audit.resolve()),
         data_hash=str(read_manifest(hospitals)["files_sha256"]))
     coordinator_file = folder / "coordinator.yaml"

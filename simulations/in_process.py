@@ -21,7 +21,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 from configs.schema import FaultConfig
 from privacy.errors import MessageFormatError
-from privacy.messages import Hello
+from privacy.messages import Hello, RoundStart, SignedResult
 
 __all__ = ["InProcessGrid", "LossyGrid", "Traffic"]
 
@@ -95,6 +95,17 @@ class InProcessGrid(Grid):
         return message_from_proto(ProtoMessage.FromString(returned))
 
 
+def _round_of(step: str, batch: list[Message]) -> int | None:
+    """The round that a plan or a result names; the steps between belong to the plan before them."""
+    if step not in ("sa_train", "sa_result"):
+        return None
+    record = batch[0].content["message"]
+    body = record["body"] if isinstance(record, ConfigRecord) else b""
+    if step == "sa_train":
+        return RoundStart.from_bytes(body).plan.plan.round  # type: ignore[arg-type]
+    return SignedResult.from_bytes(body).result.round  # type: ignore[arg-type]
+
+
 class LossyGrid(Grid):
     """Another grid whose network loses the messages that `faults` name; the sender sees "node unavailable"."""
 
@@ -122,7 +133,7 @@ class LossyGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         batch = list(messages)
         step = batch[0].metadata.message_type.split(".")[-1] if batch else ""
-        self._round += step == "sa_train"
+        self._round = _round_of(step, batch) or self._round
         kept, identifiers = [], []
         for message in batch:
             site = self._site_of.get(int(message.metadata.dst_node_id), "")

@@ -23,6 +23,7 @@ from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import delta_cap
 from site_client.records import SiteIndex
+from site_client.round_store import RoundStore
 from site_client.sources.folder import read_folder
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
@@ -51,6 +52,7 @@ class Installation:
         self.spool = Spool(self.state)
         self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
         self.approval = LedgerApproval(self.state)
+        self.rounds = RoundStore(self.state)
         self.ledger = self._open_ledger()
 
     @staticmethod

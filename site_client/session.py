@@ -7,7 +7,6 @@ round's training begins, so a crash can over-count and never under-count.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +34,13 @@ from privacy.errors import (
 )
 from privacy.ledger import LedgerEntry
 from privacy.messages import ErrorReply, LedgerMark, Plan, RunManifest, SignedManifest, SiteTerms
+from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import LANES, lane_scale
 from site_client.admission import Admission
+from site_client.attestation import Attestor
 from site_client.installation import Installation
 from site_client.policy import (
     check_manifest,
@@ -64,6 +65,7 @@ class _OpenRound:
     """Secrets of the one round in progress; kept in memory only."""
 
     request: bytes
+    plan: Plan
     protocol: SiteRound
     advertised: bytes
 
@@ -81,6 +83,7 @@ class SiteSession:
         self._site = installation
         self._entropy = entropy
         self._admission = Admission(installation, entropy)
+        self._attestor = Attestor(installation.site_id, installation.key, installation.roster, installation.rounds)
         self._approved: dict[str, RunManifest] = {}
         self._open: _OpenRound | None = None
 
@@ -89,6 +92,7 @@ class SiteSession:
         handlers = {
             "hello": self._hello, "witness": self._witness, "restore": self._restore, "sa_train": self._train,
             "sa_share": self._share, "sa_mask": self._mask, "sa_confirm": self._confirm, "sa_unmask": self._unmask,
+            "sa_result": self._result,
         }
         try:
             return handlers[step](body, vector)
@@ -130,42 +134,49 @@ class SiteSession:
         return self._admission.restore(body), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
-        manifest = self._approved_manifest(body)
+        start = open_round_start(body)
+        manifest = self._approved_manifest(start.plan.plan.run_id)
         if self._open is not None and self._open.request == body:
             return self._open.advertised, None  # at-least-once delivery
         ledger, run_id = self._site.ledger, manifest.run_id
         plan = SiteRound.check_plan(
-            body, roster=self._site.roster, manifest=manifest, last=ledger.last_attempt(run_id))
-        if ledger.is_masked(run_id, plan.round):
+            start.plan.to_bytes(), roster=self._site.roster, manifest=manifest, last=ledger.last_attempt(run_id))
+        if ledger.is_masked(run_id, plan.round) or self._site.rounds.is_masked(run_id, plan.round):
             raise FaultyCoordinatorError("E_SPENT")
         check_schedule(plan, manifest, self._booked(run_id))
-        adapter = _received_adapter(plan, vector)
+        adapter = self._attestor.begin(start, self._site.model(_lora(manifest)), vector)
         if self._open is not None:
             self._open.protocol.abort()
         protocol = SiteRound(
             site_id=self._site.site_id, signing_key=self._site.key, roster=self._site.roster, manifest=manifest,
             entropy=self._entropy(f"{run_id}/{plan.round}/{plan.attempt}/protocol"),
-            on_masking=lambda: self._spend(manifest, plan.round),
-            on_unmasking=lambda: ledger.finish_round(run_id, plan.round), on_marks=self._admission.note)
+            on_masking=lambda: self._spend(manifest, plan, protocol),
+            on_unmasking=lambda: self._finish(plan), on_marks=self._admission.note)
         update = self._update(manifest, plan, adapter)
         advertised = protocol.advertise(plan, update, self._admission.mark())
-        self._open = _OpenRound(body, protocol, advertised)
+        self._site.rounds.advertised(plan)
+        self._open = _OpenRound(body, plan, protocol, advertised)
         return advertised, None
 
     def _booked(self, run_id: str) -> list[LedgerEntry]:
         return [entry for entry in self._site.ledger.entries() if entry.run_id == run_id]
 
-    def _spend(self, manifest: RunManifest, round_number: int) -> LedgerMark:
+    def _spend(self, manifest: RunManifest, plan: Plan, protocol: SiteRound) -> LedgerMark:
         """On disk before a masked byte exists: the round is spent, and its update is never masked again.
 
         Peers keep the mark that this returns, and so know a ledger from before the upload when they see one.
         """
         self._admission.require_ready(manifest)  # a peer may have contradicted the ledger since
-        run_id = manifest.run_id
-        if not self._site.ledger.mark_masked(run_id, round_number):  # by another process of this site
+        self._site.rounds.masked(plan, protocol.view)
+        if not self._site.ledger.mark_masked(manifest.run_id, plan.round):  # by another process of this site
             raise FaultyCoordinatorError("E_SPENT")
         self._site.spool.drop()
         return self._admission.mark()
+
+    def _finish(self, plan: Plan) -> None:
+        """On disk before a share leaves."""
+        self._site.ledger.finish_round(plan.run_id, plan.round)
+        self._site.rounds.unmasked(plan)
 
     def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
@@ -188,8 +199,6 @@ class SiteSession:
         """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
         check_rounds_left(plan, manifest, self._booked(manifest.run_id))
         check_wasted(self._site.ledger.account(), self._site.config.policy)
-        if adapter.size != adapted.layout.size:
-            raise FaultyCoordinatorError("E_PARAMS")
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
@@ -205,25 +214,34 @@ class SiteSession:
         return np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
-        return self._current().share(body), None
+        return self._current().protocol.share(body), None
 
     def _mask(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
-        return self._current().mask(body)
+        return self._current().protocol.mask(body)
 
     def _confirm(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
-        return self._current().confirm(body), None
+        current = self._current()
+        reply = current.protocol.confirm(body)
+        self._site.rounds.confirmed(current.plan, current.protocol.view)  # before it leaves
+        return reply, None
 
     def _unmask(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
-        return self._current().unmask(body), None
+        return self._current().protocol.unmask(body), None
 
-    def _current(self) -> SiteRound:
+    def _result(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
+        """Also after a restart: what it needs is on the disk, and no secret is."""
+        signed = open_result(body, self._site.roster)
+        manifest = self._approved_manifest(signed.result.run_id)
+        return self._attestor.attest(signed, manifest, self._site.model(_lora(manifest)), vector), None
+
+    def _current(self) -> _OpenRound:
         """The newest round; a message of another one fails its signatures there."""
         if self._open is None:
             raise FaultyCoordinatorError("E_STAGE")
-        return self._open.protocol
+        return self._open
 
-    def _approved_manifest(self, body: bytes) -> RunManifest:
-        manifest = self._approved.get(SiteRound.run_of(body))
+    def _approved_manifest(self, run_id: str) -> RunManifest:
+        manifest = self._approved.get(run_id)
         if manifest is None:
             raise PolicyRefusalError("P_NOT_APPROVED")
         self._admission.require_ready(manifest)
@@ -256,14 +274,6 @@ def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
         return False
     adapted.write(adapter.astype(np.float64))
     return probe_is_finite(adapted.model, adapted.encode(PUBLIC_PROBE))
-
-
-def _received_adapter(plan: Plan, vector: npt.NDArray[np.generic] | None) -> npt.NDArray[np.float32]:
-    if vector is None or vector.dtype != np.dtype("<f4") or vector.ndim != 1:
-        raise FaultyCoordinatorError("E_PARAMS")
-    if hashlib.sha256(vector.tobytes()).digest() != plan.model_hash:
-        raise FaultyCoordinatorError("E_MODEL_HASH")
-    return np.asarray(vector, dtype=np.float32)
 
 
 def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> LedgerEntry:

@@ -40,6 +40,7 @@ from privacy.messages import (
     SignedPlan,
     UnmaskShares,
 )
+from privacy.results import RoundView
 from privacy.secagg import checks
 from privacy.secagg.cohort import Cohort
 from privacy.secagg.keys import (
@@ -144,6 +145,15 @@ class SiteRound:
     def complaints(self) -> tuple[ErrorReply, ...]:
         """Dealers whose shares this site could not use; the same list is in its masked header."""
         return self._complaints
+
+    @property
+    def view(self) -> RoundView:
+        """What this site saw of the attempt so far; public, and to be kept. Raises E_STAGE before the plan."""
+        ctx = _held(self._plan).context()
+        if self._cohort is None:
+            return RoundView(ctx)
+        ids, survivors = self._cohort.ids, tuple(sorted(self._survivors))
+        return RoundView(ctx, self._cohort.h1, self._h2, self._h3, len(ids), survivors)
 
     @staticmethod
     def check_plan(

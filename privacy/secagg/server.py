@@ -35,6 +35,7 @@ from privacy.messages import (
     SignedPlan,
     UnmaskShares,
 )
+from privacy.results import RoundView
 from privacy.secagg.cohort import Cohort
 from privacy.secagg.keys import is_weak
 from privacy.secagg.params import RingParams
@@ -97,6 +98,11 @@ class CoordinatorRound:
     def survivors(self) -> tuple[str, ...]:
         """The sites whose vectors are in the sum (U3, once the masked step is closed)."""
         return tuple(sorted(self._headers))
+
+    @property
+    def view(self) -> RoundView:
+        """What the attempt agreed on; its survivor hash is empty until the masked step is closed."""
+        return RoundView(self._ctx, self._cohort.h1, self._h2, self._h3, len(self._cohort.ids), self.survivors)
 
     @property
     def complaints(self) -> tuple[tuple[str, ErrorReply], ...]:

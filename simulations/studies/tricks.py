@@ -30,11 +30,11 @@ import numpy as np
 
 from configs.load import load_config
 from configs.schema import AdaptiveClipConfig, CurriculumConfig, SimulationConfig, StageConfig, TruncationConfig
-from coordinator.server_update import ServerOptimizer
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.evaluate import evaluate
 from model.example_file import by_kind, load_examples
+from model.server_optimizer import ServerOptimizer
 from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
 from privacy.messages import RunManifest

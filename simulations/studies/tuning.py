@@ -23,11 +23,11 @@ from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig, StageConfig
 from coordinator.curriculum import RoundSummary, position_after
 from coordinator.manifest import solve_noise, stage_spec
-from coordinator.server_update import moving_average
 from model.adapted import AdaptedModel, open_adapted
 from model.evaluate import evaluate
 from model.example_file import KINDS, load_examples
 from model.inputs import Example
+from model.server_optimizer import moving_average
 from model.spec import LoraSpec
 from privacy.manifest import StageSpec, standard_delta
 from privacy.statistics import LANES, LaneScale

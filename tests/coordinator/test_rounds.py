@@ -15,13 +15,20 @@ import pytest
 from coordinator.exchange import Outgoing, Reply
 from coordinator.rounds import Federation, RoundFailedError, RunState, report_fields, run_rounds
 from coordinator.run import _Journal
-from coordinator.server_update import NonFiniteUpdateError, ServerOptimizer, initial_velocity
+from model.server_optimizer import (
+    NonFiniteUpdateError,
+    ServerOptimizer,
+    ServerState,
+    initial_velocity,
+    total_weight,
+)
 from privacy.errors import ProtocolError
 from privacy.identity import Roster, RosterSite, SigningKey
-from privacy.messages import ErrorReply, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.messages import Attest, ErrorReply, Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.results import check_result, check_round_start, open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import quantize
+from privacy.secagg.quantize import dequantize_sum, quantize, unpack
 from privacy.statistics import lane_scale
 
 IDS = ("site-1", "site-2", "site-3", "site-4")
@@ -74,6 +81,9 @@ class Sites:
         self.plans: list[tuple[int, int, int, str]] = []  # (round, attempt, stage, factor), as the first site saw them
         self.masked: set[tuple[str, int]] = set()
         self.number = 0
+        self.states = dict.fromkeys(IDS, ServerState.initial(np.zeros(SIZE)))  # as each site computed it itself
+        self.started: dict[str, Plan] = {}
+        self.downloads: list[tuple[str, int]] = []  # (site, round) that were sent the whole state
 
     def meet(self, body: bytes, timeout_s: float) -> Iterator[Reply]:
         raise NotImplementedError
@@ -96,12 +106,20 @@ class Sites:
             header, packed = self.rounds[site].mask(message.body)
             self.masked.add((site, self.number))
             return Reply(site, header, packed)
+        if step == "sa_result":
+            return Reply(site, self._result(site, message))
         return Reply(site, getattr(self.rounds[site], step.removeprefix("sa_"))(message.body))
 
     def _train(self, site: str, message: Outgoing) -> bytes:
-        plan = SiteRound.check_plan(message.body, roster=ROSTER, manifest=MANIFEST, last=None)
-        assert message.vector is not None
-        assert hashlib.sha256(message.vector.tobytes()).digest() == plan.model_hash
+        start = open_round_start(message.body)
+        plan = SiteRound.check_plan(start.plan.to_bytes(), roster=ROSTER, manifest=MANIFEST, last=None)
+        check_round_start(start, ROSTER, None)
+        if message.vector is not None:
+            assert start.result is not None
+            self.downloads.append((site, plan.round))
+            self.states[site] = ServerState.unpacked(message.vector, SIZE, start.result.result.finished)  # type: ignore[arg-type]
+        assert self.states[site].model_hash == plan.model_hash
+        self.started[site] = plan
         self.number = plan.round
         if (site, plan.round) in self.masked:
             return ErrorReply("E_SPENT", "coordinator").to_bytes()
@@ -115,6 +133,21 @@ class Sites:
             site_id=site, signing_key=key_of(site), roster=ROSTER, manifest=MANIFEST, entropy=entropy)
         return self.rounds[site].advertise(plan, quantize(vector, RING))
 
+    def _result(self, site: str, message: Outgoing) -> bytes:
+        signed = open_result(message.body, ROSTER)
+        result = signed.result
+        check_result(result, self.rounds[site].view, self.started[site].factor)
+        assert message.vector is not None and hashlib.sha256(message.vector.tobytes()).digest() == result.sum_hash
+        if self.states[site].finished < result.finished:  # else it is asked again
+            total = dequantize_sum(unpack(message.vector, 24), RING)  # type: ignore[arg-type]
+            self.states[site] = self.states[site].after(
+                TRAINED, total[:3], total_weight(MANIFEST.terms(s).weight for s in result.survivors),
+                optimizer=ServerOptimizer(MANIFEST.server.learning_rate, MANIFEST.server.momentum),
+                average_decay=MANIFEST.server.average_decay)
+        state = self.states[site]
+        assert (state.model_hash, state.state_hash) == (result.model_hash, result.state_hash)
+        return Attest.make(site, result, key_of(site)).to_bytes()
+
 
 class Memory:
     """A journal without a disk."""
@@ -122,6 +155,7 @@ class Memory:
     def __init__(self) -> None:
         self.used: list[int] = []
         self.masking: list[tuple[int, int]] = []
+        self.kept: list[RunState] = []
 
     def next_attempt(self, number: int) -> int:
         self.used.append(number)
@@ -130,12 +164,14 @@ class Memory:
     def will_mask(self, number: int, stage: int) -> None:
         self.masking.append((number, stage))
 
+    def keep(self, state: RunState) -> None:
+        self.kept.append(state)
+
 
 def federation(link: Sites, **changed: Any) -> Federation:
     values: dict[str, Any] = {
         "manifest": MANIFEST, "roster": ROSTER, "signing_key": key_of("coordinator"), "link": link,
-        "select": lambda groups, factor: TRAINED, "optimizer": ServerOptimizer(), "average_decay": 0.0,
-        "timeout_s": 1.0, "participants": IDS, **changed}
+        "select": lambda groups, factor: TRAINED, "timeout_s": 1.0, "participants": IDS, **changed}
     return Federation(**values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from privacy.audit_claim import AUDIT_FORMAT, AuditSubject, audit_claim, configuration_hash
-from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec
+from privacy.messages import RunManifest, ServerUpdate, SiteTerms, SourceShare, StageSpec
 
 SUBJECT = AuditSubject(release="r" * 64, base_model="b" * 64, configuration="c" * 64, data="d" * 64)
 STAGE = StageSpec(
@@ -78,5 +78,6 @@ def test_the_configuration_hash_moves_with_what_privacy_rests_on_and_with_nothin
         relevant.append(replace(MANIFEST, stages=(replace(STAGE, **change),)))
     assert len({configuration_hash(manifest) for manifest in relevant} | {reference}) == len(relevant) + 1
     for same in (replace(MANIFEST, run_id="other"), replace(MANIFEST, bits=32),
+                 replace(MANIFEST, server=ServerUpdate(momentum=0.5)),
                  replace(MANIFEST, stages=(replace(STAGE, learning_rate=2.0, momentum=0.5),))):
         assert configuration_hash(same) == reference

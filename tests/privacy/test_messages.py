@@ -17,6 +17,7 @@ from privacy.messages import (
     AdaptiveClip,
     Advertise,
     AdvertiseList,
+    Attest,
     Confirm,
     ConfirmList,
     DealtShare,
@@ -30,9 +31,12 @@ from privacy.messages import (
     MaskedList,
     Plan,
     Ready,
+    Result,
+    RoundStart,
     RunManifest,
     SignedManifest,
     SignedPlan,
+    SignedResult,
     SiteTerms,
     SourceShare,
     StageSpec,
@@ -73,12 +77,16 @@ HEADER = MaskedHeader.signed(
     KEY, (H1, H2), site_id="a", upload_hash=H1, complaints=(ErrorReply("E_SHARE_COMMIT", "b"),), mark=MARK
 )
 CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
+RESULT = Result("run", 3, H1, H2, 4, ("a", "b"), "B", H1, H2, H1, 2)
+SIGNED_RESULT = SignedResult.make(RESULT, COORDINATOR)
 SHARE = DealtShare("b", bytes(33))
 EXAMPLES = (
     STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
     MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
     WitnessList(H1, (WITNESS,)), READY,
+    MANIFEST.server, RESULT, SIGNED_RESULT, Attest.make("a", RESULT, KEY),
+    RoundStart(SignedPlan.signed(COORDINATOR, (), plan=PLAN), SIGNED_RESULT, (Attest.make("a", RESULT, KEY),)),
     SignedPlan.signed(COORDINATOR, (), plan=PLAN), AdvertiseList((ADVERT,)), EnvelopeList((ENVELOPE,)),
     ErrorReply("E_STAGE", "coordinator"), MaskedList((HEADER,)), ConfirmList((CONFIRM,)),
     UnmaskShares.signed(KEY, (H1, H2), site_id="a", self_mask_shares=(SHARE,), mask_key_shares=()),
@@ -172,7 +180,7 @@ def test_a_signature_covers_every_field_its_binding_and_its_kind(message, bindin
 
 def test_labels_of_signed_messages_are_distinct():
     kinds = [type(one) for one in EXAMPLES if isinstance(one, messages.SignedMessage)]
-    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 11
+    assert len({kind.LABEL for kind in kinds}) == len(kinds) == 13
 
 
 def test_hello_holds_for_one_manifest_and_a_rostered_site():

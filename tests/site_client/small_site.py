@@ -14,19 +14,24 @@ import pytest
 
 from configs.schema import PolicyConfig
 from model.adapter import Selection
+from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
 from privacy.entropy import Entropy
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.ledger import Ledger
 from privacy.messages import (
+    Attest,
     ErrorReply,
     Hello,
     HelloList,
     LedgerMark,
     Plan,
     Ready,
+    Result,
+    RoundStart,
     RunManifest,
     SignedManifest,
     SignedPlan,
+    SignedResult,
     SiteTerms,
     SourceShare,
     StageSpec,
@@ -35,10 +40,11 @@ from privacy.messages import (
 )
 from privacy.release import release_hash
 from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import dequantize_sum
+from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
+from site_client.round_store import RoundStore
 from site_client.session import SiteSession
 from site_client.spool import Spool
 from site_client.training import LocalUpdate
@@ -75,13 +81,28 @@ MANIFEST = RunManifest(
 RING = ring_params(24, 2.0, 4)
 PLAN = Plan(
     federation_id="fed", run_id="run", roster_hash=ROSTER.hash(), manifest_hash=MANIFEST.hash(), round=1, attempt=1,
-    stage=0, factor="B", model_hash=hashlib.sha256(ADAPTER.tobytes()).digest(), dimension=SIZE + 3, num_lanes=3,
+    stage=0, factor="B", model_hash=model_hash(ADAPTER), dimension=SIZE + 3, num_lanes=3,
     bits=24, scale=RING.scale, saturation=2.0)
 
 
-def plan_of(manifest: RunManifest = MANIFEST, **changed: Any) -> bytes:
+Attested = tuple[SignedResult | None, tuple[Attest, ...]]
+INITIAL = ServerState.initial(ADAPTER.astype(np.float64))
+
+
+def plan_of(manifest: RunManifest = MANIFEST, after: Attested = (None, ()), **changed: Any) -> bytes:
+    """The first message of a round; `after` is the attested result that it goes on from."""
     plan = replace(PLAN, run_id=manifest.run_id, manifest_hash=manifest.hash(), **changed)
-    return SignedPlan.signed(COORDINATOR, (), plan=plan).to_bytes()
+    return RoundStart(SignedPlan.signed(COORDINATOR, (), plan=plan), *after).to_bytes()
+
+
+def attested(
+    state: ServerState, signers: tuple[str, ...] = ("site-2", "site-3", "site-4"), **changed: Any
+) -> Attested:
+    """A result that leads to `state`, signed by the coordinator and by `signers`."""
+    result = replace(
+        Result("run", 0, bytes(32), bytes(32), 4, IDS, "B", bytes(32), state.model_hash, state.state_hash,
+               max(1, state.finished)), **changed)
+    return SignedResult.make(result, COORDINATOR), tuple(Attest.make(site, result, key_of(site)) for site in signers)
 
 
 def manifest_of(**changed: Any) -> RunManifest:
@@ -101,6 +122,10 @@ class Model:
             size=ADAPTER.size,
             select=lambda groups, factor: Selection(("x",), SIZE, np.arange(SIZE, dtype=np.int64)))
 
+    @property
+    def initial(self) -> np.ndarray:
+        return ADAPTER.astype(np.float64)
+
     def write(self, vector: np.ndarray) -> None:
         pass
 
@@ -117,11 +142,13 @@ class Site:
         self.site_id, self.roster, self.key = site_id, ROSTER, key_of(site_id)
         self.config = SimpleNamespace(policy=PolicyConfig(**{"max_epsilon": 8.0, **policy}))
         folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
         self.ledger = Ledger.open(
             folder / "ledger.sqlite", signing_key=self.key, epsilon_cap=self.config.policy.max_epsilon)
         self.spool = Spool(folder)
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
         self.approval = LedgerApproval(folder)
+        self.rounds = RoundStore(folder)
 
     def model(self, lora: object) -> Model:
         return Model()
@@ -180,8 +207,8 @@ def hello(session: SiteSession, manifest: RunManifest) -> bytes:
     return session.answer("hello", SignedManifest.make(manifest, COORDINATOR).to_bytes(), None)[0]
 
 
-def train(session: SiteSession, signed: bytes, adapter: np.ndarray = ADAPTER) -> bytes:
-    return session.answer("sa_train", signed, adapter)[0]
+def train(session: SiteSession, start: bytes, state: np.ndarray | None = None) -> bytes:
+    return session.answer("sa_train", start, state)[0]
 
 
 def code(reply: bytes) -> str:
@@ -197,16 +224,24 @@ def site(tmp_path: Path) -> Site:
 
 
 class Round:
-    """A coordinator and four sessions; `run` stops before the named step."""
+    """A coordinator and four sessions; `run` stops before the named step. Rounds go on from each other."""
 
     def __init__(self, folder: Path) -> None:
         self.sites = {site: Site(folder / site, site) for site in IDS}
         self.sessions = {name: session_of(site) for name, site in self.sites.items()}
         self.requests: dict[str, dict[str, bytes]] = {}
+        self.state = INITIAL
+        self.after: Attested = (None, ())
+        self.signed: SignedResult | None = None
+        self.packed = np.zeros(0, dtype=np.uint8)
+        self.next = INITIAL
+        self.silent_at_unmask: tuple[str, ...] = ()
 
     def run(self, before: str = "", **plan: Any) -> np.ndarray | None:
-        to = CoordinatorRound(plan=replace(PLAN, **plan), roster=ROSTER, signing_key=COORDINATOR)
-        requests = dict.fromkeys(IDS, to.signed_plan())
+        to = CoordinatorRound(
+            plan=replace(PLAN, **{"model_hash": self.state.model_hash, **plan}), roster=ROSTER, signing_key=COORDINATOR)
+        start = RoundStart(SignedPlan.from_bytes(to.signed_plan()), *self.after)
+        requests = dict.fromkeys(IDS, start.to_bytes())
         steps: list[tuple[str, Callable[..., None], Callable[[], dict[str, bytes]]]] = [
             ("sa_train", to.receive_advertise, to.close_advertise), ("sa_share", to.receive_share, to.close_share),
             ("sa_mask", to.receive_masked, to.close_masked), ("sa_confirm", to.receive_confirm, to.close_confirm),
@@ -216,7 +251,43 @@ class Round:
             if step == before:
                 return None
             for name, body in requests.items():
-                reply, vector = self.sessions[name].answer(step, body, ADAPTER if step == "sa_train" else None)
+                if step == "sa_unmask" and name in self.silent_at_unmask:
+                    continue
+                reply, vector = self.sessions[name].answer(step, body, self.whole(name) if step == "sa_train" else None)
                 receive(name, reply, vector) if step == "sa_mask" else receive(name, reply)
             requests = close()
-        return dequantize_sum(to.finish(), RING)
+        total = to.finish()
+        self._close(start.plan.plan, to, total)
+        if before != "sa_result":
+            self.attest()
+        return dequantize_sum(total, RING)
+
+    def whole(self, name: str) -> np.ndarray | None:
+        """What `name` is sent beside the plan: the state, unless it attested it."""
+        up_to_date = self.after[0] is None or name in {attest.site_id for attest in self.after[1]}
+        return None if up_to_date else self.state.packed()
+
+    def _close(self, plan: Plan, to: CoordinatorRound, total: np.ndarray) -> None:
+        view, self.packed = to.view, pack(total, 24)
+        self.next = self.state.after(
+            np.arange(SIZE), dequantize_sum(total, RING)[:SIZE],
+            total_weight(MANIFEST.terms(site).weight for site in view.survivors),
+            optimizer=ServerOptimizer(), average_decay=MANIFEST.server.average_decay)
+        self.signed = SignedResult.make(Result(
+            plan.run_id, plan.round, view.ctx, view.h3, view.announced, view.survivors, plan.factor,
+            hashlib.sha256(self.packed.tobytes()).digest(), self.next.model_hash, self.next.state_hash,
+            self.next.finished), COORDINATOR)
+
+    def attest(self, names: tuple[str, ...] = IDS) -> None:
+        """Show the result to these sites and go on from it."""
+        assert self.signed is not None
+        replies = [self.ask(name) for name in names]
+        self.after = (self.signed, tuple(Attest.from_bytes(reply) for reply in replies))
+        self.state = self.next
+
+    def ask(self, name: str, **changed: Any) -> bytes:
+        """One site's answer to the result, or to a version of it that the coordinator signed as well."""
+        assert self.signed is not None
+        packed = changed.pop("packed", self.packed)
+        signed = SignedResult.make(replace(self.signed.result, **changed), COORDINATOR)
+        return self.sessions[name].answer("sa_result", signed.to_bytes(), packed)[0]

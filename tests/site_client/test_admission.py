@@ -84,12 +84,13 @@ def door(wire: Wire, seen: list[dict] | None = None) -> Door:
     return Door(MANIFEST, SIGNED, ROSTER, wire, 1.0, lambda event, values: notes.append(values))  # type: ignore[arg-type]
 
 
-def after_a_round(folder: Path) -> None:
+def after_a_round(folder: Path) -> Round:
     """Four sites run round 1; a copy of every state folder from before it is kept in `before/`."""
     federation = Round(folder)
     for site in IDS:
         shutil.copytree(folder / site, folder / "before" / site)
     federation.run()
+    return federation
 
 
 def restored(folder: Path, site_id: str = ME) -> None:
@@ -147,10 +148,11 @@ def test_the_right_ledger_put_back_is_let_in_again(tmp_path: Path) -> None:
 
 
 def test_restarted_sites_with_their_own_ledgers_are_let_in(tmp_path: Path) -> None:
-    after_a_round(tmp_path)
+    federation = after_a_round(tmp_path)
     wire = Wire(sessions_of(tmp_path))
     assert door(wire).admit() == IDS
-    Advertise.from_bytes(train(wire.sessions[ME], plan_of(round=2), ADAPTER))
+    second = plan_of(round=2, after=federation.after, model_hash=federation.state.model_hash)
+    Advertise.from_bytes(train(wire.sessions[ME], second))
 
 
 def test_a_site_whose_peers_have_seen_nothing_starts(tmp_path: Path) -> None:

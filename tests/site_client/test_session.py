@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.server_optimizer import ServerState, model_hash
 from privacy.dp.accounting import epsilon
 from privacy.ledger import Ledger
 from privacy.messages import (
@@ -25,6 +25,7 @@ from site_client.policy import planned_events
 from site_client.training import LocalTask, LocalUpdate
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     ADAPTER,
+    INITIAL,
     MANIFEST,
     PLAN,
     RING,
@@ -34,6 +35,7 @@ from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by 
     Round,
     Site,
     admit,
+    attested,
     code,
     events,
     hello,
@@ -228,14 +230,14 @@ def test_a_run_may_not_plan_more_than_the_epsilon_it_names(site: Site) -> None:
 def test_a_stage_has_no_more_rounds_than_the_manifest_says(site: Site) -> None:
     """Not by more rounds, and not by another attempt at one of them from another model."""
     session = session_of(site)
-    other = ADAPTER + np.float32(1)
+    other = ServerState.initial(ADAPTER.astype(np.float64) + 1)
     Advertise.from_bytes(train(session, plan_of()))
-    changed = plan_of(attempt=2, model_hash=hashlib.sha256(other.tobytes()).digest())
-    Advertise.from_bytes(train(session, changed, other))
+    later: dict[str, Any] = {"after": attested(other), "model_hash": other.model_hash}
+    Advertise.from_bytes(train(session, plan_of(attempt=2, **later), other.packed()))
     events.clear()
-    assert code(train(session, plan_of(round=2))) == "P_BUDGET"
+    assert code(train(session, plan_of(round=2, **later), other.packed())) == "P_BUDGET"
     assert events == [] and len(site.ledger.entries()) == 2
-    Advertise.from_bytes(train(session, plan_of(round=3, stage=1)))
+    Advertise.from_bytes(train(session, plan_of(round=3, stage=1, **later), other.packed()))
 
 
 def test_the_last_round_of_a_stage_may_be_tried_again_with_its_waiting_update(site: Site) -> None:
@@ -268,11 +270,11 @@ def test_a_plan_of_another_shape_is_refused_before_anything_is_spent(site: Site,
     assert events == [] and site.ledger.entries() == ()
 
 
-def test_an_adapter_other_than_the_plans_is_refused(site: Site) -> None:
-    assert code(train(session_of(site), plan_of(), ADAPTER + np.float32(1))) == "E_MODEL_HASH"
-    short = ADAPTER[:-1]
-    plan = plan_of(model_hash=hashlib.sha256(short.tobytes()).digest())
-    assert code(train(session_of(site), plan, short)) == "E_PARAMS"
+def test_a_first_model_other_than_the_one_built_here_is_refused(site: Site) -> None:
+    session = session_of(site)
+    assert code(train(session, plan_of(model_hash=model_hash(ADAPTER + np.float32(1))))) == "E_MODEL_HASH"
+    assert code(train(session, plan_of(), INITIAL.packed())) == "E_PARAMS"  # nor is one accepted beside the plan
+    assert events == [] and site.ledger.entries() == ()
 
 
 def test_without_an_approved_manifest_there_is_no_training(site: Site) -> None:
@@ -338,9 +340,10 @@ def test_neither_reply_nor_log_holds_what_an_exception_says(
 
 
 def test_a_broken_adapter_is_refused_before_the_index_is_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    bad = np.full_like(ADAPTER, np.nan)
-    plan = plan_of(model_hash=hashlib.sha256(bad.tobytes()).digest())
-    assert code(train(session_of(site), plan, bad)) == "P_NOT_FINITE"
+    bad = ServerState.initial(np.full(ADAPTER.size, np.nan))
+    plan = plan_of(after=attested(bad), model_hash=bad.model_hash)
+    assert code(train(session_of(site), plan, bad.packed())) == "P_NOT_FINITE"
+    site = Site(site.folder.with_name("other"))
     monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: False)
     assert code(train(session_of(site), plan_of())) == "P_NOT_FINITE"
     assert events == [] and site.ledger.entries() == ()
