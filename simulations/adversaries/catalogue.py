@@ -7,12 +7,13 @@ from simulations.adversaries.liars import LIAR_ATTACKS
 from simulations.adversaries.lists import LIST_ATTACKS
 from simulations.adversaries.malformed import MALFORMED_ATTACKS
 from simulations.adversaries.replays import REPLAY_ATTACKS
+from simulations.adversaries.results import RESULT_ATTACKS
 from simulations.adversaries.seeds import SEED_ATTACKS
 
 __all__ = ["ATTACKS"]
 
 _ALL: tuple[type[Attack], ...] = (
-    *SEED_ATTACKS, *LIST_ATTACKS, *REPLAY_ATTACKS, *LIAR_ATTACKS, *MALFORMED_ATTACKS)
+    *SEED_ATTACKS, *LIST_ATTACKS, *REPLAY_ATTACKS, *RESULT_ATTACKS, *LIAR_ATTACKS, *MALFORMED_ATTACKS)
 
 #: name -> attack, in the order in which `simulate attack all` plays them
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in _ALL}

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
 from privacy.identity import Roster
-from privacy.messages import Advertise, Envelope, Plan, RunManifest, Witness
+from privacy.messages import Advertise, Envelope, Plan, RoundStart, RunManifest, SignedPlan, Witness
 from privacy.secagg.client import SiteRound
 from simulations.adversaries.attack import Answer, Outcome
 from simulations.adversaries.relay import Relay
@@ -129,6 +129,14 @@ class SessionRelay(Relay):
             for site in world.ids}
         self.use(self.disks)
         self.readmit()
+
+    def plan_for(self, site: str) -> bytes:
+        """A session gets the plan inside the round's first message; no result goes before round 1."""
+        return RoundStart(SignedPlan.from_bytes(super().plan_for(site))).to_bytes()
+
+    def plan_of(self, body: bytes) -> Plan:
+        """See `Relay`."""
+        return RoundStart.from_bytes(body).plan.plan
 
     def readmit(self) -> None:
         """The steps before a run; refusals are noted."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from configs.schema import PolicyConfig
 from model.adapter import Selection
+from model.server_optimizer import ServerOptimizer, ServerState, total_weight
 from privacy.errors import MessageFormatError
 from privacy.ledger import Ledger
 from privacy.messages import (
@@ -30,12 +30,13 @@ from privacy.messages import (
     WitnessList,
 )
 from privacy.release import release_hash
-from privacy.secagg.quantize import QuantizedVector
+from privacy.secagg.quantize import QuantizedVector, dequantize_sum
 from privacy.statistics import LANES
 from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import planned_events, terms_of
+from site_client.round_store import RoundStore
 from site_client.session import SiteSession, _entry
 from site_client.spool import Spool
 
@@ -55,8 +56,20 @@ class SessionConsortium(Consortium):
 
     def plan(self, **changes: object) -> Plan:
         """See `Consortium`."""
-        adapter = hashlib.sha256(_ADAPTER.tobytes()).digest()
-        return super().plan(**{"num_lanes": len(LANES), "model_hash": adapter, **changes})
+        return super().plan(**{"num_lanes": len(LANES), "model_hash": self.state.model_hash, **changes})
+
+    @property
+    def state(self) -> ServerState:
+        """What round 1 begins from."""
+        return ServerState.initial(_ADAPTER.astype(np.float64))
+
+    def after(self, total: npt.NDArray[np.uint32], survivors: Iterable[str]) -> ServerState:
+        """The state that a ring sum of round 1 leads to."""
+        server = self.manifest.server
+        return self.state.after(
+            np.arange(_SIZE, dtype=np.int64), dequantize_sum(total, self.ring)[:_SIZE],
+            total_weight(self.manifest.terms(site).weight for site in survivors),
+            optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
 
 
 @dataclass
@@ -69,6 +82,11 @@ class _Model:
     def layout(self) -> Any:
         chosen = Selection(("x",), _SIZE, np.arange(_SIZE, dtype=np.int64))
         return SimpleNamespace(size=_ADAPTER.size, select=lambda groups, factor: chosen)
+
+    @property
+    def initial(self) -> npt.NDArray[np.float64]:
+        """The adapter of round 1."""
+        return _ADAPTER.astype(np.float64)
 
 
 class _Folder:
@@ -83,6 +101,7 @@ class _Folder:
         self.ledger = Ledger.open(state / "ledger.sqlite", signing_key=self.key, epsilon_cap=8.0)
         self.spool, self.approval = Spool(state), LedgerApproval(state)
         self.peers = PeerMarks(state / "peers.sqlite", world.roster.federation_id)
+        self.rounds = RoundStore(state)
 
     def model(self, lora: object) -> _Model:
         return _Model()
@@ -94,6 +113,7 @@ class _Folder:
         """Release the files, so that they can be replaced."""
         self.ledger.close()
         self.peers.close()
+        self.rounds.close()
 
 
 class UntrainedSession(SiteSession):
@@ -122,6 +142,13 @@ class KeepsNothing(UntrainedSession):
     def _spend(self, *_: object) -> LedgerMark:
         """Nothing is written."""
         return self._admission.mark()
+
+    def _confirm(self, body: bytes, _: object) -> tuple[bytes, None]:
+        """Nothing is written."""
+        return self._current().protocol.confirm(body), None
+
+    def _finish(self, plan: Plan) -> None:
+        """Nothing is written."""
 
 
 class NoWitnesses(UntrainedSession):
@@ -153,7 +180,7 @@ class SessionMember:
 
     def ask(self, step: int, body: bytes) -> Reply:
         """See `Member`."""
-        return self.answer(STEPS[step], body, _ADAPTER if step == 0 else None)
+        return self.answer(STEPS[step], body)
 
     def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None = None) -> Reply:
         """The reply to any step. Raises Refusal."""

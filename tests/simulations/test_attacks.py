@@ -147,6 +147,27 @@ def test_kernel_and_echelon_form() -> None:
     assert reduced([{"a": one, "b": one}, {"a": one}, {"b": half}], ["a", "b"]) == [{"a": one}, {"b": one}]
 
 
+# ------------------------------------------------------------------ results
+
+
+def test_with_an_honest_result_the_next_round_begins() -> None:
+    """So the attacks on results fail for their lie, and a site that goes on is noticed."""
+    from simulations.adversaries.results import _AfterRound
+
+    outcome = _AfterRound().play(defended=True)
+    assert outcome.answers == []
+    assert outcome.fooled == ("site-01, site-02, site-03, site-04, site-05 went on to the next round",)
+
+
+@pytest.mark.parametrize(("name", "fooled"), [("missing-quorum", 5), ("two-results", 5)])
+def test_without_the_quorum_of_attestations_sites_go_on(
+    monkeypatch: pytest.MonkeyPatch, name: str, fooled: int
+) -> None:
+    monkeypatch.setattr("privacy.results.check_attests", lambda result, attests, roster: None)
+    (sentence,) = judge(ATTACKS[name]).fooled
+    assert sentence.count("site-") == fooled
+
+
 # ------------------------------------------------------------------ what a person sees
 
 
@@ -156,7 +177,7 @@ def test_every_attack_lies_in_one_method_of_a_subclass_and_says_what_it_is() -> 
         for text in (attack.title, attack.gain, attack.defence):
             assert 10 < len(text) < 200
         assert attack.expected is not None or name == "seed-search"
-    assert len({attack.title for attack in ATTACKS.values()}) == len(ATTACKS) >= 28
+    assert len({attack.title for attack in ATTACKS.values()}) == len(ATTACKS) >= 31
 
 
 def test_commands(capsys: pytest.CaptureFixture[str]) -> None:
