@@ -12,20 +12,26 @@ import hashlib
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from privacy.identity import Roster, RosterSite, SigningKey
+from coordinator.attestation import close_round
+from model.server_optimizer import ServerOptimizer, ServerState, total_weight
+from privacy.identity import Officer, Roster, RosterSite, SigningKey
 from privacy.messages import (
     Advertise,
     AdvertiseList,
+    Attest,
     Confirm,
     EnvelopeList,
+    LedgerMark,
     MaskedHeader,
     Plan,
+    RoundStart,
     RunManifest,
     SignedPlan,
     SiteTerms,
@@ -33,11 +39,12 @@ from privacy.messages import (
     StageSpec,
     UnmaskShares,
 )
+from privacy.roster import SignedRoster
 from privacy.secagg.client import SiteRound
 from privacy.secagg.keys import pair_mask_key, self_mask_key
 from privacy.secagg.masking import apply_masks
 from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import dequantize_sum, quantize, unpack
+from privacy.secagg.quantize import dequantize_sum, pack, quantize, unpack
 from privacy.secagg.server import CoordinatorRound
 from privacy.wire import Message
 
@@ -45,7 +52,9 @@ __all__ = ["Blocks", "fill", "record"]
 
 SITES = ("site-1", "site-2", "site-3", "site-4")
 GONE = "site-4"
-DIMENSION = 3
+DIMENSION = 3  # two coordinates of the adapter and one statistic lane
+INITIAL = np.array([0.5, -0.5])
+ADAPTER_HASH = b"\x01" * 32
 Blocks = dict[str, str]
 _BLOCK = re.compile(r"(?m)^```transcript ([a-z0-9-]+)\n(.*?)^```$", re.DOTALL)
 
@@ -70,21 +79,30 @@ class _Setting:
 
     def __init__(self) -> None:
         self.keys = {site: SigningKey.generate(NamedStream(f"key {site}").random_bytes) for site in SITES}
+        self.officers = {
+            name: SigningKey.generate(NamedStream(f"key {name}").random_bytes) for name in ("officer-1", "officer-2")}
         self.coordinator_key = SigningKey.generate(NamedStream("key coordinator").random_bytes)
         self.roster = Roster(
             "fed", 1, self.coordinator_key.public_bytes(),
-            tuple(RosterSite(site, self.keys[site].public_bytes(), 100) for site in SITES), 3, 0.5)
+            tuple(RosterSite(site, self.keys[site].public_bytes(), 100) for site in SITES), 3, 0.5,
+            tuple(Officer(name, key.public_bytes()) for name, key in self.officers.items()))
         self.ring = ring_params(24, 1.0, len(SITES))
         stage = StageSpec("one", (SourceShare("reports", 2),), ("attention",), "b-only", 0.1, 0.9, 4, 0.1, 1.0, 5)
         self.manifest = RunManifest(
             federation_id="fed", run_id="run", release="0.1.0", roster_hash=self.roster.hash(),
-            base_model_hash=bytes(32), adapter_hash=b"\x01" * 32, lora_rank=8, lora_alpha=16, privacy="patient-dp",
+            base_model_hash=bytes(32), adapter_hash=ADAPTER_HASH, lora_rank=8, lora_alpha=16, privacy="patient-dp",
             clip_norm=1.0, target_epsilon=8.0, lane_share=0.1, bits=24, saturation=1.0, stages=(stage,),
             sites=tuple(SiteTerms(site, 100, 1.0, 1e-5) for site in SITES))
         self.plan = Plan(
             federation_id="fed", run_id="run", roster_hash=self.roster.hash(), manifest_hash=self.manifest.hash(),
-            round=1, attempt=1, stage=0, factor="B", model_hash=b"\x01" * 32, dimension=DIMENSION, num_lanes=1,
-            bits=24, scale=self.ring.scale, saturation=1.0)
+            round=1, attempt=1, stage=0, factor="B", model_hash=ServerState.initial(INITIAL).model_hash,
+            dimension=DIMENSION, num_lanes=1, bits=24, scale=self.ring.scale, saturation=1.0)
+
+
+    def mark(self, site: str, sequence: int) -> LedgerMark:
+        """How far that site's ledger is; its rows are not part of this page."""
+        head = hashlib.sha256(f"{site} row {sequence}".encode()).digest()
+        return LedgerMark.make(site, sequence, head, "fed", self.keys[site])
 
 
 def record() -> Blocks:
@@ -93,18 +111,20 @@ def record() -> Blocks:
     coordinator = CoordinatorRound(plan=setting.plan, roster=setting.roster, signing_key=setting.coordinator_key)
     machines = {
         site: SiteRound(site_id=site, signing_key=setting.keys[site], roster=setting.roster,
-                        manifest=setting.manifest, entropy=NamedStream(site)) for site in SITES}
+                        manifest=setting.manifest, entropy=NamedStream(site),
+                        on_masking=partial(setting.mark, site, 3)) for site in SITES}
     _announce(setting, coordinator, machines, blocks)
     _deal(coordinator, machines, blocks)
     _mask(setting, coordinator, machines, blocks)
-    _unmask(setting, coordinator, machines, blocks)
+    _attest(setting, coordinator, _unmask(setting, coordinator, machines, blocks), blocks)
     return blocks
 
 
 def _announce(
     setting: _Setting, coordinator: CoordinatorRound, machines: dict[str, SiteRound], blocks: Blocks
 ) -> None:
-    blocks["roster"] = _shown(setting.roster) + f"\nhash    {setting.roster.hash().hex()}"
+    signed = SignedRoster.make(setting.roster, *setting.officers.values())
+    blocks["roster"] = _shown(signed) + f"\nhash    {setting.roster.hash().hex()}"
     plan = coordinator.signed_plan()
     blocks["r0-plan"] = _shown(SignedPlan.from_bytes(plan), plan)
     blocks["ctx"] = f"ctx     {setting.plan.context().hex()}"
@@ -113,7 +133,7 @@ def _announce(
         real = np.array([0.1, -0.25, 0.5]) * number
         vector = quantize(real, setting.ring)
         vectors.append(f"{site}  x = {_numbers(real)}   q = {_numbers(vector.values.view(np.int32))}")
-        reply = machines[site].advertise(setting.plan, vector)
+        reply = machines[site].advertise(setting.plan, vector, setting.mark(site, 2))
         coordinator.receive_advertise(site, reply)
         if site == SITES[0]:
             blocks["r0-advertise"] = _shown(Advertise.from_bytes(reply), reply)
@@ -158,7 +178,7 @@ def _mask(
 
 def _unmask(
     setting: _Setting, coordinator: CoordinatorRound, machines: dict[str, SiteRound], blocks: Blocks
-) -> None:
+) -> npt.NDArray[np.uint32]:
     for site, message in coordinator.close_masked().items():
         reply = machines[site].confirm(message)
         coordinator.receive_confirm(site, reply)
@@ -173,6 +193,28 @@ def _unmask(
     total = coordinator.finish()
     blocks["sum"] = (f"ring sum   {_numbers(total)}   modulo 2^24\n"
                      f"real sum   {_numbers(dequantize_sum(total, setting.ring))}")
+    return total
+
+
+def _attest(
+    setting: _Setting, coordinator: CoordinatorRound, total: npt.NDArray[np.uint32], blocks: Blocks
+) -> None:
+    """R5, with the arithmetic that every site repeats."""
+    server, weights = setting.manifest.server, [setting.manifest.terms(site).weight for site in coordinator.survivors]
+    state = ServerState.initial(INITIAL).after(
+        np.arange(2), dequantize_sum(total, setting.ring)[:2], total_weight(weights),
+        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
+    closing = close_round(
+        setting.plan, coordinator.view, pack(total, 24), coordinator.tags, state, setting.coordinator_key)
+    message = closing.result.to_bytes()
+    blocks["r5-model"] = f"before     {_numbers(INITIAL)}\nafter      {_numbers(state.adapter)}"
+    blocks["r5-result"] = _shown(closing.result, message) + f"\npacked sum  {_bytes(closing.packed.tobytes(), True)}"
+    attests = tuple(Attest.make(site, closing.result.result, setting.keys[site]) for site in coordinator.survivors)
+    blocks["r5-attest"] = _shown(attests[0])
+    plan = replace(setting.plan, round=2, model_hash=state.model_hash)
+    start = RoundStart(SignedPlan.signed(setting.coordinator_key, (), plan=plan), closing.result, attests)
+    blocks["r5-start"] = (f"RoundStart, {len(start.to_bytes())} bytes: the plan of round 2, the result of round 1, "
+                          f"attested by {', '.join(attest.site_id for attest in attests)}")
 
 
 def _mask_keys(ctx: bytes, h2: bytes, machines: dict[str, SiteRound], site: str) -> list[tuple[str, bytes]]:
