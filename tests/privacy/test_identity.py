@@ -119,3 +119,9 @@ def test_a_site_or_key_listed_twice_is_refused():
 def test_reserved_and_odd_identifiers_are_refused(site_id):
     with pytest.raises(ValueError):
         RosterSite(site_id, bytes(32), 1)
+
+
+def test_a_public_key_of_low_order_verifies_nothing():
+    """With the neutral element as key, R the neutral element and S = 0 satisfy S B = R + h A for every statement."""
+    neutral = bytes([1]) + bytes(31)
+    assert not verify(neutral, neutral + bytes(32), "label", 1, "a")
