@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from privacy.entropy import SystemEntropy
 from privacy.identity import Roster, RosterSite, SigningKey
-from privacy.messages import Plan, RunManifest, SiteTerms, SourceShare, StageSpec
+from privacy.messages import LedgerMark, Plan, RunManifest, SiteTerms, SourceShare, StageSpec
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import dequantize_sum, quantize
@@ -51,9 +51,11 @@ class Federation:
             scale=self.ring.scale, saturation=SATURATION)
 
     def site(self, site_id: str) -> SiteRound:
-        """That site's side of the round."""
-        return SiteRound(site_id=site_id, signing_key=self.keys[site_id], roster=self.roster, manifest=self.manifest,
-                         entropy=SystemEntropy())
+        """That site's side of the round; like a real one it states how far its ledger is with its upload."""
+        key = self.keys[site_id]
+        return SiteRound(site_id=site_id, signing_key=key, roster=self.roster, manifest=self.manifest,
+                         entropy=SystemEntropy(),
+                         on_masking=lambda: LedgerMark.make(site_id, 2, bytes(32), "bench", key))
 
     def coordinator(self) -> CoordinatorRound:
         """A fresh coordinator."""

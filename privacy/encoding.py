@@ -20,7 +20,8 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-from typing import TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 from privacy.errors import MessageFormatError
 
@@ -31,6 +32,7 @@ Item: TypeAlias = "bool | int | float | bytes | str | tuple[Item, ...] | None"
 PROTOCOL = b"fedsecagg/1|"
 MAX_BYTES = 1 << 22  # 4 MiB; the largest control message at 200 sites is under 0.1 MiB
 MAX_DEPTH = 8
+_SHORT = 64  # characters: the longest text whose encoding is kept
 _ATOMS: dict[bytes, Item] = {b"N": None, b"T": True, b"F": False}
 _SIZED = frozenset((b"i", b"f", b"b", b"s", b"t"))
 
@@ -50,11 +52,13 @@ def enc(*items: Item) -> bytes:
     return bytes(out)
 
 
-def _write(item: Item, out: bytearray, depth: int) -> None:
+def _write(item: Any, out: bytearray, depth: int) -> None:
     kind = type(item)  # exact types only, so that no subclass slips through
-    if isinstance(item, bytes) and kind is bytes:
+    if kind is bytes:
         out += b"b" + len(item).to_bytes(4, "big") + item
-    elif isinstance(item, tuple) and kind is tuple:
+    elif kind is str:
+        out += _text(item) if len(item) <= _SHORT else _long_text(item)
+    elif kind is tuple:
         if depth == MAX_DEPTH:
             raise ValueError(f"an item is nested deeper than {MAX_DEPTH} tuples; flatten it")
         out += b"t" + len(item).to_bytes(4, "big")
@@ -69,10 +73,16 @@ def _write(item: Item, out: bytearray, depth: int) -> None:
         out += tag + len(content).to_bytes(4, "big") + content
 
 
+def _long_text(item: str) -> bytes:
+    content = item.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
+    return b"s" + len(content).to_bytes(4, "big") + content
+
+
+_text = lru_cache(maxsize=4096)(_long_text)  # labels and identifiers come by the hundred thousand a round
+
+
 def _content(item: Item) -> tuple[bytes, bytes]:
-    """Tag and content of an int, float or str."""
-    if type(item) is str:
-        return b"s", item.encode("utf-8")  # lone surrogates raise UnicodeEncodeError, a ValueError
+    """Tag and content of an int or float."""
     if type(item) is int:
         return b"i", item.to_bytes(_integer_size(item), "big", signed=True)
     if type(item) is float:
@@ -112,10 +122,12 @@ def _read(data: bytes, at: int, count: int | None, depth: int) -> tuple[tuple[It
     end = len(data)
     while at < end if count is None else len(items) < count:
         tag, at = data[at : at + 1], at + 1
-        if tag in _ATOMS:
+        if tag not in _SIZED:
+            if tag not in _ATOMS:
+                raise MessageFormatError("the message is not a valid encoding")
             items.append(_ATOMS[tag])
             continue
-        if tag not in _SIZED or at + 4 > end:
+        if at + 4 > end:
             raise MessageFormatError("the message is not a valid encoding")
         size, at = int.from_bytes(data[at : at + 4], "big"), at + 4
         if size > end - at:  # every item takes a byte or more, so this also bounds tuple counts

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import types
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from privacy.encoding import MAX_BYTES, Item, dec, digest, enc
@@ -24,6 +25,7 @@ from privacy.errors import COORDINATOR, NOBODY, MessageFormatError
 __all__ = ["VERSION", "Message", "check_hash", "check_id", "check_range", "check_size"]
 
 VERSION = 1
+_ID_LENGTH = 64
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -185,8 +187,13 @@ def _nested(hint: Any, inner: type | None, item: Item) -> Any:
 
 def check_id(name: str, value: str) -> None:
     """An identifier: 1-64 ASCII letters, digits, dots, dashes, underscores; not a reserved blame word."""
-    if not _ID.fullmatch(value) or value in (COORDINATOR, NOBODY):
+    if len(value) > _ID_LENGTH or not _is_id(value):
         raise ValueError(f"{name} must be 1-64 letters, digits, dots, dashes, underscores; no reserved word")
+
+
+@lru_cache(maxsize=4096)
+def _is_id(value: str) -> bool:
+    return _ID.fullmatch(value) is not None and value not in (COORDINATOR, NOBODY)
 
 
 def check_hash(name: str, value: bytes) -> None:

@@ -14,9 +14,11 @@ suite (`privacy.secagg.hybrid`) covers that.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar, Protocol, TypeAlias
 
 from cryptography.exceptions import InvalidTag
@@ -25,7 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from privacy.encoding import Item, digest, transcript
+from privacy.encoding import Item, digest, enc, transcript
 
 __all__ = [
     "Agreement",
@@ -198,7 +200,15 @@ def self_mask_key(seed: bytes, ctx: bytes, h2: bytes, site_id: str) -> bytes:
 
 def commit(kind: str, channel: Channel, secret: bytes) -> bytes:
     """A 32-byte commitment to a share (per recipient), or to b (with the dealer as its own recipient)."""
-    return digest("commit", kind, *channel.items(), secret)
+    state = _begun_commitment(kind, channel.ctx, channel.h1).copy()
+    state.update(enc(channel.sender, channel.recipient, secret))
+    return state.digest()
+
+
+@lru_cache(maxsize=16)
+def _begun_commitment(kind: str, ctx: bytes, h1: bytes) -> hashlib._Hash:
+    """SHA-256 of what all commitments of one kind in one round begin with: enc() puts items one after the other."""
+    return hashlib.sha256(transcript("commit", kind, ctx, h1))
 
 
 def matches(commitment: bytes, other: bytes) -> bool:
