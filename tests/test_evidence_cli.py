@@ -15,9 +15,11 @@ from coordinator.evidence_folder import EvidenceFolder
 from privacy.errors import FAULTS, POLICY_ACTIONS, POLICY_REFUSALS
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import LedgerMark, Plan, SignedPlan
+from privacy.roster import SignedRoster
 from site_client.evidence_store import EvidenceStore
 from site_client.keystore import signing_key
 from site_client.peers import PeerMarks
+from tests.privacy.officers import signed
 
 COORDINATOR = SigningKey.from_private_bytes(bytes([8] * 32))
 
@@ -29,11 +31,13 @@ def site(tmp_path: Path) -> Path:
     roster = Roster(
         federation_id="consortium", version=3, coordinator_key=bytes([7] * 32), min_cohort=3, min_fraction=0.5,
         sites=(RosterSite("site-1", key, 120), RosterSite("site-2", bytes([2] * 32), 90)))
-    (tmp_path / "roster.bin").write_bytes(roster.to_bytes())
+    on_file = signed(roster)
+    (tmp_path / "roster.bin").write_bytes(on_file.to_bytes())
     path = tmp_path / "site.yaml"
     path.write_text(json.dumps({
         "site_id": "site-1", "data": str(tmp_path), "state": str(tmp_path / "state"), "base_model": str(tmp_path),
-        "roster": str(tmp_path / "roster.bin"), "roster_hash": roster.hash().hex(), "policy": {"max_epsilon": 8.0}}))
+        "roster": str(tmp_path / "roster.bin"), "roster_hash": on_file.roster.hash().hex(),
+        "policy": {"max_epsilon": 8.0}}))
     return path
 
 
@@ -41,8 +45,10 @@ def evidence_of_two_plans(site: Path, run_id: str = "run-1") -> tuple[Roster, Pa
     """A site whose coordinator signed two plans for one attempt, and the roster's path."""
     settings = json.loads(site.read_text())
     roster_path = Path(settings["roster"])
-    roster = replace(Roster.from_bytes(roster_path.read_bytes()), coordinator_key=COORDINATOR.public_bytes())
-    roster_path.write_bytes(roster.to_bytes())
+    on_file = signed(replace(
+        SignedRoster.open(roster_path.read_bytes()), coordinator_key=COORDINATOR.public_bytes()))
+    roster = on_file.roster
+    roster_path.write_bytes(on_file.to_bytes())
     site.write_text(json.dumps({**settings, "roster_hash": roster.hash().hex()}))
     store = EvidenceStore(Path(settings["state"]) / "evidence.sqlite", roster)
     for number in (1, 2):
@@ -107,7 +113,7 @@ def test_evidence_against_another_roster_is_not_proved_and_exits_1(
 
 def test_forks_that_peers_marks_hold_are_evidence_too(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = json.loads(site.read_text())
-    roster = Roster.from_bytes(Path(settings["roster"]).read_bytes())
+    roster = SignedRoster.open(Path(settings["roster"]).read_bytes())
     key = signing_key(Path(settings["state"]))
     peers = PeerMarks(Path(settings["state"]) / "peers.sqlite", roster.federation_id)
     peers.note(LedgerMark.make("site-1", 5, bytes([n] * 32), roster.federation_id, key) for n in (1, 2))

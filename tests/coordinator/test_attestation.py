@@ -13,6 +13,7 @@ import pytest
 from coordinator import checkpoint
 from coordinator.exchange import Outgoing, Reply
 from coordinator.rounds import RoundFailedError, RunState, run_rounds
+from privacy.errors import FAULTS
 from privacy.messages import Attest, ErrorReply, RoundStart, SignedResult
 from privacy.results import check_attests
 from tests.coordinator.test_rounds import (
@@ -84,7 +85,8 @@ def test_below_the_quorum_the_run_stops_and_names_who_is_missing() -> None:
     kept, text = stopped(link, fresh(), Memory())
     assert text == (
         "round 2 stopped at sa_result (E_COHORT_SMALL, blamed: nobody): 2 of the roster's 4 sites answered well and "
-        "3 are needed; missing: site-1 (sa_result: transport); site-3 (sa_result: transport)")
+        "3 are needed; missing: site-1 (sa_result: transport); site-3 (sa_result: transport). "
+        f"{FAULTS['E_COHORT_SMALL'].sentence} {FAULTS['E_COHORT_SMALL'].action}")
     assert len(kept.history) == 2 and kept.closing is not None and kept.closing.attested == ("site-2", "site-4")
     assert kept.history[-1].attested == ["site-2", "site-4"]
 

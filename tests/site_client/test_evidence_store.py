@@ -24,6 +24,7 @@ from privacy.messages import (
     MaskedList,
     SignedManifest,
 )
+from privacy.results import open_round_start
 from site_client.evidence_store import EvidenceStore
 from tests.site_client.small_site import (  # noqa: F401  (fixtures are used by name)
     COORDINATOR,
@@ -62,6 +63,11 @@ def advert(site: str = "site-2", mask_key: bytes = bytes([2] * 32), **changed: A
     return Advertise.signed(key, (ctx,), site_id=site, channel_key=bytes([9] * 32), mask_key=mask_key, mark=mark)
 
 
+def plan_bytes(**changed: Any) -> bytes:
+    """The signed plan alone, as it is kept."""
+    return open_round_start(plan_of(**changed)).plan.to_bytes()
+
+
 def listed(*adverts: Advertise) -> bytes:
     return AdvertiseList(adverts).to_bytes()
 
@@ -70,31 +76,31 @@ def listed(*adverts: Advertise) -> bytes:
 
 
 def test_the_first_statement_is_kept_and_another_one_is_evidence(store: EvidenceStore) -> None:
-    assert store.saw_plan(plan_of()) == store.saw_plan(plan_of()) == store.list() == ()
-    found = store.saw_plan(plan_of(model_hash=bytes([1] * 32)))
+    assert store.saw_plan(plan_bytes()) == store.saw_plan(plan_bytes()) == store.list() == ()
+    found = store.saw_plan(plan_bytes(model_hash=bytes([1] * 32)))
     assert kinds(found) == ["two-plans"] and found[0].blamed == "coordinator" and proves(found[0], ROSTER)
     (kept,) = store.list()
     assert (kept.evidence, kept.roster, kept.noted_utc) == (found[0], ROSTER, "2026-01-02T03:04:05+00:00")
 
 
 def test_a_pair_is_kept_once_however_often_it_comes(store: EvidenceStore) -> None:
-    other = plan_of(model_hash=bytes([1] * 32))
-    store.saw_plan(plan_of())
+    other = plan_bytes(model_hash=bytes([1] * 32))
+    store.saw_plan(plan_bytes())
     assert store.saw_plan(other) == store.saw_plan(other)
-    store.saw_plan(plan_of(model_hash=bytes([3] * 32)))  # a third one adds nothing to the proof
+    store.saw_plan(plan_bytes(model_hash=bytes([3] * 32)))  # a third one adds nothing to the proof
     assert len(store.list()) == 1
 
 
 def test_manifests_and_the_plans_that_break_them(store: EvidenceStore) -> None:
     store.saw_manifest(manifest())
-    assert store.saw_plan(plan_of()) == ()
-    assert kinds(store.saw_plan(plan_of(stage=7))) == ["two-plans", "plan-breaks-manifest"]
+    assert store.saw_plan(plan_bytes()) == ()
+    assert kinds(store.saw_plan(plan_bytes(stage=7))) == ["two-plans", "plan-breaks-manifest"]
     assert {kept.evidence.kind for kept in store.list()} == {"two-plans", "plan-breaks-manifest"}
     assert kinds(store.saw_manifest(manifest(clip_norm=3.0))) == ["two-manifests", "plan-breaks-manifest"]
 
 
 def test_a_plan_before_its_manifest_is_weighed_when_that_comes(store: EvidenceStore) -> None:
-    assert store.saw_plan(plan_of(bits=32)) == ()
+    assert store.saw_plan(plan_bytes(bits=32)) == ()
     assert kinds(store.saw_manifest(manifest())) == ["plan-breaks-manifest"]
 
 
@@ -144,11 +150,11 @@ def test_what_is_not_validly_signed_is_neither_kept_nor_evidence(store: Evidence
 
 
 def test_statements_of_another_roster_do_not_count(tmp_path: Path, store: EvidenceStore) -> None:
-    store.saw_plan(plan_of())
+    store.saw_plan(plan_bytes())
     other = EvidenceStore(tmp_path / "evidence.sqlite", replace(
         ROSTER, version=2, sites=(*ROSTER.sites, RosterSite("site-9", key_of("site-9").public_bytes(), 10))))
-    assert other.saw_plan(plan_of(model_hash=bytes([1] * 32))) == ()
-    assert store.saw_plan(plan_of(model_hash=bytes([1] * 32))) != ()
+    assert other.saw_plan(plan_bytes(model_hash=bytes([1] * 32))) == ()
+    assert store.saw_plan(plan_bytes(model_hash=bytes([1] * 32))) != ()
     assert other.list()[0].roster == ROSTER  # so that it still holds after an update of the roster
 
 
@@ -157,8 +163,8 @@ def test_statements_of_another_roster_do_not_count(tmp_path: Path, store: Eviden
 
 def test_it_is_on_the_disk_private_and_no_link(tmp_path: Path, store: EvidenceStore) -> None:
     path = tmp_path / "evidence.sqlite"
-    store.saw_plan(plan_of())
-    found = store.saw_plan(plan_of(model_hash=bytes([1] * 32)))
+    store.saw_plan(plan_bytes())
+    found = store.saw_plan(plan_bytes(model_hash=bytes([1] * 32)))
     again = EvidenceStore(path, ROSTER)
     assert [kept.evidence for kept in again.list()] == list(found)
     for file in tmp_path.iterdir():
@@ -171,16 +177,16 @@ def test_it_is_on_the_disk_private_and_no_link(tmp_path: Path, store: EvidenceSt
 
 
 def test_old_statements_give_way_and_evidence_stays(store: EvidenceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.saw_plan(plan_of())
-    store.saw_plan(plan_of(model_hash=bytes([1] * 32)))
+    store.saw_plan(plan_bytes())
+    store.saw_plan(plan_bytes(model_hash=bytes([1] * 32)))
     store.saw_list("sa_share", listed(advert()), PLAN, b"", b"")
     monkeypatch.setattr(module, "KEEP_BYTES", 3000)
     for attempt in range(2, 30):
-        store.saw_plan(plan_of(attempt=attempt))
+        store.saw_plan(plan_bytes(attempt=attempt))
     size = store._db.execute("SELECT SUM(size) FROM statements WHERE party = 'coordinator'").fetchone()[0]
     assert 2000 < size <= 3000 and len(store.list()) == 1
-    assert store.saw_plan(plan_of(attempt=29, model_hash=bytes([1] * 32))) != ()  # the newest are held
-    assert store.saw_plan(plan_of(attempt=3, model_hash=bytes([1] * 32))) == ()
+    assert store.saw_plan(plan_bytes(attempt=29, model_hash=bytes([1] * 32))) != ()  # the newest are held
+    assert store.saw_plan(plan_bytes(attempt=3, model_hash=bytes([1] * 32))) == ()
     assert store.saw_list("sa_share", listed(advert(mask_key=bytes([4] * 32))), PLAN, b"", b"")  # per party
 
 
@@ -188,18 +194,18 @@ def test_full_evidence_is_said_and_nothing_old_is_lost(
     store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for attempt in (1, 2):
-        store.saw_plan(plan_of(attempt=attempt))
-    (first,) = store.saw_plan(plan_of(attempt=1, model_hash=bytes([1] * 32)))
+        store.saw_plan(plan_bytes(attempt=attempt))
+    (first,) = store.saw_plan(plan_bytes(attempt=1, model_hash=bytes([1] * 32)))
     monkeypatch.setattr(module, "EVIDENCE_BYTES", 2 * len(first.to_bytes()) - 1)
-    assert store.saw_plan(plan_of(attempt=2, model_hash=bytes([1] * 32)))
+    assert store.saw_plan(plan_bytes(attempt=2, model_hash=bytes([1] * 32)))
     assert len(store.list()) == 1 and "the evidence is full" in caplog.text
 
 
 def test_a_failed_write_keeps_nothing_and_is_an_error(store: EvidenceStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    store.saw_plan(plan_of())
+    store.saw_plan(plan_bytes())
     monkeypatch.setattr(store, "_prune", lambda party: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        store.saw_plan(plan_of(model_hash=bytes([1] * 32)))
+        store.saw_plan(plan_bytes(model_hash=bytes([1] * 32)))
     assert store.list() == () and not store._db.in_transaction
 
 
