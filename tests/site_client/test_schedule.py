@@ -199,4 +199,4 @@ def test_no_message_of_a_site_has_a_size_that_depends_on_the_draw(
     some = [LocalUpdate(np.linspace(-i, i + 0.1, SIZE), np.array([0.01 * i, 0.0, 0.02])) for i in range(4)]
     first, *others = (sizes_of(tmp_path / str(i), monkeypatch, updates) for i, updates in
                       enumerate((nobody, many, some)))
-    assert len(first) == 5 * len(IDS) and all(sizes == first for sizes in others)
+    assert len(first) == 6 * len(IDS) and all(sizes == first for sizes in others)

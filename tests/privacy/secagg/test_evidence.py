@@ -16,6 +16,7 @@ from privacy.evidence import RULES, Evidence, Statement, contradiction, describe
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import (
     Advertise,
+    Attest,
     Confirm,
     DealtShare,
     Envelope,
@@ -24,10 +25,12 @@ from privacy.messages import (
     LedgerMark,
     MaskedHeader,
     Plan,
+    Result,
     RunManifest,
     SignedManifest,
     SignedMessage,
     SignedPlan,
+    SignedResult,
     SiteTerms,
     SourceShare,
     StageSpec,
@@ -98,6 +101,20 @@ def confirm(h3: bytes = H3) -> Statement:
     return of_site(Confirm, CTX, h3, site_id="site-2")
 
 
+def outcome(**changed: Any) -> Result:
+    hashes = {name: some(name) for name in ("sum_hash", "model_hash", "state_hash")}
+    return Result(**{"run_id": "run", "round": PLAN.round, "ctx": CTX, "h3": H3, "announced": 3, "survivors": IDS,
+                     "factor": "B", **hashes, "finished": 3, **changed})
+
+
+def result(key: SigningKey = BOSS, **changed: Any) -> Statement:
+    return Statement(SignedResult.make(outcome(**changed), key).to_bytes(), (), PLAN.to_bytes())
+
+
+def attest(**changed: Any) -> Statement:
+    return of_site(Attest, CTX, changed.get("h3", H3), outcome(**changed).hash(), site_id="site-2")
+
+
 def unmask(own: tuple[str, ...], keys: tuple[str, ...], h3: bytes = H3) -> Statement:
     seeds, rest = (tuple(DealtShare(dealer, bytes(33)) for dealer in dealers) for dealers in (own, keys))
     return of_site(UnmaskShares, CTX, h3, site_id="site-2", self_mask_shares=seeds, mask_key_shares=rest)
@@ -119,6 +136,8 @@ GUILTY: dict[str, tuple[Statement, ...]] = {
     "two-confirmations": (confirm(), confirm(some("another list"))),
     "both-shares": (unmask(("site-1", "site-2"), ("site-3",)), unmask(("site-1", "site-2", "site-3"), (), some("h"))),
     "two-unmaskings": (unmask(("site-1", "site-2"), ()), unmask(("site-1", "site-3"), ())),
+    "two-results": (result(), result(model_hash=some("other"))),
+    "two-attestations": (attest(), attest(state_hash=some("other"))),
     "two-ledger-marks": (mark(), mark(head=some("fork"))),
 }
 EVIDENCE = {kind: contradiction(statements, ROSTER) for kind, statements in GUILTY.items()}
@@ -137,7 +156,8 @@ def test_a_contradiction_is_proved_and_told_in_one_sentence(kind: str) -> None:
     evidence = EVIDENCE[kind]
     assert evidence is not None
     assert (evidence.kind, evidence.code) == (kind, RULES[kind].code)
-    assert evidence.blamed == ("coordinator" if "plan" in kind or "manifest" in kind else "site-2")
+    of_the_coordinator = any(word in kind for word in ("plan", "manifest", "results"))
+    assert evidence.blamed == ("coordinator" if of_the_coordinator else "site-2")
     again = Evidence.from_bytes(evidence.to_bytes())
     assert again == evidence and proves(again, ROSTER)
     assert contradiction(GUILTY[kind][::-1], ROSTER) == evidence  # whoever saw which first
