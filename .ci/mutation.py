@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""Switches off every refusal of `privacy/secagg`, one at a time: a test has to fail for each.
+"""Switches off every refusal of the secure aggregation, one at a time: a test has to fail for each.
+
+The secure aggregation is `privacy/secagg`, `privacy/results.py` and `privacy/roster.py`.
 
 A refusal is found in the syntax tree, never by hand: every `raise`, every call made only because it may refuse, every
 part of a condition that leads to a refusal, every result of a yes-or-no check. Each mutant runs in a copy of the
@@ -37,16 +39,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / ".ci" / "mutants.json"
-TARGET = "privacy/secagg"
-COPIED = ("privacy", "tests")
-SUITE = "tests/privacy/secagg"
-ORDER = ("test_checks_plan", "test_checks", "test_client", "test_faulty_sites", "test_server", "test_quantize",
-         "test_params", "test_shamir", "test_keys", "test_masking", "test_vectors")  # the likeliest killers first
+TARGETS = ("privacy/secagg/*.py", "privacy/results.py", "privacy/roster.py")
+COPIED = ("privacy", "tests", "model", "configs", "site_client", "coordinator")  # one test trains as a site does
+SUITE = ("tests/privacy/secagg/test_*.py", "tests/privacy/test_results.py", "tests/privacy/test_roster.py")
+SKIPPED = {"test_evidence"}  # tests privacy/evidence.py, which is not mutated
+ORDER = ("test_checks_plan", "test_checks", "test_client", "test_faulty_sites", "test_server", "test_results",
+         "test_roster", "test_quantize", "test_params", "test_shamir", "test_keys", "test_masking",
+         "test_vectors")  # the likeliest killers first; then the rest, and the slowest last
+LAST = ("test_fuzz_steps",)
 LIKELY = {"checks": ("test_checks_plan", "test_checks"), "client": ("test_client", "test_tags", "test_faulty_sites"),
-          "dealing": ("test_faulty_sites", "test_hybrid"), "recovery": ("test_faulty_sites", "test_hybrid"),
-          "server": ("test_server", "test_faulty_sites")}  # other modules have a test file of their name
+          "dealing": ("test_faulty_sites", "test_hybrid"), "recovery": ("test_faulty_sites", "test_false_names", "test_hybrid"),
+          "server": ("test_server", "test_faulty_sites", "test_server_evidence")}  # others: a test file of their name
 LIMIT_S = 300
 TEST_LIMIT_S = 60  # a mutant may loop for ever
+SIGNS: dict[type, str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}
 WIPES = {"abort", "_forget", "_forget_own"}  # refuse nothing, but a refusal is worth nothing without them
 
 
@@ -142,7 +148,7 @@ class Finder(ast.NodeVisitor):
     def visit_Expr(self, node: ast.Expr) -> None:
         if isinstance(node.value, ast.Call):
             name = called(node.value)
-            if name in self.names or name in WIPES or name.startswith("on_"):
+            if name in self.names or name in WIPES or name.startswith(("on_", "check_")):
                 self.emit(node, "pass")
         self.generic_visit(node)
 
@@ -205,6 +211,11 @@ class Finder(ast.NodeVisitor):
             if isinstance(right, ast.Tuple) and isinstance(node.ops[0], ast.Eq | ast.NotEq):
                 for ours, theirs in zip(node.left.elts, right.elts, strict=True):
                     self.emit(ours, self.source(theirs))
+        elif isinstance(node, ast.Compare) and len(node.ops) > 1 and passes:
+            values = [self.source(value) for value in (node.left, *node.comparators)]
+            for left_out in range(len(node.ops)):  # a chain without one of its links
+                links = [f"{a} {SIGNS[type(op)]} {b}" for a, op, b in zip(values, node.ops, values[1:], strict=False)]
+                self.emit(node, f"({' and '.join(links[:left_out] + links[left_out + 1:])})")
 
 
 def constant(node: ast.expr | None) -> object:
@@ -214,7 +225,8 @@ def constant(node: ast.expr | None) -> object:
 
 def mutants(root: Path = ROOT) -> list[Mutant]:
     """Every mutant of the code as it is, in the order of the files."""
-    texts = {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted((root / TARGET).glob("*.py"))}
+    paths = [path for target in TARGETS for path in sorted(root.glob(target))]
+    texts = {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
     trees = {file: ast.parse(text) for file, text in texts.items()}
     names = refusers(list(trees.values()))
     found: list[Mutant] = []
@@ -266,18 +278,19 @@ class Tree:
                 failed, test = self.pytest(killer.split("[")[0])
                 if failed:
                     return True, test or killer
-            stem = Path(mutant.file).stem
-            likely = [f"{SUITE}/{name}.py" for name in LIKELY.get(stem, (f"test_{stem}",))]
-            failed, test = self.pytest(*(file for file in likely if (self.folder / file).exists()))
-            return (True, test) if failed else self.pytest(*self.suite())
+            stem, suite = Path(mutant.file).stem, self.suite()
+            likely = LIKELY.get(stem, (f"test_{stem}",))
+            first = [file for file in suite if Path(file).stem in likely]
+            failed, test = self.pytest(*first)
+            return (True, test) if failed else self.pytest(*(file for file in suite if file not in first))
         finally:
             path.write_bytes(text)
 
     def suite(self) -> list[str]:
         """All test files, the likeliest killers first."""
-        rank = {name: place for place, name in enumerate(ORDER)}
-        files = (self.folder / SUITE).glob("test_*.py")
-        ranked = sorted(files, key=lambda path: (rank.get(path.stem, len(rank)), path.stem))
+        rank = {name: place for place, name in enumerate(ORDER)} | dict.fromkeys(LAST, len(ORDER) + 1)
+        files = [path for part in SUITE for path in self.folder.glob(part) if path.stem not in SKIPPED]
+        ranked = sorted(files, key=lambda path: (rank.get(path.stem, len(ORDER)), path.stem))
         return [path.relative_to(self.folder).as_posix() for path in ranked]
 
     def is_sound(self) -> bool:

@@ -29,10 +29,10 @@ PROTOCOL = (
 PUBLIC = {
     ("privacy/encoding.py", "tag in _ATOMS"): "the tag byte of an item",
     ("privacy/encoding.py", "tag != b't'"): "the tag byte of an item",
-    ("privacy/encoding.py", "tag == b'i'"): "the tag byte of an item",
+    ("privacy/encoding.py", "tag == b's'"): "the tag byte of an item",
     ("privacy/encoding.py", "tag == b'f'"): "the tag byte of an item",
     ("privacy/encoding.py", "tag == b'b'"): "the tag byte of an item",
-    ("privacy/encoding.py", "tag not in (b'i', b'f', b'b', b's', b't')"): "the tag byte of an item",
+    ("privacy/encoding.py", "tag not in _SIZED"): "the tag byte of an item",
     ("privacy/ledger_chain.py", "keys != (rows[0].signer if rows else b'', current)"): "public signing keys",
     ("privacy/ledger_chain.py", "row.signer != key"): "public signing keys",
     ("site_client/installation.py", "key not in self._encoded"): "a SHA-256 that names an encoded data set",

@@ -118,6 +118,25 @@ def test_survivors_are_listed_once_and_in_order(survivors: tuple[str, ...]) -> N
         replace(RESULT, survivors=survivors)
 
 
+@pytest.mark.parametrize(("changed", "words"), [
+    ({"run_id": "a run"}, "run_id"), ({"run_id": ""}, "run_id"), ({"round": -1}, "round"), ({"round": 2**32}, "round"),
+    *(({name: size}, name) for name in ("ctx", "h3", "sum_hash", "model_hash", "state_hash")
+      for size in (b"", bytes(31), bytes(33))),
+    ({"finished": 0}, "finished"), ({"finished": 2**32}, "finished"), ({"survivors": ("../site",)}, "a survivor"),
+    ({"announced": 5}, "announced"), ({"announced": 2**17}, "announced"), ({"tags": (bytes(8),) * 5}, "number of tags"),
+    ({"tags": (bytes(7),)}, "a tag"), ({"tags": (bytes(8), bytes(9))}, "a tag"),
+], ids=str)
+def test_a_result_that_makes_no_sense_is_refused(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(RESULT, **changed)
+
+
+@pytest.mark.parametrize("changed", [{"site_id": "a site"}, {"site_id": ""}, {"signature": bytes(63)}], ids=str)
+def test_an_attestation_that_makes_no_sense_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(changed))):
+        replace(signed_by("site-1")[0], **changed)
+
+
 # ------------------------------------------------------------------ the next round's start
 
 

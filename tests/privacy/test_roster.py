@@ -118,6 +118,12 @@ def test_a_stranger_cannot_sign_and_counts_for_nothing() -> None:
     assert "signed by 1 of its own officers" in refusal(eve.sign(KEYS["ann"]))
 
 
+@pytest.mark.parametrize("changed", [{"public_key": bytes(31)}, {"public_key": b""}, {"signature": bytes(63)}], ids=str)
+def test_a_signature_of_an_officer_has_its_two_sizes(changed: dict[str, bytes]) -> None:
+    with pytest.raises(ValueError, match=f"an officer's {next(iter(changed))}"):
+        replace(FIRST.signatures[0], **changed)
+
+
 def test_a_signature_holds_for_one_roster_only() -> None:
     moved = SignedRoster(successor(), FIRST.signatures)
     assert "is not good" in refusal(moved)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from privacy.errors import FaultyCoordinatorError
+from privacy.results import RoundView
 from privacy.secagg.client import SiteRound
 
 ME, PEER = "site-001", "site-002"
@@ -133,3 +134,19 @@ def test_own_secrets_are_gone_after_masking_and_shares_after_unmasking(session):
     session.run_step(3)
     session.reply(4, ME)
     assert machine._dealt == {}
+
+
+def test_what_a_site_saw_of_an_attempt_is_what_the_coordinator_agreed_on(session):
+    machine = session.sites[ME]
+    with pytest.raises(FaultyCoordinatorError) as refusal:
+        _ = machine.view  # there is no plan yet
+    assert refusal.value.code == "E_STAGE"
+    session.run_step(0)
+    assert machine.view == RoundView(session.plan.context())
+    session.run_step(1)
+    assert machine.view == RoundView(
+        session.plan.context(), session.coordinator.cohort.h1, announced=5)
+    session.run_step(2, {PEER})
+    session.run_step(3)
+    assert machine.view == session.coordinator.view
+    assert machine.view.survivors == tuple(site for site in session.ids if site != PEER)

@@ -37,7 +37,8 @@ def test_a_roster_too_large_for_the_ring_is_refused():
         ring_params(16, 1.0, 10_000)
 
 
-@pytest.mark.parametrize(("scale", "saturation"), [(0.0, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, -1.0)])
+@pytest.mark.parametrize(
+    ("scale", "saturation"), [(0.0, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, -1.0), (1.0, math.inf)])
 def test_a_ring_needs_positive_finite_values(scale, saturation):
     with pytest.raises(ValueError, match="positive and finite"):
         RingParams(24, scale, saturation, 3)

@@ -168,3 +168,13 @@ def test_an_empty_vector_packs_to_nothing(bits):
     empty = np.zeros(0, dtype=np.uint32)
     assert pack(empty, bits).size == 0 and unpack(pack(empty, bits), bits).size == 0
     assert quantize(np.zeros(0), ring_params(bits, 1.0, 3)).values.size == 0
+
+
+@pytest.mark.parametrize("bits", [4, 8, 20, 64])
+def test_another_width_is_refused_whichever_way_a_vector_goes(bits):
+    for work in (
+        lambda: pack(np.zeros(8, dtype=np.uint32), bits), lambda: unpack(np.zeros(8, dtype=np.uint8), bits),
+        lambda: fold(np.zeros(64 // bits, dtype=np.uint32), np.zeros(8, dtype=np.uint8), bits),
+    ):
+        with pytest.raises(ValueError, match="bits must be one of"):
+            work()

@@ -29,6 +29,15 @@ def test_marks_are_kept_before_a_survivor_list_is_confirmed(marked):
     assert [(mark.site_id, mark.sequence) for mark in kept] == [(site, 8) for site in marked.ids]
 
 
+def test_a_site_without_a_ledger_leaves_no_gap_among_the_marks_that_are_kept(marked):
+    marked.sites[PEER].on_masking = lambda: None
+    marked.run_to(3)
+    kept = []
+    marked.sites[ME].on_marks = kept.extend
+    marked.reply(3, ME)
+    assert [mark.site_id for mark in kept] == [site for site in marked.ids if site != PEER]
+
+
 def test_no_confirmation_leaves_when_the_marks_cannot_be_kept(marked):
     marked.run_to(3)
 
