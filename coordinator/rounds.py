@@ -26,7 +26,7 @@ from privacy.messages import Plan, RunManifest
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
-from privacy.statistics import LANES, Statistics, lane_scale
+from privacy.statistics import WIRE_LANES, Statistics, lane_scale, mean_saturated
 
 __all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
@@ -112,6 +112,7 @@ class RoundReport:
     bytes_to_sites: dict[str, int]
     bytes_from_sites: dict[str, int]
     seconds: float
+    saturated: float = 0.0  # mean share of an upload's coordinates that saturation cut off; of the noised vectors
     attested: list[str] = field(default_factory=list)       # who computed the same model and state
     public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
 
@@ -162,8 +163,9 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     after = state.server().after(
         indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in protocol.summed),
         optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
-    statistics = lane_scale(manifest, position.stage).decode(real[len(indices):])
-    report = _report(protocol, plan, stage.name, statistics, time.monotonic() - begin)
+    statistics = lane_scale(manifest, position.stage).decode(real[len(indices):-1])
+    saturated = mean_saturated(float(real[-1]), manifest.saturation, len(protocol.summed))
+    report = _report(protocol, plan, stage.name, statistics, saturated, time.monotonic() - begin)
     closing = close_round(
         plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key)
     state = replace(state, adapter=after.adapter, velocity=after.velocity, average=after.average,
@@ -219,14 +221,14 @@ def _plan(
     return Plan(
         manifest_hash=manifest.hash(), round=number, attempt=attempt, stage=position.stage, factor=position.factor,
         model_hash=model_hash(state.adapter),
-        dimension=size + len(LANES), num_lanes=len(LANES), bits=manifest.bits, scale=ring.scale,
+        dimension=size + WIRE_LANES, num_lanes=WIRE_LANES, bits=manifest.bits, scale=ring.scale,
         saturation=manifest.saturation, roster_hash=federation.roster.hash(),
         federation_id=manifest.federation_id, run_id=manifest.run_id,
     )
 
 
 def _report(
-    protocol: _Exchange, plan: Plan, stage_name: str, statistics: Statistics, seconds: float
+    protocol: _Exchange, plan: Plan, stage_name: str, statistics: Statistics, saturated: float, seconds: float
 ) -> RoundReport:
     return RoundReport(
         round=plan.round, attempt=plan.attempt, stage=plan.stage, stage_name=stage_name, factor=plan.factor,
@@ -234,7 +236,7 @@ def _report(
         masked=sorted(protocol.masked), summed=sorted(protocol.summed), missing=dict(protocol.missing),
         drawn=statistics.drawn, mean_loss=statistics.mean_loss, accuracy=statistics.accuracy,
         bytes_to_sites=dict(protocol.sent), bytes_from_sites=dict(protocol.received), seconds=seconds,
-    )
+        saturated=saturated)
 
 
 class _Exchange(Conversation):

@@ -8,6 +8,9 @@ the manifest.
 *Assumes*: the caller clips the joint vector (`privacy.dp.engine`) and the noise is that of the manifest.
 
 *Does not cover*: any exact count or loss. An un-noised draw count has unbounded epsilon under add/remove.
+
+One more lane tells the share of coordinates that saturation cut off. It is computed from the vector that is already
+noised, so it is post-processing. That holds where each site adds all of its noise itself, the only mode there is.
 """
 
 from __future__ import annotations
@@ -20,9 +23,11 @@ import numpy.typing as npt
 
 from privacy.messages import RunManifest
 
-__all__ = ["LANES", "LOSS_CEILING", "LaneScale", "Statistics", "lane_scale"]
+__all__ = [
+    "LANES", "LOSS_CEILING", "WIRE_LANES", "LaneScale", "Statistics", "lane_scale", "mean_saturated", "with_saturated"]
 
 LANES = ("loss", "correct", "drawn")
+WIRE_LANES = len(LANES) + 1  # and the share of saturated coordinates, the last coordinate of an upload
 LOSS_CEILING = 4.0  # nats; a patient's mean loss is bounded here before it becomes a lane
 
 
@@ -85,3 +90,15 @@ def lane_scale(manifest: RunManifest, stage: int) -> LaneScale:
         local_steps=spec.local_steps, sampling_rate=spec.sampling_rate, saturation=manifest.saturation,
         most_patients=max(terms.declared_patients for terms in manifest.sites),
     )
+
+
+def with_saturated(noised: npt.NDArray[np.float64], saturation: float) -> npt.NDArray[np.float64]:
+    """float64[d + 1]: a noised upload float64[d], and as last coordinate the share of its coordinates beyond
+    +-saturation, times `saturation` so that it uses the ring's range."""
+    share = np.count_nonzero(np.abs(noised) > saturation) / noised.size
+    return np.append(noised, share * saturation)
+
+
+def mean_saturated(lane: float, saturation: float, sites: int) -> float:
+    """The mean share over `sites` uploads, from the sum of their last coordinates; 0 to 1."""
+    return min(max(lane / saturation / sites, 0.0), 1.0)

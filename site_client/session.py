@@ -48,7 +48,7 @@ from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
-from privacy.statistics import LANES, lane_scale
+from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
 from site_client.admission import Admission
 from site_client.attestation import Attestor
 from site_client.installation import Installation
@@ -253,7 +253,8 @@ class SiteSession:
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
         self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source))
         update = run_local_steps(adapted, selection, patients, task, source)
-        return np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
+        noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
+        return with_saturated(noised, manifest.saturation)
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         return self._current().protocol.share(body), None
@@ -305,7 +306,7 @@ def _lora(manifest: RunManifest) -> LoraSpec:
 def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
     """Before anything is spent: the plan's vector is the one that this site would upload."""
     sizes = (plan.dimension, plan.num_lanes, plan.scale)
-    if sizes != (selection.size + len(LANES), len(LANES), ring.scale):
+    if sizes != (selection.size + WIRE_LANES, WIRE_LANES, ring.scale):
         raise FaultyCoordinatorError("E_PARAMS")
 
 

@@ -29,7 +29,7 @@ from privacy.results import check_result, check_round_start, open_result, open_r
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, quantize, unpack
-from privacy.statistics import lane_scale
+from privacy.statistics import lane_scale, with_saturated
 
 IDS = ("site-1", "site-2", "site-3", "site-4")
 TRAINED = np.array([0, 2, 3], dtype=np.int64)
@@ -127,7 +127,7 @@ class Sites:
             self.plans.append((plan.round, plan.attempt, plan.stage, plan.factor))
         weight = MANIFEST.terms(site).weight
         lanes = SCALE.gain * SCALE.patient(np.full(5, 1.0), np.full(5, 0.8)).sum(axis=0)
-        vector = np.concatenate([weight * update_of(site, plan.round), lanes])
+        vector = with_saturated(np.concatenate([weight * update_of(site, plan.round), lanes]), MANIFEST.saturation)
         entropy = Bytes(f"{site}|{plan.round}|{plan.attempt}")
         self.rounds[site] = SiteRound(
             site_id=site, signing_key=key_of(site), roster=ROSTER, manifest=MANIFEST, entropy=entropy)

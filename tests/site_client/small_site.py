@@ -42,6 +42,7 @@ from privacy.release import release_hash
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
+from privacy.statistics import WIRE_LANES
 from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
@@ -82,7 +83,7 @@ MANIFEST = RunManifest(
 RING = ring_params(24, 2.0, 4)
 PLAN = Plan(
     federation_id="fed", run_id="run", roster_hash=ROSTER.hash(), manifest_hash=MANIFEST.hash(), round=1, attempt=1,
-    stage=0, factor="B", model_hash=model_hash(ADAPTER), dimension=SIZE + 3, num_lanes=3,
+    stage=0, factor="B", model_hash=model_hash(ADAPTER), dimension=SIZE + WIRE_LANES, num_lanes=WIRE_LANES,
     bits=24, scale=RING.scale, saturation=2.0)
 
 

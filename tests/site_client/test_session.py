@@ -21,7 +21,7 @@ from privacy.messages import (
 )
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import quantize
-from privacy.statistics import LANES, lane_scale
+from privacy.statistics import LANES, WIRE_LANES, lane_scale
 from site_client.policy import planned_events
 from site_client.spool import Spool
 from site_client.training import LocalTask, LocalUpdate
@@ -54,7 +54,7 @@ def test_the_sum_of_four_sites_is_that_of_their_weighted_updates_and_lanes(tmp_p
     total = Round(tmp_path).run()
     assert total is not None
     gain = lane_scale(MANIFEST, 0).gain
-    expected = np.concatenate([sum(t.weight for t in MANIFEST.sites) * UPDATE.delta, 4 * gain * UPDATE.lanes])
+    expected = np.concatenate([sum(t.weight for t in MANIFEST.sites) * UPDATE.delta, 4 * gain * UPDATE.lanes, [0.0]])
     assert np.abs(total - expected).max() <= 4 / (2 * RING.scale)
 
 
@@ -143,7 +143,7 @@ def test_no_upload_without_a_reservation_even_if_the_spool_holds_one(tmp_path: P
     """A spool restored without its ledger."""
     federation = Round(tmp_path)
     for other in federation.sites.values():
-        other.spool.keep(PLAN, quantize(np.zeros(SIZE + 3), RING).values)
+        other.spool.keep(PLAN, quantize(np.zeros(SIZE + WIRE_LANES), RING).values)
     federation.run(before="sa_mask")
     reply, vector = federation.sessions["site-1"].answer("sa_mask", federation.requests["sa_mask"]["site-1"], None)
     assert code(reply) == "E_SITE" and vector is None
