@@ -33,6 +33,7 @@ from privacy.release import release_hash
 from privacy.secagg.quantize import QuantizedVector, dequantize_sum
 from privacy.statistics import LANES
 from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
+from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import planned_events, terms_of
@@ -96,12 +97,13 @@ class _Folder:
 
     def __init__(self, world: Consortium, site_id: str, state: Path) -> None:
         self.site_id, self.roster, self.key = site_id, world.roster, world.keys[site_id]
-        self.config = SimpleNamespace(policy=PolicyConfig(max_epsilon=8.0))
+        self.config = SimpleNamespace(policy=PolicyConfig(max_epsilon=8.0, require_scheduled_replies=False))
         state.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger.open(state / "ledger.sqlite", signing_key=self.key, epsilon_cap=8.0)
         self.spool, self.approval = Spool(state), LedgerApproval(state)
         self.peers = PeerMarks(state / "peers.sqlite", world.roster.federation_id)
         self.rounds = RoundStore(state)
+        self.evidence = EvidenceStore(state / "evidence.sqlite", world.roster)
 
     def model(self, lora: object) -> _Model:
         return _Model()
@@ -114,6 +116,7 @@ class _Folder:
         self.ledger.close()
         self.peers.close()
         self.rounds.close()
+        self.evidence.close()
 
 
 class UntrainedSession(SiteSession):
@@ -183,12 +186,14 @@ class SessionMember:
         return self.answer(STEPS[step], body)
 
     def answer(self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None = None) -> Reply:
-        """The reply to any step. Raises Refusal."""
+        """The reply to any step. Raises Refusal, and RuntimeError where an exception of the site stands behind it."""
         reply, packed = self._session.answer(step, body, vector)
         try:
             refused = ErrorReply.from_bytes(reply)
         except MessageFormatError:
             return Reply(reply, None if packed is None else packed.astype(np.uint8, copy=False))
+        if refused.code == "E_SITE":  # a site that crashes leaks nothing either: that is no answer to an attack
+            raise RuntimeError(f"{self.site_id} crashed at {step}; its log says where")
         raise Refusal(refused.code, refused.blamed)
 
     def vector(self) -> npt.NDArray[np.uint32]:
