@@ -22,8 +22,8 @@ import numpy.typing as npt
 
 from privacy.identity import Roster
 from privacy.secagg.cohort import Cohort
+from privacy.secagg.hybrid import agreement
 from privacy.secagg.keys import (
-    Agreement,
     SealError,
     commit,
     matches,
@@ -144,8 +144,9 @@ class Breaker:
             self._note("mask seeds", view, dealer)
         public = cohort.adverts[dealer].mask_key
         private = _combined(shares.get(("key-share", dealer, public)))
-        if private is not None and public not in self._loot.privates and Agreement(private).public_bytes() == public:
-            self._loot.keep(private)
+        pair = None if private is None else agreement(cohort.suite, private)
+        if pair is not None and public not in self._loot.privates and pair.public_bytes() == public:
+            self._loot.privates[public] = pair
             self._note("mask keys", view, dealer)
 
     def _note(self, what: str, view: View, dealer: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -81,6 +81,11 @@ class Consortium:
             clip_norm=1.0, target_epsilon=8.0, lane_share=0.1, bits=bits, saturation=2.0, stages=(_STAGE,),
             sites=tuple(SiteTerms(site, 200, 1.0, 1e-5) for site in self.ids))
         self.dimension = dimension
+
+    def amend(self, roster: Mapping[str, object] | None = None, **manifest: object) -> None:
+        """Change papers before anybody has seen them: fields of the roster, and of the manifest."""
+        self.roster = replace(self.roster, **(roster or {}))  # type: ignore[arg-type]
+        self.manifest = replace(self.manifest, roster_hash=self.roster.hash(), **manifest)  # type: ignore[arg-type]
 
     def plan(self, **changes: object) -> Plan:
         """The honest plan of round 1, attempt 1, with `changes`."""

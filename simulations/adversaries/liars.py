@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from privacy.errors import FaultySiteError, ProtocolError
+from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
+from privacy.manifest import Suite
 from privacy.messages import DealtShare, Envelope
 from privacy.secagg.client import SiteRound
 from privacy.secagg.server import CoordinatorRound
 from privacy.secagg.shamir import Share
 from simulations.adversaries.attack import Answer, Attack, Outcome
 from simulations.adversaries.breaker import Breaker
-from simulations.adversaries.consortium import STEPS, Consortium, Reply
+from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
 from simulations.adversaries.loot import Loot
 
 __all__ = ["LIAR_ATTACKS"]
@@ -30,18 +31,22 @@ class LyingSite(Attack):
     Class variables:
         lie: the liar's class.
         completes: whether the round ends with a sum nevertheless.
+        liar, suite: who lies, and the run's key agreement.
     """
 
     lie: ClassVar[type[SiteRound]]
     completes: ClassVar[bool] = True
+    liar: ClassVar[str] = LIAR
+    suite: ClassVar[Suite] = "x25519"
 
     def play(self, *, defended: bool) -> Outcome:
         """See `Attack`."""
         world = Consortium(5)
+        world.amend({"suites": (self.suite,)}, suite=self.suite)
         plan = world.plan()
-        self._members = {member.site_id: member for member in world.members(SiteRound, {LIAR: self.lie})}
-        self._loot, self._plan, self._answers = Loot((LIAR,)), plan, list[Answer]()
-        to = CoordinatorRound(plan=plan, roster=world.roster, signing_key=world.coordinator_key)
+        self._members = {member.site_id: member for member in world.members(SiteRound, {self.liar: self.lie})}
+        self._loot, self._plan, self._answers = Loot((self.liar,)), plan, list[Answer]()
+        to = CoordinatorRound(plan=plan, roster=world.roster, signing_key=world.coordinator_key, suite=self.suite)
         total = self._round(to, world)
         fooled = []
         if total is not None:
@@ -61,10 +66,17 @@ class LyingSite(Attack):
         for step, close in enumerate(closings):
             for site, body in inbox.items():
                 member = self._members[site]
-                reply = member.ask(step, body)
+                try:
+                    reply = member.ask(step, body)
+                except Refusal as refusal:
+                    self._answers.append(Answer(site, STEPS[step], refusal.code, refusal.blamed))
+                    continue
                 self._loot.saw(member, step, self._plan, body, reply)
                 self._note("coordinator", step, lambda: self._deliver(to, step, site, reply))  # noqa: B023
-            inbox = close()
+            try:
+                inbox = close()
+            except CohortTooSmallError:
+                return None  # the round is lost
         self._answers += [Answer(site, STEPS[2], c.code, c.blamed) for site, c in to.complaints]
         totals: list[npt.NDArray[np.uint32]] = []
         self._note("coordinator", 4, lambda: totals.append(to.finish()))
@@ -131,6 +143,28 @@ class _TampersUpload(SiteRound):
         return header, changed
 
 
+class _OffersWrongly(SiteRound):
+    def _envelope(self, recipient: str, seed_share: Share, key_share: Share) -> Envelope:
+        honest = super()._envelope(recipient, seed_share, key_share)
+        offer = honest.pair_offer
+        if recipient != "site-02" or offer is None:
+            return honest
+        return _resigned(self, honest, pair_offer=replace(offer, commitment=bytes(32)))
+
+
+class _BacksUpWrongly(SiteRound):
+    def _envelope(self, recipient: str, seed_share: Share, key_share: Share) -> Envelope:
+        honest = super()._envelope(recipient, seed_share, key_share)
+        offer = honest.pair_offer
+        if offer is None:
+            return honest
+        return _resigned(self, honest, pair_offer=replace(offer, backup=bytes(len(offer.backup))))
+
+    def mask(self, envelope_list: bytes) -> tuple[bytes, npt.NDArray[np.uint8]]:
+        """It drops out, so that its backup is needed."""
+        raise FaultySiteError("E_UPLOAD", self._id)
+
+
 class WrongShare(LyingSite):
     """At unmasking."""
 
@@ -187,4 +221,32 @@ class TamperedUpload(LyingSite):
     lie = _TampersUpload
 
 
-LIAR_ATTACKS = (WrongShare, WrongCommitment, BadCiphertext, InconsistentDealing, TamperedUpload)
+class LyingPairOffer(LyingSite):
+    """At dealing, in the hybrid suite."""
+
+    name = "lying-pair-offer"
+    title = "In the hybrid suite a site's pair offer misses its own commitment."
+    gain = "two sites with different masks, so the sum is garbage and nobody knows whose fault it is"
+    defence = "the receiver checks the offer before it masks anything, and names the dealer"
+    expected = ("E_SHARE_COMMIT", "site-01")
+    lie = _OffersWrongly
+    liar = "site-01"
+    suite = "x25519-mlkem768"
+
+
+class LyingPairBackup(LyingSite):
+    """At dealing, in the hybrid suite."""
+
+    name = "lying-pair-backup"
+    title = "In the hybrid suite a site's backup of its pair secrets does not open, and the site drops out."
+    gain = "a round that cannot be unmasked and nobody knows whose fault it is"
+    defence = "the backup is signed by its dealer; whoever rebuilds the dealer's key finds it bad and names the dealer"
+    expected = ("E_DEALER", "site-01")
+    lie = _BacksUpWrongly
+    completes = False
+    liar = "site-01"
+    suite = "x25519-mlkem768"
+
+
+LIAR_ATTACKS = (WrongShare, WrongCommitment, BadCiphertext, InconsistentDealing, TamperedUpload, LyingPairOffer,
+                LyingPairBackup)

@@ -16,6 +16,7 @@ from privacy.messages import (
     Plan,
     UnmaskShares,
 )
+from privacy.secagg.hybrid import agreement
 from privacy.secagg.keys import Agreement
 from privacy.secagg.quantize import unpack
 from simulations.adversaries.consortium import Member, Reply
@@ -72,8 +73,10 @@ class Loot:
         if step == 0:
             self._views[site] = View(site, plan)
             if site in self.colluding:
+                suite = Advertise.from_bytes(reply.body).suite
                 for private in member.loot():
-                    self.keep(private)
+                    pair = agreement(suite, private)
+                    self.privates[pair.public_bytes()] = pair
             return
         view = self._views[site]
         if step == 1:

@@ -42,10 +42,25 @@ from site_client.session import SiteSession, _entry
 from site_client.spool import Spool
 
 __all__ = [
-    "Accomplice", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
+    "Accomplice", "FakeClock", "KeepsNoEvidence", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
 
 _ADAPTER = np.linspace(-1, 1, 9, dtype="<f4")
 _SIZE = 5
+
+
+class FakeClock:
+    """Seconds that pass only when somebody waits or works."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def now(self) -> float:
+        """The reading."""
+        return self._seconds
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self._seconds += seconds
 
 
 class SessionConsortium(Consortium):
@@ -54,6 +69,8 @@ class SessionConsortium(Consortium):
     def __init__(self, n: int = 5) -> None:
         super().__init__(n, dimension=_SIZE + len(LANES))
         self.manifest = replace(self.manifest, release=release_hash())
+        self.clock = FakeClock()
+        self.training_seconds: dict[str, float] = {}  # by site; what its draw makes the training last
 
     def plan(self, **changes: object) -> Plan:
         """See `Consortium`."""
@@ -95,7 +112,8 @@ class _Folder:
 
     engine = "own"
 
-    def __init__(self, world: Consortium, site_id: str, state: Path) -> None:
+    def __init__(self, world: SessionConsortium, site_id: str, state: Path) -> None:
+        self._world = world
         self.site_id, self.roster, self.key = site_id, world.roster, world.keys[site_id]
         self.config = SimpleNamespace(policy=PolicyConfig(max_epsilon=8.0, require_scheduled_replies=False))
         state.mkdir(parents=True, exist_ok=True)
@@ -107,6 +125,10 @@ class _Folder:
 
     def model(self, lora: object) -> _Model:
         return _Model()
+
+    def spends_time(self) -> None:
+        """As long as this site's draw of patients takes."""
+        self._world.clock.wait(self._world.training_seconds.get(self.site_id, 0.0))
 
     def check_max_patients(self) -> None:
         """It has no patients."""
@@ -134,9 +156,17 @@ class UntrainedSession(SiteSession):
     ) -> npt.NDArray[np.float64]:
         terms, ledger = terms_of(manifest, self._site.site_id), self._site.ledger
         source = self._entropy("training")
+        self._site.spends_time()  # type: ignore[attr-defined]
         ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
         ledger.reserve(_entry(manifest, plan, terms.delta, source))
         return 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
+
+
+class KeepsNoEvidence(UntrainedSession):
+    """Forgets what others signed."""
+
+    def _watch(self, step: str, body: bytes) -> None:
+        """Nothing is kept."""
 
 
 class KeepsNothing(UntrainedSession):
@@ -206,6 +236,11 @@ class SessionMember:
         pairs = () if current is None else (current.protocol._channel_pair, current.protocol._mask_pair)
         return tuple(pair.private_bytes() for pair in pairs if pair is not None)
 
+    @property
+    def evidence(self) -> EvidenceStore:
+        """What it can prove against others."""
+        return self._folder.evidence
+
     def backup(self) -> None:
         """Copy the state folder, as a backup of a running machine would."""
         shutil.copytree(self._state, self._copy, dirs_exist_ok=True)
@@ -227,7 +262,8 @@ class SessionMember:
         start = str(self._starts)
         self._folder = _Folder(self._world, self.site_id, self._state)
         self._session = self._kind(
-            self._folder, lambda purpose: self._world.entropy(self.site_id, start, purpose))  # type: ignore[arg-type]
+            self._folder, lambda purpose: self._world.entropy(self.site_id, start, purpose),  # type: ignore[arg-type]
+            clock=self._world.clock.now, sleep=self._world.clock.wait)
 
 
 def admit(
