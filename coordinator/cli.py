@@ -20,6 +20,7 @@ from coordinator import evidence_commands
 __all__ = ["main"]
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+WORTH_SAYING = 0.01  # of an upload's coordinates saturated
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,7 +137,7 @@ def _run_facts(folder: Path) -> dict[str, Any]:
         "reason": last.get("text") if last.get("event") == "failed" else None,
         "rounds_done": len(rounds), "rounds_total": by_name.get("begin", {}).get("rounds_total"),
         "stage": newest.get("stage_name"), "summed": newest.get("summed", []),
-        "missing": newest.get("missing", {}), "public": newest.get("public", {}),
+        "saturated": newest.get("saturated"), "missing": newest.get("missing", {}), "public": newest.get("public", {}),
         "accepted": cohort.get("accepted", []), "refused": cohort.get("refused", []),
         "floor": cohort.get("floor"),
         "evidence": sum(path.name != "roster.bin" for path in (folder / "evidence").glob("*.bin")),
@@ -187,6 +188,9 @@ def _status_text(facts: dict[str, Any]) -> str:
         lines.append(f"refused    {', '.join(facts['refused'])}")
     lines += [f"missing    {site}: {why}" for site, why in sorted(facts["missing"].items())]
     lines += [f"public     {name} {value:.4g}" for name, value in sorted(facts["public"].items())]
+    if (facts["saturated"] or 0.0) > WORTH_SAYING:
+        lines.append(f"saturated  {facts['saturated']:.1%} of an upload's coordinates were cut off in the last round: "
+                     "raise `saturation` in the next run's configuration")
     lines += _advice(" ".join([*facts["missing"].values(), *facts["refused"]]))
     if facts["evidence"]:
         lines.append(f"evidence   {facts['evidence']} kept: see `coordinator evidence`")

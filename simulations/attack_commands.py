@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def attack(arguments: argparse.Namespace) -> int:
             raise ValueError(f"attack {name!r} has no demonstration without its defence; leave --without-defence out")
     from simulations.adversaries.attack import judge
 
+    logging.getLogger("site_client").setLevel(logging.CRITICAL)  # refusals are what this is about
     verdicts = []
     for name in names:
         verdicts.append(judge(ATTACKS[name], defended=not bare))

@@ -106,7 +106,7 @@ def test_noise_prints_stages_and_what_they_cost(capsys: pytest.CaptureFixture[st
 
 def round_report(number: int) -> dict[str, Any]:
     return {"round": number, "stage_name": "alignment", "summed": ["site-1", "site-2", "site-3"],
-            "missing": {"site-4": "sa_mask: timeout"}, "public": {"accuracy_normal": 0.875}}
+            "saturated": 0.032, "missing": {"site-4": "sa_mask: timeout"}, "public": {"accuracy_normal": 0.875}}
 
 
 def write_run(folder: Path, *events: dict[str, Any], rounds: int = 2) -> None:
@@ -128,7 +128,7 @@ def test_status_of_a_run_under_way(tmp_path: Path, capsys: pytest.CaptureFixture
     assert coordinator.cli.main(["status", str(tmp_path)]) == 0  # the folder around it will do
     text = capsys.readouterr().out
     for expected in ("running", "2 of 10, stage alignment", "site-1, site-2, site-3\n", "site-4: sa_mask: timeout",
-                     "P_FLOOR", "at least 4 needed", "accuracy_normal 0.875"):
+                     "P_FLOOR", "at least 4 needed", "3.2% of an upload's", "accuracy_normal 0.875"):
         assert expected in text
     assert coordinator.cli.main(["status", str(tmp_path / "coordinator"), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)

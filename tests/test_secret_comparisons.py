@@ -27,7 +27,7 @@ PROTOCOL = (
 )  # fmt: skip
 # (file, comparison) -> why its values are public.
 PUBLIC = {
-    ("privacy/encoding.py", "tag in _ATOMS"): "the tag byte of an item",
+    ("privacy/encoding.py", "tag not in _ATOMS"): "the tag byte of an item",
     ("privacy/encoding.py", "tag != b't'"): "the tag byte of an item",
     ("privacy/encoding.py", "tag == b's'"): "the tag byte of an item",
     ("privacy/encoding.py", "tag == b'f'"): "the tag byte of an item",

@@ -227,9 +227,11 @@ class LyingPairOffer(LyingSite):
     name = "lying-pair-offer"
     title = "In the hybrid suite a site's pair offer misses its own commitment."
     gain = "two sites with different masks, so the sum is garbage and nobody knows whose fault it is"
-    defence = "the receiver checks the offer before it masks anything, and names the dealer"
+    defence = ("the receiver checks the offer before it masks anything, and names the dealer; so does the coordinator, "
+               "which cannot remove the mask of that pair and gives the round up")
     expected = ("E_SHARE_COMMIT", "site-01")
     lie = _OffersWrongly
+    completes = False
     liar = "site-01"
     suite = "x25519-mlkem768"
 

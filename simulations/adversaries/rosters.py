@@ -64,7 +64,8 @@ class _NewRoster(Attack):
         (folder / "state").mkdir()
         pin = RosterPin(SiteConfig(
             site_id="site-01", data=str(folder), state=str(folder / "state"), base_model="base",
-            roster=str(folder / "roster"), roster_hash=signed.roster.hash().hex(), policy=PolicyConfig(max_epsilon=8.0)))
+            roster=str(folder / "roster"), roster_hash=signed.roster.hash().hex(),
+            policy=PolicyConfig(max_epsilon=8.0)))
         pin.keep()
         return pin
 

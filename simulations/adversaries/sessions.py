@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
@@ -31,7 +30,7 @@ from privacy.messages import (
 )
 from privacy.release import release_hash
 from privacy.secagg.quantize import QuantizedVector, dequantize_sum
-from privacy.statistics import LANES
+from privacy.statistics import WIRE_LANES
 from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
 from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
@@ -42,7 +41,8 @@ from site_client.session import SiteSession, _entry
 from site_client.spool import Spool
 
 __all__ = [
-    "Accomplice", "FakeClock", "KeepsNoEvidence", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember", "UntrainedSession", "admit"]
+    "Accomplice", "FakeClock", "KeepsNoEvidence", "KeepsNothing", "NoWitnesses", "SessionConsortium", "SessionMember",
+    "UntrainedSession", "admit"]
 
 _ADAPTER = np.linspace(-1, 1, 9, dtype="<f4")
 _SIZE = 5
@@ -67,14 +67,14 @@ class SessionConsortium(Consortium):
     """The same federation with a manifest and plans that a whole session accepts."""
 
     def __init__(self, n: int = 5) -> None:
-        super().__init__(n, dimension=_SIZE + len(LANES))
+        super().__init__(n, dimension=_SIZE + WIRE_LANES)
         self.manifest = replace(self.manifest, release=release_hash())
         self.clock = FakeClock()
         self.training_seconds: dict[str, float] = {}  # by site; what its draw makes the training last
 
     def plan(self, **changes: object) -> Plan:
         """See `Consortium`."""
-        return super().plan(**{"num_lanes": len(LANES), "model_hash": self.state.model_hash, **changes})
+        return super().plan(**{"num_lanes": WIRE_LANES, "model_hash": self.state.model_hash, **changes})
 
     @property
     def state(self) -> ServerState:
@@ -187,8 +187,8 @@ class KeepsNothing(UntrainedSession):
 class NoWitnesses(UntrainedSession):
     """Works without being admitted by its peers."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self._admission.require_ready = lambda manifest: None  # type: ignore[method-assign]
 
 
@@ -276,7 +276,6 @@ def admit(
         shown: (site, statements about it) -> those that it is shown.
         forgetful: colluding sites, which say that they have never seen anybody's ledger.
     """
-    logging.getLogger("site_client").setLevel(logging.CRITICAL)  # refusals are what this is about
     signed = SignedManifest.make(world.manifest, world.coordinator_key).to_bytes()
     refused: dict[str, Refusal] = {}
 

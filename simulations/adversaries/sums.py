@@ -118,7 +118,7 @@ class AddedConstant(_WrongSum):
     title = "The coordinator adds a constant to the sum; the model that it names follows from the wrong sum."
     gain = "a model of its choice that every honest site attests"
     defence = "an integrity tag: a one-time authenticator of the sum, under a key that only the sites have"
-    weakness = "the run has no integrity tags, which is the default: sites attest what follows from the sum they are shown"
+    weakness = "the run has no integrity tags, which is the default: sites attest what follows from the sum shown"
 
     def lie(self, total: Sum, tags: list[int]) -> tuple[Sum, list[int]]:
         """4096 steps more."""

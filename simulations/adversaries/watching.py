@@ -1,4 +1,4 @@
-"""An observer with a clock, and a coordinator that signs two plans for one attempt before a site that keeps what it saw."""
+"""An observer with a clock, and a coordinator that signs two plans for one attempt before a site with a memory."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from privacy.messages import RunManifest, SiteTerms, SourceShare, StageSpec
-from privacy.statistics import LOSS_CEILING, LaneScale, lane_scale
+from privacy.statistics import LOSS_CEILING, LaneScale, lane_scale, mean_saturated, with_saturated
 
 CLIP, SHARE = 0.7, 0.1
 SCALE = LaneScale.of(
@@ -81,3 +81,16 @@ def test_the_scale_is_a_function_of_the_manifest_and_of_the_largest_declared_sit
     assert lane_scale(MANIFEST, 1).unit == SCALE.unit and lane_scale(MANIFEST, 1).gain < SCALE.gain
     smaller = replace(MANIFEST, sites=(MANIFEST.sites[0], replace(MANIFEST.sites[1], declared_patients=10)))
     assert lane_scale(smaller, 0) == SCALE
+
+
+def test_the_saturated_share_is_that_of_the_noised_vector_and_the_mean_over_sites_comes_back():
+    noised = np.array([0.5, -2.5, 2.0, 3.0])
+    sent = with_saturated(noised, 2.0)
+    assert sent.tolist() == [*noised.tolist(), 1.0]  # two of four, of a range of 2
+    other = with_saturated(np.zeros(4), 2.0)
+    assert mean_saturated(float(sent[-1] + other[-1]), 2.0, 2) == pytest.approx(0.25)
+
+
+def test_a_sum_that_a_lying_site_spoilt_stays_a_share():
+    assert mean_saturated(-0.1, 2.0, 2) == 0.0
+    assert mean_saturated(17.0, 2.0, 2) == 1.0

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,6 +30,14 @@ VICTIMS = {"alive-and-dead", "late-vector", "key-substitution", "one-site-cohort
            "replay-round", "replay-round-after-restart"}
 
 
+@pytest.fixture(autouse=True)
+def _level_of_the_log() -> Iterator[None]:
+    """The command quietens the sites; other tests read their log."""
+    level = logging.getLogger("site_client").level
+    yield
+    logging.getLogger("site_client").setLevel(level)
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_attack_fails_with_the_named_answer(name: str) -> None:
     attack = ATTACKS[name]
@@ -41,7 +52,7 @@ def test_the_attack_fails_with_the_named_answer(name: str) -> None:
 @pytest.mark.parametrize("name", WEAK)
 def test_without_its_defence_the_attack_gives_away_more_than_a_sum(name: str) -> None:
     verdict = judge(ATTACKS[name], defended=False)
-    assert not verdict.failed and verdict.findings.leaks, verdict.text()
+    assert not verdict.failed and (verdict.findings.leaks or verdict.fooled), verdict.text()
     assert "ATTACK SUCCEEDED" in verdict.text() and verdict.weakness in verdict.text()
     if name in VICTIMS:
         assert "round 1: site-01" in verdict.findings.leaks
@@ -107,7 +118,7 @@ def test_a_sum_below_the_floor_is_a_leak() -> None:
     attack.play(defended=True)
     roster = attack.world.roster
     assert not Breaker(attack.loot, roster, 24).findings().leaks
-    stricter = type(roster)(**{**vars(roster), "min_cohort": 5})
+    stricter = replace(roster, min_cohort=5)
     assert Breaker(attack.loot, stricter, 24).findings().leaks
 
 
@@ -176,7 +187,7 @@ def test_every_attack_lies_in_one_method_of_a_subclass_and_says_what_it_is() -> 
         assert re.fullmatch(r"[a-z-]+", name) and attack.__mro__[1] is not object
         for text in (attack.title, attack.gain, attack.defence):
             assert 10 < len(text) < 200
-        assert attack.expected is not None or name == "seed-search"
+        assert attack.expected is not None or name in ("seed-search", "harvest-now", "reply-time")  # nothing is sent
     assert len({attack.title for attack in ATTACKS.values()}) == len(ATTACKS) >= 31
 
 
