@@ -18,8 +18,9 @@ def row(name: str) -> str:
         raise RuntimeError(f"{name} does not fail as it should; see `simulate attack {name}`")
     code, blamed = attack.expected or ("none needed", "-")
     sums = [known.split(": ", 1)[1] for known in verdict.findings.sums]
-    return (f"| `{name}` | {attack.gain} | {attack.defence} | `{code}` | {blamed} | {'yes' if attack.weakness else 'no'} "
-            f"| {'; '.join(sums) or 'nothing'} |")
+    cells = (f"`{name}`", attack.gain, attack.defence, f"`{code}`", blamed, "yes" if attack.weakness else "no",
+             "; ".join(sums) or "nothing")
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
