@@ -14,10 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.attestation import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
 from coordinator.conversation import Conversation, RoundFailedError
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
+from coordinator.state_agreement import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
 from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
 from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
 from privacy.evidence import Evidence

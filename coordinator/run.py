@@ -12,7 +12,6 @@ from typing import Any
 from configs.schema import ConfigError, CoordinatorConfig
 from coordinator import checkpoint
 from coordinator.admission import Door
-from coordinator.attestation import Closing
 from coordinator.evaluation import PublicEvaluation
 from coordinator.evidence_folder import EvidenceFolder
 from coordinator.exchange import Link
@@ -25,6 +24,7 @@ from coordinator.rounds import (
     run_rounds,
 )
 from coordinator.run_register import claimed
+from coordinator.state_agreement import Closing
 from model.adapter import adapter_hash
 from model.export import save_adapter
 from model.server_optimizer import ServerState

@@ -5,7 +5,7 @@ survivors signed and which is not older than, nor another one than, the newest t
 bound to the round's context, its survivor list and every field of the result, so it holds for nothing else. Quorums
 are computed from the pinned roster and |U1|, never received.
 
-*Assumes.* A site attests only what it computed itself from a state that it holds (`site_client.attestation`), and
+*Assumes.* A site attests only what it computed itself from a state that it holds (`site_client.state_agreement`), and
 keeps the newest result durably. Of the survivors, fewer than the quorum collude with the coordinator.
 
 *Does not cover.* Whether the sum is right: everybody computes with the sum that the coordinator shows, so this proves

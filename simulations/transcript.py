@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.attestation import close_round
+from coordinator.state_agreement import close_round
 from model.server_optimizer import ServerOptimizer, ServerState, total_weight
 from privacy.identity import Officer, Roster, RosterSite, SigningKey
 from privacy.messages import (

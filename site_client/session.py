@@ -50,7 +50,6 @@ from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
 from site_client.admission import Admission
-from site_client.attestation import Attestor
 from site_client.installation import Installation
 from site_client.policy import (
     check_manifest,
@@ -62,6 +61,7 @@ from site_client.policy import (
     terms_of,
 )
 from site_client.schedule import ReplySchedule
+from site_client.state_agreement import Attestor
 from site_client.training import LocalTask, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
