@@ -312,7 +312,7 @@ RULES: dict[str, Rule] = {  # the first that holds is used, so the graver comes 
         "it keeps one result of a round, on disk, before its attestation leaves, and refuses another"),
     "two-ledger-marks": Rule(
         "E_LEDGER_FORK", (LedgerMark, LedgerMark), "stated two different heads for one row of its ledger",
-        "rows are only appended; a ledger restored from an old copy is found by its peers before it grows",
+        "rows are only appended, and only a training that peers admitted appends; they find an older copy before that",
         lambda one: (one.message.sequence,), lambda opened, _: opened[0].message.head != opened[1].message.head),
 }
 

@@ -74,13 +74,18 @@ class Ledger:
 
     # -------------------------------------------------------------- before a release
 
-    def reserve_run(self, run_id: str, manifest_hash: str, events: Sequence[ReleaseEvent], delta: float) -> None:
+    def reserve_run(
+        self, run_id: str, manifest_hash: str, events: Sequence[ReleaseEvent], delta: float,
+        created_utc: str | None = None,
+    ) -> None:
         """Book a run's whole maximum schedule durably, once, before its first training; idempotent.
 
         Args:
             manifest_hash: hex, of the manifest that the schedule is from.
             events: every release that the run can make.
             delta: the site's for this run.
+            created_utc: ISO 8601, None = now. The row's hash leaves in the ledger's mark and every other field can be
+                guessed, so a time that depends on the data would tell it.
 
         Raises:
             BudgetExceededError: with the numbers, code P_BUDGET or P_DELTA; nothing is booked.
@@ -101,7 +106,7 @@ class Ledger:
             account.require_room(run_id, events, delta)
             booked = Reservation(
                 run_id, manifest_hash, tuple(events), delta, account.composition, account.order,
-                datetime.now(UTC).isoformat(timespec="seconds"))
+                created_utc or datetime.now(UTC).isoformat(timespec="seconds"))
             self._file.append("reservation", booked.body())
 
     def reserve(self, entry: LedgerEntry) -> int:
@@ -125,11 +130,19 @@ class Ledger:
         with self._file.transaction() as rows:
             if _bound_manifest(rows, run_id) == manifest_hash:
                 return True
-            account = self._account(rows)
-            if account.reservation(run_id) is not None or any(e.run_id == run_id for e in account.entries):
+            if self._is_taken(rows, run_id):
                 return False
             self._file.append("run", {"run_id": run_id, "manifest_hash": manifest_hash})
             return True
+
+    def may_bind(self, run_id: str, manifest_hash: str) -> bool:
+        """What `bind_run` would say now; books nothing."""
+        rows = self._file.rows()
+        return _bound_manifest(rows, run_id) == manifest_hash or not self._is_taken(rows, run_id)
+
+    def _is_taken(self, rows: Sequence[Row], run_id: str) -> bool:
+        account = self._account(rows)
+        return account.reservation(run_id) is not None or any(e.run_id == run_id for e in account.entries)
 
     # -------------------------------------------------------------- during a round
 

@@ -22,6 +22,7 @@ from site_client.installation import Installation
 __all__ = ["Admission", "witnesses_needed"]
 
 _log = logging.getLogger(__name__)
+MOST_PENDING = 16  # runs that one process is admitted to
 
 
 def witnesses_needed(roster: Roster, at_least: int = 0) -> int:
@@ -85,6 +86,10 @@ class Admission:
         """This site accepts the run. The same bytes until an admission to it was refused."""
         run = manifest.hash()
         if run not in self._pending:
+            while len(self._pending) >= MOST_PENDING:  # a coordinator that asks for ever fills no memory
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+                self._ready.discard(oldest)
             nonce = self._entropy(f"{manifest.run_id}/hello").random_bytes(32)
             self._pending[run] = _Pending(Hello.make(self.mark(), nonce, run, self._site.key))
         return self._pending[run].hello.to_bytes()

@@ -15,6 +15,8 @@ from privacy.messages import LedgerMark
 
 __all__ = ["PeerMarks"]
 
+MOST_FORKS = 16  # of one site
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS marks (
     federation TEXT NOT NULL, site TEXT NOT NULL, sequence INTEGER NOT NULL, message BLOB NOT NULL,
@@ -91,6 +93,10 @@ class PeerMarks:
             return False
         if mark.sequence < known.sequence or mark.head == known.head:
             return False
+        kept = self._db.execute("SELECT COUNT(*) FROM forks WHERE federation = ? AND site = ?",
+                                (self._federation, mark.site_id)).fetchone()[0]
+        if kept >= MOST_FORKS:  # proved often enough
+            return True
         self._db.execute(
             "INSERT OR IGNORE INTO forks VALUES (?, ?, ?, ?, ?)",
             (self._federation, mark.site_id, mark.sequence, known.to_bytes(), mark.to_bytes()))

@@ -23,6 +23,10 @@ __all__ = [
     "stage_event", "terms_of"]
 
 
+MOST_STAGES = 32     # of a manifest: composing more takes minutes
+MOST_ATTEMPTS = 64   # at one round: each is a row of the ledger, for good
+
+
 def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
     """This site's constants in the manifest.
 
@@ -66,6 +70,8 @@ def check_manifest(
         BudgetExceededError: the run's maximum does not fit under the caps; the numbers are for the site's own log.
     """
     terms = terms_of(manifest, site_id)
+    _refuse(not {one.site_id for one in manifest.sites} <= set(roster.site_ids), "P_TERMS")
+    _refuse(len(manifest.stages) > MOST_STAGES, "P_STAGE")
     _refuse(manifest.roster_hash != roster.hash(), "P_ROSTER")
     _refuse(manifest.release != release_hash(), "P_RELEASE")
     _refuse(manifest.base_model_hash != base_model_hash, "P_BASE_MODEL")
@@ -108,6 +114,8 @@ def check_schedule(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEnt
     before = manifest.stages[: plan.stage]
     earliest = 1 + sum(_fewest_rounds(stage) for stage in before)
     latest = sum(stage.max_rounds for stage in before) + manifest.stages[plan.stage].max_rounds
+    if plan.attempt > MOST_ATTEMPTS:
+        raise FaultyCoordinatorError("E_MANIFEST")
     goes_back = any(entry.stage > plan.stage for entry in booked)
     if goes_back or not earliest <= plan.round <= latest:
         raise FaultyCoordinatorError("E_MANIFEST")

@@ -67,6 +67,7 @@ from site_client.training import LocalTask, rehearse, run_local_steps
 __all__ = ["SiteSession"]
 
 _log = logging.getLogger(__name__)
+MOST_RUNS = 16  # approved in one process
 Answer = tuple[bytes, npt.NDArray[np.generic] | None]
 EntropySource = Callable[[str], Entropy]  # purpose -> random source; production ignores the purpose
 
@@ -158,9 +159,12 @@ class SiteSession:
             manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
             base_model_hash=self._site.model(_lora(manifest)).base.content_hash, account=self._site.ledger.account())
         self._admission.require_own_memory()
-        if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
+        if not self._site.ledger.may_bind(manifest.run_id, manifest.hash().hex()):
             raise PolicyRefusalError("P_RUN_ID")
+        self._approved.pop(manifest.run_id, None)
         self._approved[manifest.run_id] = manifest
+        while len(self._approved) > MOST_RUNS:  # the oldest are asked about again, before their next round
+            del self._approved[next(iter(self._approved))]
         return self._admission.hello(manifest), None
 
     def _witness(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
@@ -170,7 +174,7 @@ class SiteSession:
         return self._admission.restore(body), None
 
     def _train(self, body: bytes, vector: npt.NDArray[np.generic] | None) -> Answer:
-        arrived = self._schedule.now()
+        arrived, arrived_utc = self._schedule.now(), datetime.now(UTC).isoformat(timespec="seconds")
         start = open_round_start(body)
         manifest = self._approved_manifest(start.plan.plan.run_id)
         if self._open is not None and self._open.request == body:
@@ -190,7 +194,7 @@ class SiteSession:
             on_masking=lambda: self._spend(manifest, plan, protocol),
             on_unmasking=lambda: self._finish(plan), on_marks=self._admission.note)
         with self._schedule.release(arrived, manifest.stages[plan.stage].reply_after_s):  # a refusal waits as well
-            update = self._update(manifest, plan, adapter)
+            update = self._update(manifest, plan, adapter, arrived_utc)
             advertised = protocol.advertise(plan, update, self._admission.mark())
             self._site.rounds.advertised(plan)
         self._open = _OpenRound(body, plan, protocol, advertised)
@@ -216,7 +220,9 @@ class SiteSession:
         self._site.ledger.finish_round(plan.run_id, plan.round)
         self._site.rounds.unmasked(plan)
 
-    def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
+    def _update(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], arrived_utc: str
+    ) -> QuantizedVector:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
         adapted = self._site.model(_lora(manifest))
         selection = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor)
@@ -226,7 +232,7 @@ class SiteSession:
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
-        trained = self._trained(manifest, plan, adapter, adapted, selection)
+        trained = self._trained(manifest, plan, adapter, adapted, selection, arrived_utc)
         # Few bits and no noise to hide the rounding: keep it unbiased.
         coarse = manifest.bits == 16 and manifest.privacy == "none"
         quantized = quantize(trained, ring, rounding="stochastic", entropy=self._entropy(
@@ -236,9 +242,13 @@ class SiteSession:
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
-        selection: Selection,
+        selection: Selection, arrived_utc: str,
     ) -> npt.NDArray[np.float64]:
-        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
+        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes.
+
+        The ledger's rows get the time at which the plan arrived: their hash leaves in the mark, so a time taken after
+        the patients were read would tell how long that took.
+        """
         check_rounds_left(plan, manifest, self._booked(manifest.run_id))
         check_wasted(self._site.ledger.account(), self._site.config.policy)
         if not _is_finite(adapted, adapter):
@@ -248,10 +258,12 @@ class SiteSession:
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
         patients = self._site.patients(adapted)
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
+        if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
+            raise PolicyRefusalError("P_RUN_ID")
         if task.private:
             self._site.ledger.reserve_run(
-                manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
-        self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source))
+                manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
+        self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source, arrived_utc))
         update = run_local_steps(adapted, selection, patients, task, source)
         noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
         return with_saturated(noised, manifest.saturation)
@@ -327,7 +339,7 @@ def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
     return probe_is_finite(adapted.model, adapted.encode(PUBLIC_PROBE))
 
 
-def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> LedgerEntry:
+def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy, created_utc: str) -> LedgerEntry:
     stage = manifest.stages[plan.stage]
     event = stage_event(stage, stage.local_steps) if manifest.privacy != "none" else None
     return LedgerEntry(
@@ -338,7 +350,7 @@ def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy) -> 
         steps=stage.local_steps, truncated_batch=0 if event is None else event.truncated_batch,
         most_patients=0 if event is None else event.most_patients, clip_norm=manifest.clip_norm,
         delta=delta, entropy="simulated" if source.simulated else "system",
-        created_utc=datetime.now(UTC).isoformat(timespec="seconds"))
+        created_utc=created_utc)
 
 
 def _place(error: Exception) -> str:

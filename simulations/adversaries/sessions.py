@@ -146,19 +146,22 @@ class UntrainedSession(SiteSession):
 
     clear: npt.NDArray[np.uint32] = np.zeros(0, dtype=np.uint32)
 
-    def _update(self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32]) -> QuantizedVector:
-        vector = super()._update(manifest, plan, adapter)
+    def _update(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], arrived_utc: str
+    ) -> QuantizedVector:
+        vector = super()._update(manifest, plan, adapter, arrived_utc)
         self.clear = vector.values.copy()
         return vector
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: object, selection: object,
+        arrived_utc: str,
     ) -> npt.NDArray[np.float64]:
         terms, ledger = terms_of(manifest, self._site.site_id), self._site.ledger
         source = self._entropy("training")
         self._site.spends_time()  # type: ignore[attr-defined]
-        ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta)
-        ledger.reserve(_entry(manifest, plan, terms.delta, source))
+        ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
+        ledger.reserve(_entry(manifest, plan, terms.delta, source, arrived_utc))
         return 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
 
 

@@ -382,3 +382,10 @@ def test_an_advertisement_reaches_the_peers_memory_before_a_share_is_dealt(tmp_p
             mark = site.peers.highest(other)
             assert mark is not None and mark.sequence == held[other].sequence == 3  # run, reservation, release
             assert held[other].holds(mark.sequence, mark.head)
+
+
+def test_a_site_that_forks_without_end_fills_no_disk(case: Case, tmp_path: Path) -> None:
+    marks = PeerMarks(tmp_path / "many.sqlite", "fed")
+    heads = [bytes([number]) * 32 for number in range(1, 60)]
+    forked = marks.note(replace(case.mark("site-2", 5), head=head) for head in heads)
+    assert len(forked) == len(heads) - 1 and len(marks.forks("site-2")) == 16
