@@ -330,8 +330,8 @@ class UnmaskShares(SignedMessage):
 # roster, names); fresh randomness (keys, commitments, hashes of masked vectors, signatures) is independent
 # of the data or computationally indistinguishable from it; liveness (who is on a list, complaints) reflects
 # the network and peers. A ledger's sequence number and head (LedgerMark) count and hash rows that hold run, round,
-# attempt, the manifest's constants and the time at which the plan arrived: a step is booked whether or not a patient was
-# drawn in it, so neither depends on the data.
+# attempt, the manifest's constants and the time at which the plan arrived: a step is booked whether or not a patient
+# was drawn in it, so neither depends on the data.
 CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "SourceShare": ("source", "max_samples"),
     "StopRule": ("patience", "min_improvement"),
