@@ -19,10 +19,10 @@ from privacy.messages import Hello, HelloList, LedgerMark, Ready, RunManifest, W
 from privacy.secagg.checks import received
 from site_client.installation import Installation
 
-__all__ = ["Admission", "witnesses_needed"]
+__all__ = ["MOST_RUNS", "Admission", "witnesses_needed"]
 
 _log = logging.getLogger(__name__)
-MOST_PENDING = 16  # runs that one process is admitted to
+MOST_RUNS = 16  # that one process approves and is admitted to; the oldest are asked about again
 
 
 def witnesses_needed(roster: Roster, at_least: int = 0) -> int:
@@ -86,7 +86,7 @@ class Admission:
         """This site accepts the run. The same bytes until an admission to it was refused."""
         run = manifest.hash()
         if run not in self._pending:
-            while len(self._pending) >= MOST_PENDING:  # a coordinator that asks for ever fills no memory
+            while len(self._pending) >= MOST_RUNS:  # a coordinator that asks for ever fills no memory
                 oldest = next(iter(self._pending))
                 del self._pending[oldest]
                 self._ready.discard(oldest)

@@ -49,7 +49,7 @@ from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
-from site_client.admission import Admission
+from site_client.admission import MOST_RUNS, Admission
 from site_client.installation import Installation
 from site_client.policy import (
     check_manifest,
@@ -67,7 +67,6 @@ from site_client.training import LocalTask, rehearse, run_local_steps
 __all__ = ["SiteSession"]
 
 _log = logging.getLogger(__name__)
-MOST_RUNS = 16  # approved in one process
 Answer = tuple[bytes, npt.NDArray[np.generic] | None]
 EntropySource = Callable[[str], Entropy]  # purpose -> random source; production ignores the purpose
 
@@ -163,7 +162,7 @@ class SiteSession:
             raise PolicyRefusalError("P_RUN_ID")
         self._approved.pop(manifest.run_id, None)
         self._approved[manifest.run_id] = manifest
-        while len(self._approved) > MOST_RUNS:  # the oldest are asked about again, before their next round
+        while len(self._approved) > MOST_RUNS:
             del self._approved[next(iter(self._approved))]
         return self._admission.hello(manifest), None
 
@@ -256,10 +255,10 @@ class SiteSession:
         terms = terms_of(manifest, self._site.site_id)
         task = _task(manifest, plan, terms, self._site.engine)
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
+        if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
+            raise PolicyRefusalError("P_RUN_ID")
         patients = self._site.patients(adapted)
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
-        if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):
-            raise PolicyRefusalError("P_RUN_ID")
         if task.private:
             self._site.ledger.reserve_run(
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
