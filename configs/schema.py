@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from configs.checks import ConfigError, TransportConfig, one_of, positive, require, require_cohort
+from configs.coordination import CoordinatorConfig, HomeConfig
+from configs.site import ENGINES, PolicyConfig, SiteConfig
+
 __all__ = [
     "AdaptiveClipConfig", "ArmConfig", "BaseConfig", "ConfigError", "CoordinatorConfig", "CurriculumConfig",
-    "DataConfig", "EvaluationConfig", "FaultConfig", "FederationConfig",
-    "LoraConfig", "PolicyConfig", "PrivacyConfig", "SimulationConfig", "SiteConfig",
-    "StageConfig", "StopConfig", "TruncationConfig",
+    "DataConfig", "EvaluationConfig", "FaultConfig", "FederationConfig", "HomeConfig",
+    "LoraConfig", "PolicyConfig", "PrivacyConfig", "RunConfig", "SimulationConfig", "SiteConfig",
+    "StageConfig", "StopConfig", "TransportConfig", "TruncationConfig",
 ]
 
 SOURCES = ("reports", "impressions", "patches")
@@ -20,34 +24,8 @@ GROUPS = ("attention", "projector", "experts")
 SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
-ENGINES = ("own", "opacus")
 STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
-
-
-class ConfigError(ValueError):
-    """A configuration value that cannot be used; the text is one sentence that names the key and the fix."""
-
-
-def _require(condition: bool, text: str) -> None:
-    if not condition:
-        raise ConfigError(text)
-
-
-def _positive(owner: str, **values: float) -> None:
-    for name, value in values.items():
-        _require(value > 0, f"{owner}.{name}={value} must be greater than 0")
-
-
-def _one_of(owner: str, name: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{owner}.{name}={value!r} must be one of {', '.join(allowed)}")
-
-
-def _require_cohort(owner: str, min_cohort: int, two_sites: bool) -> None:
-    _require(min_cohort >= 3 or (two_sites and min_cohort == 2),
-             f"{owner}.min_cohort={min_cohort} must be at least 3, or 2 with {owner}.two_sites: "
-             "a sum of two sites shows each the other's update")
-    _require(min_cohort == 2 or not two_sites, f"{owner}.two_sites needs {owner}.min_cohort 2, not {min_cohort}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +36,7 @@ class StopConfig:
     min_improvement: float   # nats of mean loss
 
     def __post_init__(self) -> None:
-        _positive("stop", patience=self.patience)
+        positive("stop", patience=self.patience)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +48,8 @@ class AdaptiveClipConfig:
     bit_noise: float = 10.0      # standard deviation on the number of patients below the threshold
 
     def __post_init__(self) -> None:
-        _require(0.01 <= self.quantile <= 0.99, f"adaptive_clip.quantile={self.quantile} must be in [0.01, 0.99]")
-        _positive("adaptive_clip", learning_rate=self.learning_rate, bit_noise=self.bit_noise)
+        require(0.01 <= self.quantile <= 0.99, f"adaptive_clip.quantile={self.quantile} must be in [0.01, 0.99]")
+        positive("adaptive_clip", learning_rate=self.learning_rate, bit_noise=self.bit_noise)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +60,8 @@ class TruncationConfig:
     most_patients: int   # public upper bound on the patients of any site; the budget is charged for it
 
     def __post_init__(self) -> None:
-        _positive("truncation", batch_size=self.batch_size)
-        _require(self.most_patients >= self.batch_size, f"truncation.most_patients={self.most_patients} must be at "
+        positive("truncation", batch_size=self.batch_size)
+        require(self.most_patients >= self.batch_size, f"truncation.most_patients={self.most_patients} must be at "
                  f"least truncation.batch_size={self.batch_size}")
 
 
@@ -111,26 +89,26 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         owner = f"stages[{self.name}]"
-        _one_of(owner, "optimizer", self.optimizer, OPTIMIZERS)
-        _one_of(owner, "clipping", self.clipping, CLIPPINGS)
-        _require(self.momentum == 0 or self.optimizer == "sgd",
+        one_of(owner, "optimizer", self.optimizer, OPTIMIZERS)
+        one_of(owner, "clipping", self.clipping, CLIPPINGS)
+        require(self.momentum == 0 or self.optimizer == "sgd",
                  f"{owner}.momentum={self.momentum} belongs to optimizer sgd; remove it for {self.optimizer}")
-        _require(self.adaptive_clip is None or self.clipping == "flat",
+        require(self.adaptive_clip is None or self.clipping == "flat",
                  f"{owner}.adaptive_clip needs clipping flat; {self.clipping} has no threshold to adapt")
-        _positive(owner, learning_rate=self.learning_rate, local_steps=self.local_steps, rounds=self.rounds,
+        positive(owner, learning_rate=self.learning_rate, local_steps=self.local_steps, rounds=self.rounds,
                   learning_rate_without_privacy=self.learning_rate_without_privacy,
                   relative_noise=self.relative_noise)
-        _require(0 < self.sampling_rate <= 1, f"{owner}.sampling_rate={self.sampling_rate} must be in (0, 1]")
-        _require(0 <= self.momentum < 1, f"{owner}.momentum={self.momentum} must be in [0, 1)")
-        _require(0 <= self.reply_after_s <= 1e6, f"{owner}.reply_after_s={self.reply_after_s} must be in [0, 1e6]")
-        _one_of(owner, "schedule", self.schedule, SCHEDULES)
-        _require(bool(self.sources), f"{owner}.sources is empty; name at least one of {', '.join(SOURCES)}")
+        require(0 < self.sampling_rate <= 1, f"{owner}.sampling_rate={self.sampling_rate} must be in (0, 1]")
+        require(0 <= self.momentum < 1, f"{owner}.momentum={self.momentum} must be in [0, 1)")
+        require(0 <= self.reply_after_s <= 1e6, f"{owner}.reply_after_s={self.reply_after_s} must be in [0, 1e6]")
+        one_of(owner, "schedule", self.schedule, SCHEDULES)
+        require(bool(self.sources), f"{owner}.sources is empty; name at least one of {', '.join(SOURCES)}")
         for source, most in self.sources.items():
-            _one_of(owner, "sources", source, SOURCES)
-            _positive(f"{owner}.sources", **{source: most})
-        _require(bool(self.groups), f"{owner}.groups is empty; name at least one of {', '.join(GROUPS)}")
+            one_of(owner, "sources", source, SOURCES)
+            positive(f"{owner}.sources", **{source: most})
+        require(bool(self.groups), f"{owner}.groups is empty; name at least one of {', '.join(GROUPS)}")
         for group in self.groups:
-            _one_of(owner, "groups", group, GROUPS)
+            one_of(owner, "groups", group, GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,9 +118,9 @@ class CurriculumConfig:
     stages: list[StageConfig]
 
     def __post_init__(self) -> None:
-        _require(bool(self.stages), "curriculum.stages is empty; add at least one stage")
+        require(bool(self.stages), "curriculum.stages is empty; add at least one stage")
         names = [stage.name for stage in self.stages]
-        _require(len(set(names)) == len(names), f"curriculum.stages has a name twice: {', '.join(names)}")
+        require(len(set(names)) == len(names), f"curriculum.stages has a name twice: {', '.join(names)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,8 +132,8 @@ class PrivacyConfig:
     lane_share: float = 0.1      # share of C set aside for loss, accuracy and draw-count statistics
 
     def __post_init__(self) -> None:
-        _positive("privacy", target_epsilon=self.target_epsilon, clip_norm=self.clip_norm)
-        _require(0 < self.lane_share < 1, f"privacy.lane_share={self.lane_share} must be in (0, 1)")
+        positive("privacy", target_epsilon=self.target_epsilon, clip_norm=self.clip_norm)
+        require(0 < self.lane_share < 1, f"privacy.lane_share={self.lane_share} must be in (0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,10 +145,10 @@ class LoraConfig:
     groups: list[str] = field(default_factory=lambda: ["attention", "projector"])
 
     def __post_init__(self) -> None:
-        _positive("lora", rank=self.rank, alpha=self.alpha)
-        _require(0 < len(self.groups) == len(set(self.groups)), "lora.groups must name at least one group, each once")
+        positive("lora", rank=self.rank, alpha=self.alpha)
+        require(0 < len(self.groups) == len(set(self.groups)), "lora.groups must name at least one group, each once")
         for group in self.groups:
-            _one_of("lora", "groups", group, GROUPS)
+            one_of("lora", "groups", group, GROUPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,16 +168,16 @@ class FederationConfig:
     two_sites: bool = False      # a federation of exactly two: each sees the other's noised update in the sum
 
     def __post_init__(self) -> None:
-        _require_cohort("federation", self.min_cohort, self.two_sites)
-        _require(0 < self.min_fraction <= 1, f"federation.min_fraction={self.min_fraction} must be in (0, 1]")
-        _positive("federation", saturation=self.saturation, timeout_s=self.timeout_s,
+        require_cohort("federation", self.min_cohort, self.two_sites)
+        require(0 < self.min_fraction <= 1, f"federation.min_fraction={self.min_fraction} must be in (0, 1]")
+        positive("federation", saturation=self.saturation, timeout_s=self.timeout_s,
                   server_learning_rate=self.server_learning_rate)
-        _require(self.bits in (16, 24, 32), f"federation.bits={self.bits} must be 16, 24 or 32")
-        _one_of("federation", "suite", self.suite, ("x25519", "x25519-mlkem768"))
-        _require(0 <= self.integrity_tags <= 4, f"federation.integrity_tags={self.integrity_tags} must be 0 to 4")
-        _require(0 <= self.average_decay < 1,
+        require(self.bits in (16, 24, 32), f"federation.bits={self.bits} must be 16, 24 or 32")
+        one_of("federation", "suite", self.suite, ("x25519", "x25519-mlkem768"))
+        require(0 <= self.integrity_tags <= 4, f"federation.integrity_tags={self.integrity_tags} must be 0 to 4")
+        require(0 <= self.average_decay < 1,
                  f"federation.average_decay={self.average_decay} must be in [0, 1)")
-        _require(0 <= self.server_momentum < 1,
+        require(0 <= self.server_momentum < 1,
                  f"federation.server_momentum={self.server_momentum} must be in [0, 1)")
 
 
@@ -218,9 +196,9 @@ class DataConfig:
     max_images: int | None = None    # private source images over all sites; None = all
 
     def __post_init__(self) -> None:
-        _require(self.fold is None or 0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
-        _require(len(self.site_shares) >= 2, "data.site_shares needs at least two sites")
-        _require(abs(sum(self.site_shares) - 1) < 1e-6, "data.site_shares must add up to 1")
+        require(self.fold is None or 0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
+        require(len(self.site_shares) >= 2, "data.site_shares needs at least two sites")
+        require(abs(sum(self.site_shares) - 1) < 1e-6, "data.site_shares must add up to 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -240,8 +218,8 @@ class FaultConfig:
     at: str      # protocol step
 
     def __post_init__(self) -> None:
-        _one_of("faults", "at", self.at, STEPS)
-        _positive("faults", round=self.round)
+        one_of("faults", "at", self.at, STEPS)
+        positive("faults", round=self.round)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,7 +231,7 @@ class EvaluationConfig:
     samples: int = 4                 # sample answers shown side by side, per kind
 
     def __post_init__(self) -> None:
-        _positive("evaluation", public_questions=self.public_questions, every_rounds=self.every_rounds)
+        positive("evaluation", public_questions=self.public_questions, every_rounds=self.every_rounds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,9 +242,9 @@ class ArmConfig:
     processes: int = 2
 
     def __post_init__(self) -> None:
-        _positive("arms", processes=self.processes)
+        positive("arms", processes=self.processes)
         for name in self.names:
-            _one_of("arms", "names", name, ARMS)
+            one_of("arms", "names", name, ARMS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,82 +268,26 @@ class SimulationConfig:
     faults: list[FaultConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        _one_of("simulation", "site_engine", self.site_engine, ENGINES)
+        one_of("simulation", "site_engine", self.site_engine, ENGINES)
         sites = len(self.data.site_shares)
-        _require(sites >= 3 or self.federation.two_sites,
+        require(sites >= 3 or self.federation.two_sites,
                  f"data.site_shares has {sites} sites; give at least three, or set federation.two_sites")
-        _require(sites == 2 or not self.federation.two_sites,
+        require(sites == 2 or not self.federation.two_sites,
                  f"federation.two_sites is for exactly two sites; data.site_shares has {sites}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PolicyConfig:
-    """A site's own rules. The coordinator may only ask; what breaks a rule is refused before any training."""
+class RunConfig:
+    """`coordinator launch FILE`: what a run is made from; its signed manifest fixes all of it."""
 
-    max_epsilon: float                   # over the life of this site's ledger
-    max_delta: float = 1e-5              # of one run
-    max_total_delta: float = 1e-4        # over the life of this site's ledger; never above 1 / declared patients
-    composition: str = "sum"             # of runs: "sum" of reserved budgets, or "rdp" at one Renyi order
-    renyi_order: int = 8                 # of composition "rdp"; fixed by the ledger's first run
-    max_wasted_rounds: int = 8           # trained for and never finished, over the life of this site's ledger
-    min_patients: int = 100              # floor on the declared number of patients
-    min_cohort: int = 3                  # fewest sites in a sum
-    allowed_stages: list[str] = field(default_factory=list)       # empty = none is refused by name
-    allowed_base_models: list[str] = field(default_factory=list)  # SHA-256, hex
-    allowed_sources: list[str] = field(default_factory=list)      # empty = none is refused by name
-    allow_without_privacy: bool = False  # only ever true in a simulation
-    max_samples: int = 16                # of one patient in one step
-    min_noise_multiplier: float = 0.3
-    max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
-    min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
-    require_scheduled_replies: bool = True  # only runs whose replies leave at a scheduled time
-    two_sites: bool = False              # together with min_cohort 2: accept a federation of exactly two sites
+    run_id: str
+    curriculum: str                  # a YAML file, relative to the folder `configs/` or to the working folder
+    base_model: str                  # folder of the shared base model
+    public_examples: str             # public questions to evaluate on after each round
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    every_rounds: int = 1            # how often the public questions are asked
 
     def __post_init__(self) -> None:
-        _positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
-                  max_samples=self.max_samples)
-        _require(self.max_patients is None or self.max_patients >= self.min_patients,
-                 f"policy.max_patients={self.max_patients} must be at least policy.min_patients={self.min_patients}")
-        _positive("policy", max_total_delta=self.max_total_delta)
-        _one_of("policy", "composition", self.composition, ("sum", "rdp"))
-        _require(self.max_delta <= 1e-5, f"policy.max_delta={self.max_delta} must be at most 1e-5")
-        _require(self.max_total_delta < 1, f"policy.max_total_delta={self.max_total_delta} must be below 1")
-        _require(self.renyi_order >= 2, f"policy.renyi_order={self.renyi_order} must be at least 2")
-        _require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
-        _require(self.min_ledger_witnesses >= 0,
-                 f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
-        _require_cohort("policy", self.min_cohort, self.two_sites)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SiteConfig:
-    """One hospital's installation: where its data, keys, ledger and the shared base model are."""
-
-    site_id: str
-    data: str                # folder with dicom/, reports.csv and questions.csv
-    state: str               # keys (0600), ledger, index; on the site's protected volume
-    base_model: str          # folder of the shared base model
-    roster: str              # the consortium's roster file, signed by its officers
-    roster_hash: str         # SHA-256 of the first roster that this site pins, hex; later ones are approved
-    policy: PolicyConfig
-    issuer: str = ""         # authority that assigned the patient IDs (DICOM PS3.3 C.7.1.1), "" when files name none
-    engine: str = "own"      # of the per-patient gradients: own, or opacus for comparison
-
-    def __post_init__(self) -> None:
-        _one_of("site", "engine", self.engine, ENGINES)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CoordinatorConfig:
-    """One run at the coordinator: its signed manifest, keys, base model and public evaluation data."""
-
-    manifest: str            # signed run manifest
-    roster: str
-    key: str                 # coordinator's Ed25519 key file, 0600
-    base_model: str
-    output: str              # checkpoints, rounds and the adapter are written here
-    public_examples: str     # public questions to evaluate on after each round
-    timeout_s: float = 3600.0
-    every_rounds: int = 1
-    audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run
-    data_hash: str = ""      # SHA-256 of the data, hex, where it is known here (simulations); "" is never "audited"
+        positive("run", every_rounds=self.every_rounds)

@@ -1,0 +1,46 @@
+"""The coordinator's own files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from configs.checks import TransportConfig, positive, require, require_address
+
+__all__ = ["CoordinatorConfig", "HomeConfig"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HomeConfig:
+    """`coordinator.yaml` of a coordinator's folder, as `coordinator init` writes it."""
+
+    federation_id: str
+    address: str                 # HOST:PORT under which the sites reach this coordinator
+    listen: str = "0.0.0.0:8443"  # HOST:PORT that the public listener binds; only Flower's fleet routes are on it
+    health_port: int = 0         # gRPC health service on 127.0.0.1; 0 = none
+    retries: int = 3             # of a run that stopped below its quorum, before the operator is asked
+    retry_after_s: float = 30.0
+    wait_for_sites_s: float = 600.0  # at the start of a run, for sites that are not connected or have not approved yet
+    transport: TransportConfig = field(default_factory=TransportConfig)
+
+    def __post_init__(self) -> None:
+        require_address("coordinator", "address", self.address)
+        require_address("coordinator", "listen", self.listen)
+        require(0 <= self.health_port < 65536, f"coordinator.health_port={self.health_port} must be 0 to 65535")
+        require(self.retries >= 0, f"coordinator.retries={self.retries} cannot be negative")
+        positive("coordinator", retry_after_s=self.retry_after_s, wait_for_sites_s=self.wait_for_sites_s)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoordinatorConfig:
+    """One run at the coordinator: its signed manifest, keys, base model and public evaluation data."""
+
+    manifest: str            # signed run manifest
+    roster: str
+    key: str                 # coordinator's Ed25519 key file, 0600
+    base_model: str
+    output: str              # checkpoints, rounds and the adapter are written here
+    public_examples: str     # public questions to evaluate on after each round
+    timeout_s: float = 3600.0
+    every_rounds: int = 1
+    audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run
+    data_hash: str = ""      # SHA-256 of the data, hex, where it is known here (simulations); "" is never "audited"

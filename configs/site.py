@@ -1,0 +1,89 @@
+"""A hospital's own files: its policy and its installation."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from configs.checks import TransportConfig, one_of, positive, require, require_cohort
+
+__all__ = ["ENGINES", "PolicyConfig", "SiteConfig"]
+
+ENGINES = ("own", "opacus")
+APPROVALS = ("auto", "by-hand")
+_HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyConfig:
+    """A site's own rules. The coordinator may only ask; what breaks a rule is refused before any training."""
+
+    max_epsilon: float                   # over the life of this site's ledger
+    max_delta: float = 1e-5              # of one run
+    max_total_delta: float = 1e-4        # over the life of this site's ledger; never above 1 / declared patients
+    composition: str = "sum"             # of runs: "sum" of reserved budgets, or "rdp" at one Renyi order
+    renyi_order: int = 8                 # of composition "rdp"; fixed by the ledger's first run
+    max_wasted_rounds: int = 8           # trained for and never finished, over the life of this site's ledger
+    min_patients: int = 100              # floor on the declared number of patients
+    min_cohort: int = 3                  # fewest sites in a sum
+    allowed_stages: list[str] = field(default_factory=list)       # empty = none is refused by name
+    allowed_base_models: list[str] = field(default_factory=list)  # SHA-256, hex
+    allowed_sources: list[str] = field(default_factory=list)      # empty = none is refused by name
+    allow_without_privacy: bool = False  # only ever true in a simulation
+    max_samples: int = 16                # of one patient in one step
+    min_noise_multiplier: float = 0.3
+    max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
+    min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
+    require_scheduled_replies: bool = True  # only runs whose replies leave at a scheduled time
+    two_sites: bool = False              # together with min_cohort 2: accept a federation of exactly two sites
+    approve_runs: str = "auto"           # "auto": what the policy allows runs; or "by-hand": each manifest is approved
+    approve_rosters: str = "by-hand"     # "auto": a roster that two pinned officers signed comes into force by itself
+    allowed_groups: list[str] = field(default_factory=list)       # of LoRA layers; empty = none is refused by name
+    max_rounds: int = 1000               # of one run, all its stages together
+    max_upload_mb: float = 1024.0        # of one masked upload
+    working_hours: list[str] = field(default_factory=list)        # "22:00-06:00" local time; empty = always
+
+    def __post_init__(self) -> None:
+        positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,
+                  max_samples=self.max_samples)
+        require(self.max_patients is None or self.max_patients >= self.min_patients,
+                 f"policy.max_patients={self.max_patients} must be at least policy.min_patients={self.min_patients}")
+        positive("policy", max_total_delta=self.max_total_delta)
+        one_of("policy", "composition", self.composition, ("sum", "rdp"))
+        require(self.max_delta <= 1e-5, f"policy.max_delta={self.max_delta} must be at most 1e-5")
+        require(self.max_total_delta < 1, f"policy.max_total_delta={self.max_total_delta} must be below 1")
+        require(self.renyi_order >= 2, f"policy.renyi_order={self.renyi_order} must be at least 2")
+        require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
+        require(self.min_ledger_witnesses >= 0,
+                 f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
+        require_cohort("policy", self.min_cohort, self.two_sites)
+        one_of("policy", "approve_runs", self.approve_runs, APPROVALS)
+        one_of("policy", "approve_rosters", self.approve_rosters, APPROVALS)
+        positive("policy", max_rounds=self.max_rounds, max_upload_mb=self.max_upload_mb)
+        for span in self.working_hours:
+            require(_HOURS.fullmatch(span) is not None and len(set(span.split("-"))) == 2,
+                    f"policy.working_hours has {span!r}; write spans such as 22:00-06:00")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SiteConfig:
+    """One hospital's installation: where its data, keys, ledger and the shared base model are."""
+
+    site_id: str
+    data: str                # folder with dicom/, reports.csv and questions.csv
+    state: str               # keys (0600), ledger, index; on the site's protected volume
+    base_model: str          # folder of the shared base model
+    policy: PolicyConfig
+    roster: str = ""         # the consortium's roster file, signed by its officers; "" where it comes over the wire
+    roster_hash: str = ""    # SHA-256 of the first roster that this site pins, hex; later ones are approved
+    issuer: str = ""         # authority that assigned the patient IDs (DICOM PS3.3 C.7.1.1), "" when files name none
+    engine: str = "own"      # of the per-patient gradients: own, or opacus for comparison
+    invitation: str = ""     # the coordinator's invitation file: address, certificate authority, officers' keys
+    health_port: int = 0     # gRPC health service on 127.0.0.1; 0 = none
+    transport: TransportConfig = field(default_factory=TransportConfig)
+
+    def __post_init__(self) -> None:
+        one_of("site", "engine", self.engine, ENGINES)
+        require(0 <= self.health_port < 65536, f"site.health_port={self.health_port} must be 0 to 65535")
+        require(bool(self.invitation) or bool(self.roster and self.roster_hash),
+                "a site file needs `invitation`, or `roster` with `roster_hash`; `site-client init` writes one")
