@@ -71,12 +71,15 @@ def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunStat
                        keep=lambda state: _save(opened, state, public))
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
     public.update({report.round: report.public for report in state.history})
-    door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe)
-    participants = door.admit()
+    door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe,
+                wait_s=config.wait_for_sites_s,
+                offered=Path(config.roster).read_bytes() if config.offer_roster else b"")
+    participants = door.admit_first()
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         timeout_s=config.timeout_s, participants=participants, admit=door.admit,
+        newcomers=link.newcomers if config.offer_roster else bool,
         keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
