@@ -56,8 +56,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
+    from coordinator.home_commands import add_home_commands
     from coordinator.roster_commands import add_roster_commands
 
+    add_home_commands(commands)
     add_roster_commands(commands)
     evidence_commands.add_command(commands)
     for command in (noise, status):
