@@ -14,10 +14,11 @@ from configs.load import load_config
 from configs.schema import CoordinatorConfig
 from coordinator.link import FlowerLink
 from coordinator.run import run_federation
+from coordinator.run_queue import STOP_FILE
 
-__all__ = ["STOP_FILE", "RunStoppedError", "app"]
+__all__ = ["RunStoppedError", "app"]
 
-STOP_FILE = "stop"  # in the run's folder: end after the round that is going on
+
 
 app = ServerApp()
 
