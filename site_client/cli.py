@@ -68,8 +68,10 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.init_command import add_init_command
     from site_client.roster_commands import add_roster_commands
 
+    add_init_command(commands)
     add_roster_commands(commands)
     evidence_commands.add_command(commands)
     for command in (index, ledger, check):
