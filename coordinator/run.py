@@ -34,7 +34,7 @@ from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, RunManifest, SignedManifest, SignedResult
 from privacy.roster import SignedRoster
 
-__all__ = ["RunObserver", "run_federation"]
+__all__ = ["RunObserver", "describe_origin", "run_federation"]
 
 PublicMetrics = Mapping[int, Mapping[str, float]]  # round -> metric -> value
 RunObserver = Callable[[str, dict[str, Any]], None]  # (event name, plain values)
@@ -141,6 +141,11 @@ _ORIGIN = {
 }
 
 
+def describe_origin(manifest: RunManifest) -> str:
+    """The sentence that an exported adapter's card says of how it was trained."""
+    return _ORIGIN[manifest.privacy]
+
+
 def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
     closing = state.closing
     if closing is not None:
@@ -199,7 +204,7 @@ def _write_result(opened: _Opened, state: RunState, public: PublicMetrics, confi
     claim = audit_claim(config.audit, subject_of(opened.manifest, config.data_hash),
                         private=opened.manifest.privacy != "none")
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
-                 description=_ORIGIN[opened.manifest.privacy], audit=claim.text)
+                 description=describe_origin(opened.manifest), audit=claim.text)
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
              "manifest_hash": opened.manifest.hash().hex(),
              "audited": claim.audited, "audit": claim.text, "rounds": _records(state, public)}
