@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -41,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--ready", type=Path, required=True)
     arguments = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     home = Home.open(arguments.folder)
     timing = timing_of(home)
     prepare(timing, home.folder / "flower")
@@ -70,12 +73,12 @@ class Executor:
     def run_until(self, stop: threading.Event) -> None:
         """Run after run until `stop`; a run that goes on then is taken up at the next start."""
         self._queue.take_up_again()
+        threading.Thread(target=_end_with, args=(stop,), daemon=True).start()
         while not stop.is_set():
             run = self._queue.next()
             if run is None:
                 stop.wait(_POLL_S)
                 continue
-            threading.Thread(target=_end_with, args=(stop,), daemon=True).start()
             self._attend(run, stop)
 
     def _attend(self, run: QueuedRun, stop: threading.Event) -> None:
@@ -137,8 +140,6 @@ def _end_with(stop: threading.Event) -> None:
     """A run in progress is left where it is when the supervisor ends: everything it needs is on the disk."""
     stop.wait()
     time.sleep(1.0)
-    import os
-
     os._exit(0)
 
 

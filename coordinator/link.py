@@ -18,6 +18,7 @@ from coordinator.exchange import Outgoing, Reply
 __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
 _MEET_AGAIN_S = 60.0
+_SLOWEST_POLL_S = 0.3
 MESSAGE_TYPES = {
     "roster": "query.roster",
     "hello": "query.hello",
@@ -83,7 +84,7 @@ class FlowerLink:
     ) -> Iterator[tuple[int, Reply]]:
         deadline = time.monotonic() + timeout_s
         waiting = set(outgoing)
-        lost = _Lost(resend_s)
+        lost, pause = _Lost(resend_s), self._poll_s
         pending = self._push(step, outgoing, timeout_s, lost)
         while (pending or lost) and time.monotonic() < deadline:
             replies = list(self._grid.pull_messages(set(pending))) if pending else []
@@ -100,8 +101,9 @@ class FlowerLink:
             if back:
                 left = max(1.0, deadline - time.monotonic())
                 pending |= self._push(step, {node: outgoing[node] for node in back}, left, lost)
+            pause = self._poll_s if replies else min(pause * 1.1, _SLOWEST_POLL_S)
             if waiting and not replies:
-                time.sleep(self._poll_s)
+                time.sleep(pause)
         for node in sorted(waiting):
             yield node, Reply("", failure="no-reply")
 

@@ -73,7 +73,7 @@ class Executor:
         self._expected = bundle_hash(release_hash())
         self._reception = Reception(
             site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()),
-            lambda digest: audit.note("roster", roster_hash=digest.hex()))
+            lambda roster: audit.note("roster", version=roster.version, hash=roster.hash().hex()))
         self._app, self._site_file = app, site_file
         app.set_session_factory(lambda _: self._reception)
 

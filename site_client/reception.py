@@ -15,6 +15,7 @@ import numpy.typing as npt
 from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
 from privacy.errors import NOBODY
+from privacy.identity import Roster
 from privacy.messages import ErrorReply, RosterInForce
 from privacy.roster import RosterError, SignedRoster
 from site_client.installation import Installation
@@ -31,12 +32,12 @@ class Reception:
 
     Args:
         open_session: makes the session of an installation.
-        on_roster: told the hash of a roster that came into force here.
+        on_roster: told a roster that came into force here.
     """
 
     def __init__(
         self, site_file: str, open_session: Callable[[Installation], SiteSession],
-        on_roster: Callable[[bytes], None] = lambda digest: None,
+        on_roster: Callable[[Roster], object] = lambda roster: None,
     ) -> None:
         self._site_file, self._open_session, self._on_roster = site_file, open_session, on_roster
         self._session: SiteSession | None = None
@@ -73,12 +74,13 @@ class Reception:
             _log.warning("roster offered and refused: %s", error)
             accepted = False
         try:
-            digest = pin.roster().hash()
+            roster = pin.roster()
         except ConfigError:
             return ErrorReply("P_ROSTER", NOBODY).to_bytes(), None
+        digest = roster.hash()
         if digest != self._roster_hash:  # in force from now on: the next message opens the session anew
             self._session, self._roster_hash = None, digest
-            self._on_roster(digest)
+            self._on_roster(roster)
         if not accepted:
             return ErrorReply("P_ROSTER", NOBODY).to_bytes(), None
         return RosterInForce(digest).to_bytes(), None

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import signal
-import socket
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +39,7 @@ def _start(arguments: argparse.Namespace) -> int:
     from configs.load import load_config
     from configs.schema import SiteConfig
     from privacy.enrolment import Invitation
+    from privacy.transport.service import alone
 
     config = load_config(SiteConfig, arguments.site_file)
     if arguments.dry_run:
@@ -56,50 +51,33 @@ def _start(arguments: argparse.Namespace) -> int:
         raise ValueError("this site file has no `invitation`, so there is no coordinator to connect to; "
                          "`site-client init` writes a site file from one")
     invitation = Invitation.from_json(Path(config.invitation).read_bytes())
-    with _only_one(config):
-        _supervise(arguments.site_file, config, invitation)
+    state = Path(config.state)
+    if not state.is_dir():
+        raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
+    with alone(state / "start.lock", f"`site-client start` runs already for {config.site_id}; end it first"):
+        _serve(arguments.site_file, config, invitation)
     return EXIT_OK
 
 
-def _supervise(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
-    from privacy.transport.health import HealthService
-    from privacy.transport.supervisor import Supervisor
-    from site_client.audit_log import AuditLog
-    from site_client.keystore import signing_key
-
-    audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
-    health = HealthService(config.health_port) if config.health_port else None
-    said: list[str] = []
-
-    def on_change(ready: bool, why: str) -> None:
-        if health is not None:
-            health.set(ready, why)
-        line = "ready: waiting for runs" if ready else why
-        if said[-1:] != [line]:
-            said.append(line)
-            _say(line)
+def _serve(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
+    from privacy.transport.service import say, serve
 
     node, executor = _children(site_file, config)
-    supervisor = Supervisor([node, executor], status_file(config), on_change=on_change)
-    _explain_exits(supervisor, node, executor, invitation)
-
-    def drain(*_: object) -> None:
-        if health is not None:
-            health.set(False, "draining")
-        supervisor.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, drain)
-    _say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
-    audit.note("start")
+    say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
+    _note(config, "start")
     try:
-        supervisor.run()
+        serve([node, executor], status_file(config), config.health_port, "ready: waiting for runs",
+              lambda supervisor: _explain_exits(supervisor, node, executor, invitation))
     finally:
-        audit.note("stop")
-        audit.close()
-    _say("stopped; a step that was going on was finished or counts as not answered")
-    if health is not None:
-        health.stop()
+        _note(config, "stop")
+    say("stopped; a step that was going on was finished, or counts as not answered")
+
+
+def _note(config: SiteConfig, kind: str) -> None:
+    from site_client.audit_log import site_log
+
+    with site_log(Path(config.state)) as audit:
+        audit.note(kind)
 
 
 def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitation: Invitation) -> None:
@@ -124,38 +102,17 @@ def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitat
     node.on_exit, executor.on_exit = node_ended, executor_ended
 
 
-def _say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-
-
-@contextmanager
-def _only_one(config: SiteConfig) -> Iterator[None]:
-    """Two processes of one site would answer the same messages from two memories."""
-    state = Path(config.state)
-    if not state.is_dir():
-        raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
-    descriptor = os.open(state / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ValueError(f"`site-client start` runs already for {config.site_id}; end it first") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
     """Node and executor. The port and secret between them are new at each start."""
     from privacy.durable import write_whole
     from privacy.entropy import SystemEntropy
+    from privacy.transport.service import free_port
     from privacy.transport.supervisor import Child
 
     state = Path(config.state)
     secret, ready = state / "executor.secret", state / "executor.ready"
     write_whole(secret, SystemEntropy().random_bytes(32).hex().encode())
-    port = str(_free_port())
+    port = str(free_port())
     shared = [str(Path(site_file).resolve()), "--port", port, "--secret-file", str(secret)]
     node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log")
     executor = Child(
@@ -163,8 +120,3 @@ def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
         state / "log" / "executor.log", ready=ready)
     return node, executor
 
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
