@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +342,10 @@ def test_a_removed_server_key_is_made_anew(desk: Desk) -> None:
     assert desk.home.server_key_file.stat().st_mode & 0o777 == 0o600
     code, _, err = desk.run("renew-certificate", desk.dir, "--name", "a b")
     assert code == 2 and "neither a host name" in err
+
+
+def test_opening_the_folder_needs_neither_torch_nor_flower() -> None:
+    code = ("import sys, coordinator.home, coordinator.roster_drafts, coordinator.authority\n"
+            "print([name for name in ('torch', 'transformers', 'peft', 'flwr') if name in sys.modules])")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
