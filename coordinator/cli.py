@@ -58,9 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     hashed.set_defaults(command=_hash_model)
     from coordinator.home_commands import add_home_commands
     from coordinator.roster_commands import add_roster_commands
+    from coordinator.run_commands import add_run_commands
+    from coordinator.up_command import add_up_command
 
     add_home_commands(commands)
     add_roster_commands(commands)
+    add_up_command(commands)
+    add_run_commands(commands)
     evidence_commands.add_command(commands)
     for command in (noise, status):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -70,8 +70,10 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     from site_client.init_command import add_init_command
     from site_client.roster_commands import add_roster_commands
+    from site_client.start_command import add_start_command
 
     add_init_command(commands)
+    add_start_command(commands)
     add_roster_commands(commands)
     evidence_commands.add_command(commands)
     for command in (index, ledger, check):
