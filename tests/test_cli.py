@@ -33,8 +33,9 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "simulations.cli": simulations.cli.main, "coordinator.cli": coordinator.cli.main,
     "site_client.cli": site_client.cli.main}
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
-               "coordinator.cli": ["noise", "status", "hash-model", "evidence"],
-               "site_client.cli": ["index", "ledger", "check", "evidence"]}
+               "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
+                                   "renew-certificate", "roster"],
+               "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 

@@ -17,7 +17,7 @@ from privacy.results import check_round_start, open_result, open_round_start
 from privacy.roster import RosterError, SignedRoster
 from privacy.secagg.client import SiteRound
 from privacy.wire import VERSION, Message
-from tests.privacy import officers
+from tests.privacy import invited, officers
 from tests.privacy.mutated_bytes import CHANGES, message_types, mutant, recipe, skeleton, spans
 
 KINDS = message_types()
@@ -42,7 +42,7 @@ def examples():
     spec.loader.exec_module(module)
     evidence, roster = two_plans(Federation()), officers.signed(module.ROSTER)
     files = (roster, roster.signatures[0], roster.roster, *officers.OFFICERS, module.ROSTER.sites[0], evidence,
-             evidence.statements[0])
+             evidence.statements[0], invited.INVITATION, invited.request("site-1"))
     found = {type(one): one.to_bytes() for one in (*module.EXAMPLES, *files)}
     return {kind: found.get(kind) or skeleton(kind) for kind in KINDS}
 
