@@ -34,7 +34,7 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "site_client.cli": site_client.cli.main}
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence"],
-               "site_client.cli": ["index", "ledger", "check", "evidence"]}
+               "site_client.cli": ["index", "ledger", "check", "evidence", "approve", "audit"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 
