@@ -6,19 +6,22 @@ Everything is computed from the manifest, the roster, the site file and the ledg
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-from configs.schema import PolicyConfig, SiteConfig
+from configs.schema import ConfigError, PolicyConfig, SiteConfig
 from privacy.errors import POLICY_REFUSALS, PolicyRefusalError
 from privacy.identity import Roster
 from privacy.ledger import Ledger
 from privacy.ledger_account import Account, Limits
-from privacy.manifest import RunManifest
+from privacy.manifest import RunManifest, StageSpec
 from privacy.release import release_hash
 from site_client.leaving import REPLIES, leaving_fields
 from site_client.policy import BYTES_PER_MB, check_upload, delta_cap, planned_epsilon, planned_events, refusals
+from site_client.roster_pin import RosterPin
 from site_client.run_approval import RunApprovals
 from site_client.upload_size import round_dimensions, spec_of, upload_bytes
 
@@ -27,14 +30,19 @@ __all__ = ["account_of_site", "dry_run_text", "run_facts", "run_text", "waiting_
 _ANYTHING = "any"
 
 
-def account_of_site(config: SiteConfig, roster: Roster) -> Account:
+def account_of_site(config: SiteConfig, roster: Roster | None) -> Account:
     """What this site's ledger holds, with the policy's caps; nothing is spent where there is no ledger yet.
+
+    Args:
+        roster: None where none is in force yet; delta is then capped by the policy alone.
 
     Raises:
         LedgerTamperedError, ValueError: see `privacy.ledger.Ledger.open`.
     """
     policy, path = config.policy, Path(config.state) / "ledger.sqlite"
-    delta = delta_cap(policy, roster.site(config.site_id).declared_patients)
+    delta = policy.max_total_delta
+    if roster is not None and config.site_id in roster.site_ids:
+        delta = delta_cap(policy, roster.site(config.site_id).declared_patients)
     limits = Limits(policy.max_epsilon, delta, "rdp" if policy.composition == "rdp" else "sum", policy.renyi_order,
                     policy.allow_without_privacy)
     if not path.is_file():
@@ -70,7 +78,8 @@ def run_facts(
         "base_model_hash": manifest.base_model_hash.hex(),
         "base_model_here": None if base_model_hash is None else manifest.base_model_hash == base_model_hash,
         "lora": {"rank": manifest.lora_rank, "alpha": manifest.lora_alpha, "groups": list(manifest.lora_groups)},
-        "stages": [_stage(manifest, index, uploads and uploads[index]) for index in range(len(manifest.stages))],
+        "stages": [_stage(manifest, stage, sizes) for stage, sizes in
+                   zip(manifest.stages, uploads or repeat(None), strict=False)],
         "rounds": sum(stage.max_rounds for stage in manifest.stages),
         "steps": sum(stage.max_rounds * stage.local_steps for stage in manifest.stages),
         "sites": {terms.site_id: terms.declared_patients for terms in manifest.sites},
@@ -81,8 +90,7 @@ def run_facts(
     }
 
 
-def _stage(manifest: RunManifest, index: int, dimensions: list[int] | None) -> dict[str, Any]:
-    stage = manifest.stages[index]
+def _stage(manifest: RunManifest, stage: StageSpec, dimensions: Sequence[int] | None) -> dict[str, Any]:
     return {"name": stage.name, "sources": {share.source: share.max_samples for share in stage.sources},
             "groups": list(stage.groups), "factors": stage.schedule, "rounds": stage.max_rounds,
             "steps_a_round": stage.local_steps, "sampling_rate": stage.sampling_rate,
@@ -180,17 +188,15 @@ def dry_run_text(config: SiteConfig) -> str:
     """What this site would take part in and what could leave it, if it were started now; nothing is sent.
 
     Raises:
-        ValueError, LedgerTamperedError: the roster or the ledger cannot be used; the text says why.
+        ValueError, LedgerTamperedError: the ledger cannot be used; the text says why.
     """
-    from site_client.roster_pin import RosterPin
-
-    roster = RosterPin(config).roster()
+    roster, known = _roster(config)
     account = account_of_site(config, roster)
     spent, policy = account.spent(), config.policy
-    lines = [f"{config.site_id}: roster {roster.federation_id} version {roster.version}, release "
-             f"{release_hash()[:16]}; nothing was started and nothing was sent",
+    cap = policy.max_total_delta if account.limits is None else account.limits.delta
+    lines = [f"{config.site_id}: {known}, release {release_hash()[:16]}; nothing was started and nothing was sent",
              f"budget: epsilon {spent:.4g} of {policy.max_epsilon:g} spent, {max(0.0, policy.max_epsilon - spent):.4g} "
-             f"left; delta {account.delta():.3g} of {delta_cap(policy, _declared(config, roster)):.3g}",
+             f"left; delta {account.delta():.3g} of {cap:.3g}",
              "what the coordinator may ask for", *_policy_lines(policy), "what can leave, and nothing else"]
     lines += [f"  in answer to {step:<11} {kind.__name__}" for step, kind in REPLIES.items()]
     lines += [f"  beside {REPLIES['sa_mask'].__name__:<17} the masked vector, clipped and noised before it is masked",
@@ -200,8 +206,13 @@ def dry_run_text(config: SiteConfig) -> str:
     return "\n".join([*lines, *waiting_lines(config)])
 
 
-def _declared(config: SiteConfig, roster: Roster) -> int:
-    return roster.site(config.site_id).declared_patients
+def _roster(config: SiteConfig) -> tuple[Roster | None, str]:
+    """The roster in force and what to call it; None and the reason where there is none."""
+    try:
+        roster = RosterPin(config).roster()
+    except ConfigError as error:
+        return None, f"no roster in force ({error})"
+    return roster, f"roster {roster.federation_id} version {roster.version}"
 
 
 def _policy_lines(policy: PolicyConfig) -> list[str]:
