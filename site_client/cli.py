@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.approve_commands import add_approve_command
+    from site_client.audit_commands import add_audit_command
     from site_client.init_command import add_init_command
     from site_client.roster_commands import add_roster_commands
     from site_client.start_command import add_start_command
@@ -75,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     add_init_command(commands)
     add_start_command(commands)
     add_roster_commands(commands)
+    add_approve_command(commands)
+    add_audit_command(commands)
     evidence_commands.add_command(commands)
     for command in (index, ledger, check):
         if command is not ledger:

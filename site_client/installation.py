@@ -26,6 +26,7 @@ from site_client.policy import delta_cap
 from site_client.records import SiteIndex
 from site_client.roster_pin import RosterPin
 from site_client.round_store import RoundStore
+from site_client.run_approval import RunApprovals
 from site_client.sources.folder import read_folder
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
@@ -60,6 +61,7 @@ class Installation:
         self.peers = PeerMarks(self.state / "peers.sqlite", self.roster.federation_id)
         self.evidence = EvidenceStore(self.state / "evidence.sqlite", self.roster)
         self.approval = LedgerApproval(self.state)
+        self.run_approvals = RunApprovals(self.state)
         self.rounds = RoundStore(self.state)
         self.ledger = self._open_ledger()
 

@@ -6,11 +6,12 @@ a refusal that leaves the site says nothing about its data.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from configs.schema import PolicyConfig
 from privacy.dp.accounting import ReleaseEvent, epsilon
-from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
+from privacy.errors import BudgetExceededError, FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster
 from privacy.ledger import LedgerEntry
 from privacy.ledger_account import Account
@@ -19,10 +20,11 @@ from privacy.release import release_hash
 from privacy.secagg.compact import too_narrow
 
 __all__ = [
-    "check_manifest", "check_rounds_left", "check_schedule", "check_wasted", "delta_cap", "planned_events",
-    "stage_event", "terms_of"]
+    "BYTES_PER_MB", "check_hours", "check_manifest", "check_rounds_left", "check_schedule", "check_upload",
+    "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event", "terms_of"]
 
 
+BYTES_PER_MB = 10**6  # of policy.max_upload_mb
 MOST_STAGES = 32     # of a manifest: composing more takes minutes
 MOST_ATTEMPTS = 64   # at one round: each is a row of the ledger, for good
 
@@ -70,36 +72,111 @@ def check_manifest(
         BudgetExceededError: the run's maximum does not fit under the caps; the numbers are for the site's own log.
     """
     terms = terms_of(manifest, site_id)
-    _refuse(not {one.site_id for one in manifest.sites} <= set(roster.site_ids), "P_TERMS")
-    _refuse(len(manifest.stages) > MOST_STAGES, "P_STAGE")
-    _refuse(manifest.roster_hash != roster.hash(), "P_ROSTER")
-    _refuse(manifest.release != release_hash(), "P_RELEASE")
-    _refuse(manifest.base_model_hash != base_model_hash, "P_BASE_MODEL")
-    allowed = policy.allowed_base_models
-    _refuse(bool(allowed) and manifest.base_model_hash.hex() not in allowed, "P_BASE_MODEL")
-    _refuse(terms.declared_patients < policy.min_patients, "P_FLOOR")
-    _refuse(terms.declared_patients != roster.site(site_id).declared_patients, "P_TERMS")
-    _refuse(roster.min_cohort < policy.min_cohort, "P_COHORT")
-    _refuse(manifest.suite not in getattr(roster, "suites", ("x25519",)), "P_SUITE")
-    _refuse(too_narrow(manifest, len(roster.sites), site_id), "P_RING")
-    for stage in manifest.stages:
-        sources = {share.source for share in stage.sources}
-        _refuse(bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE")
-        _refuse(bool(policy.allowed_sources) and not sources <= set(policy.allowed_sources), "P_SOURCE")
-        _refuse(sum(share.max_samples for share in stage.sources) > policy.max_samples, "P_SAMPLING")
-        # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
-        _refuse(stage.truncation is not None and not (
-            policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING")
-        _refuse(policy.require_scheduled_replies and stage.reply_after_s <= 0, "P_TIMING")
-    if manifest.privacy == "none":
-        _refuse(not policy.allow_without_privacy, "P_PRIVACY")
-        return terms
-    _refuse(any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE")
-    _refuse(not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA")
-    planned = planned_events(manifest)
-    _refuse(epsilon(planned, terms.delta) > manifest.target_epsilon, "P_BUDGET")
-    account.require_room(manifest.run_id, planned, terms.delta)
+    for broken, code in _rules(manifest, terms, policy, roster, base_model_hash):
+        _refuse(broken, code)
+    if manifest.privacy != "none":
+        _refuse(planned_epsilon(manifest, terms) > manifest.target_epsilon, "P_BUDGET")
+        account.require_room(manifest.run_id, planned_events(manifest), terms.delta)
     return terms
+
+
+def refusals(
+    manifest: RunManifest, *, policy: PolicyConfig, roster: Roster, site_id: str, base_model_hash: bytes,
+    account: Account,
+) -> tuple[str, ...]:
+    """Every code for which `check_manifest` would refuse, once each; for the operator's own screen.
+
+    The budget is computed only where nothing else refuses: of a manifest past the rules it could take minutes.
+    """
+    try:
+        terms = terms_of(manifest, site_id)
+    except PolicyRefusalError as error:
+        return (error.code,)
+    found: list[str] = []
+    for broken, code in _rules(manifest, terms, policy, roster, base_model_hash):
+        if broken:
+            found.append(code)
+            if code == "P_TERMS":  # what follows is about a site that the roster lists so
+                break
+    if not found and manifest.privacy != "none":
+        if planned_epsilon(manifest, terms) > manifest.target_epsilon:
+            found.append("P_BUDGET")
+        try:
+            account.require_room(manifest.run_id, planned_events(manifest), terms.delta)
+        except BudgetExceededError as error:
+            found.append(error.code)
+    return tuple(dict.fromkeys(found))
+
+
+def planned_epsilon(manifest: RunManifest, terms: SiteTerms) -> float:
+    """Epsilon of the run's whole maximum at this site's delta."""
+    return epsilon(planned_events(manifest), terms.delta)
+
+
+def _rules(
+    manifest: RunManifest, terms: SiteTerms, policy: PolicyConfig, roster: Roster, base_model_hash: bytes,
+) -> Iterator[tuple[bool, str]]:
+    """Whether each rule is broken, with its code; in order, and each computed only when it is asked for."""
+    site_id = terms.site_id
+    yield not {one.site_id for one in manifest.sites} <= set(roster.site_ids), "P_TERMS"
+    yield len(manifest.stages) > MOST_STAGES, "P_STAGE"
+    yield manifest.roster_hash != roster.hash(), "P_ROSTER"
+    yield manifest.release != release_hash(), "P_RELEASE"
+    yield manifest.base_model_hash != base_model_hash, "P_BASE_MODEL"
+    allowed = policy.allowed_base_models
+    yield bool(allowed) and manifest.base_model_hash.hex() not in allowed, "P_BASE_MODEL"
+    yield terms.declared_patients < policy.min_patients, "P_FLOOR"
+    yield terms.declared_patients != roster.site(site_id).declared_patients, "P_TERMS"
+    yield roster.min_cohort < policy.min_cohort, "P_COHORT"
+    yield manifest.suite not in getattr(roster, "suites", ("x25519",)), "P_SUITE"
+    yield too_narrow(manifest, len(roster.sites), site_id), "P_RING"
+    yield sum(stage.max_rounds for stage in manifest.stages) > policy.max_rounds, "P_ROUNDS"
+    for stage in manifest.stages:
+        yield from _stage_rules(stage, policy)
+    if manifest.privacy == "none":
+        yield not policy.allow_without_privacy, "P_PRIVACY"
+        return
+    yield any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE"
+    yield not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA"
+
+
+def _stage_rules(stage: StageSpec, policy: PolicyConfig) -> Iterator[tuple[bool, str]]:
+    sources = {share.source for share in stage.sources}
+    yield bool(policy.allowed_stages) and stage.name not in policy.allowed_stages, "P_STAGE"
+    yield bool(policy.allowed_groups) and not set(stage.groups) <= set(policy.allowed_groups), "P_GROUP"
+    yield bool(policy.allowed_sources) and not sources <= set(policy.allowed_sources), "P_SOURCE"
+    yield sum(share.max_samples for share in stage.sources) > policy.max_samples, "P_SAMPLING"
+    # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
+    yield stage.truncation is not None and not (
+        policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING"
+    yield policy.require_scheduled_replies and stage.reply_after_s <= 0, "P_TIMING"
+
+
+def check_upload(dimension: int, bits: int, policy: PolicyConfig) -> None:
+    """Refuse a masked vector of `dimension` coordinates of `bits` bits that is larger than the policy allows.
+
+    Raises:
+        PolicyRefusalError: P_BYTES.
+    """
+    _refuse(dimension * bits / 8 > policy.max_upload_mb * BYTES_PER_MB, "P_BYTES")
+
+
+def check_hours(now: datetime, policy: PolicyConfig) -> None:
+    """Refuse to begin a training outside the policy's working hours.
+
+    Args:
+        now: the site's local time.
+
+    Raises:
+        PolicyRefusalError: P_HOURS.
+    """
+    spans = [span.split("-") for span in policy.working_hours]
+    _refuse(bool(spans) and not any(_within(now.strftime("%H:%M"), start, end) for start, end in spans), "P_HOURS")
+
+
+def _within(now: str, start: str, end: str) -> bool:
+    """Times of day as HH:MM, so that text orders them; from `start` on and before `end`, which may be next morning."""
+    return start <= now < end if start < end else now >= start or now < end
 
 
 def check_schedule(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEntry]) -> None:

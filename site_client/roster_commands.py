@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from privacy.roster import SignedRoster
     from site_client.roster_pin import RosterPin
 
-__all__ = ["add_roster_commands"]
+__all__ = ["add_roster_commands", "approve_roster", "confirmed"]
 
 EXIT_OK, EXIT_FAILED = 0, 1
 _TYPED = 8  # hex digits of the new hash that the operator types
@@ -85,11 +85,18 @@ def _change_lines(new: dict[str, Any], changes: list[str]) -> list[str]:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    from privacy.roster_facts import roster_changes, roster_facts, roster_text
+    return approve_roster(_pin(arguments.site_file), _read(arguments.new_file), ask=not arguments.yes)
 
-    pin = _pin(arguments.site_file)
-    new = _read(arguments.new_file)
-    digits = new.roster.hash().hex()
+
+def approve_roster(pin: RosterPin, new: SignedRoster, *, ask: bool) -> int:
+    """Print what `new` changes, ask unless told not to, and put it in force; the exit code.
+
+    Raises:
+        ValueError: it may not replace what is in force; nothing was changed.
+    """
+    from privacy.roster_facts import roster_changes, roster_facts, roster_text
+    from site_client.audit_commands import booking
+
     if pin.path.is_file() and pin.current().roster == new.roster:
         print(f"version {new.roster.version} is in force here already")
         return EXIT_OK
@@ -99,17 +106,19 @@ def _approve(arguments: argparse.Namespace) -> int:
         print(f"the first roster of this site\n{roster_text(roster_facts(new))}")
     else:
         print("\n".join(_change_lines(roster_facts(new), list(roster_changes(before, new.roster)))))
-    if not arguments.yes and not _confirmed(digits):
+    if ask and not confirmed(new.roster.hash().hex(), "compare the hash with the consortium by telephone"):
         print("not approved; nothing was changed", file=sys.stderr)
         return EXIT_FAILED
-    pin.approve(new)
+    with booking(pin.path.parent) as log:
+        pin.approve(new)
+        log.note("approval", what="roster", hash=new.roster.hash().hex())
     print(f"approved version {new.roster.version}; it is in force from the next start of this site's process")
     return EXIT_OK
 
 
-def _confirmed(digits: str) -> bool:
-    print(f"compare the hash with the consortium by telephone; to approve, type its first {_TYPED} digits: ", end="",
-          flush=True)
+def confirmed(digits: str, advice: str) -> bool:
+    """Whether the operator types the first digits of the hash `digits` (hex) that was printed."""
+    print(f"{advice}; to approve, type its first {_TYPED} digits: ", end="", flush=True)
     typed = sys.stdin.readline().strip().lower()
     print()
     return typed == digits[:_TYPED]

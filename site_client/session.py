@@ -34,6 +34,7 @@ from privacy.errors import (
     ProtocolError,
 )
 from privacy.ledger import LedgerEntry
+from privacy.manifest import FACTORS
 from privacy.messages import (
     Attest,
     ErrorReply,
@@ -52,9 +53,11 @@ from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
 from site_client.admission import MOST_RUNS, Admission
 from site_client.installation import Installation
 from site_client.policy import (
+    check_hours,
     check_manifest,
     check_rounds_left,
     check_schedule,
+    check_upload,
     check_wasted,
     planned_events,
     stage_event,
@@ -88,16 +91,18 @@ class SiteSession:
         installation: the hospital's files.
         entropy: returns a random source for a purpose; `privacy.entropy.SystemEntropy` in production.
         clock, sleep: seconds that only ever grow, and a wait in seconds (`site_client.schedule`).
+        local_time: the hospital's wall clock, for the policy's working hours.
     """
 
     def __init__(
         self, installation: Installation, entropy: EntropySource, *, clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] = time.sleep, local_time: Callable[[], datetime] = datetime.now,
     ) -> None:
         installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
         self._schedule = ReplySchedule(clock, sleep)
+        self._local_time = local_time
         self._admission = Admission(installation, entropy)
         self._attestor = Attestor(installation.site_id, installation.key, installation.roster, installation.rounds)
         self._approved: dict[str, RunManifest] = {}
@@ -154,12 +159,16 @@ class SiteSession:
     def _hello(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         """Check the run against the site's own policy; the run is approved for this process or refused."""
         manifest = SignedManifest.open(body, self._site.roster)
+        policy, adapted = self._site.config.policy, self._site.model(_lora(manifest))
         check_manifest(
-            manifest, policy=self._site.config.policy, roster=self._site.roster, site_id=self._site.site_id,
-            base_model_hash=self._site.model(_lora(manifest)).base.content_hash, account=self._site.ledger.account())
+            manifest, policy=policy, roster=self._site.roster, site_id=self._site.site_id,
+            base_model_hash=adapted.base.content_hash, account=self._site.ledger.account())
+        check_upload(_largest_upload(manifest, adapted), manifest.bits, policy)
         self._admission.require_own_memory()
         if not self._site.ledger.may_bind(manifest.run_id, manifest.hash().hex()):
             raise PolicyRefusalError("P_RUN_ID")
+        if policy.approve_runs == "by-hand":
+            self._site.run_approvals.require(body, manifest)
         self._approved.pop(manifest.run_id, None)
         self._approved[manifest.run_id] = manifest
         while len(self._approved) > MOST_RUNS:
@@ -184,6 +193,7 @@ class SiteSession:
         if ledger.is_masked(run_id, plan.round) or self._site.rounds.is_masked(run_id, plan.round):
             raise FaultyCoordinatorError("E_SPENT")
         check_schedule(plan, manifest, self._booked(run_id))
+        check_upload(plan.dimension, plan.bits, self._site.config.policy)
         adapter = self._attestor.begin(start, self._site.model(_lora(manifest)), vector)
         if self._open is not None:
             self._open.protocol.abort()
@@ -248,6 +258,7 @@ class SiteSession:
         The ledger's rows get the time at which the plan arrived: their hash leaves in the mark, so a time taken after
         the patients were read would tell how long that took.
         """
+        check_hours(self._local_time(), self._site.config.policy)  # an update that waits needs no training
         check_rounds_left(plan, manifest, self._booked(manifest.run_id))
         check_wasted(self._site.ledger.account(), self._site.config.policy)
         if not _is_finite(adapted, adapter):
@@ -312,6 +323,13 @@ class SiteSession:
 
 def _lora(manifest: RunManifest) -> LoraSpec:
     return LoraSpec(rank=manifest.lora_rank, alpha=manifest.lora_alpha, groups=manifest.lora_groups)
+
+
+def _largest_upload(manifest: RunManifest, adapted: AdaptedModel) -> int:
+    """Coordinates of the longest vector that the run can ask for."""
+    return WIRE_LANES + max(
+        adapted.layout.select(stage.groups, factor).size
+        for stage in manifest.stages for factor in FACTORS[stage.schedule])
 
 
 def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:

@@ -34,8 +34,9 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "site_client.cli": site_client.cli.main}
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
-                                   "renew-certificate", "roster"],
-               "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster"]}
+                                   "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export"],
+               "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
+                                   "start"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 

@@ -26,6 +26,7 @@ from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles
 from simulations.in_process import InProcessGrid
 from site_client.installation import Installation
+from site_client.leaving import REPLIES
 
 
 def lost(site: str, number: int, step: str) -> list[FaultConfig]:
@@ -203,6 +204,7 @@ def test_what_leaves_a_site_is_one_body_one_array_and_fields_on_the_list(
              "sa_train": messages.Advertise, "sa_share": messages.EnvelopeList,
              "sa_mask": messages.MaskedHeader, "sa_confirm": messages.Confirm, "sa_unmask": messages.UnmaskShares,
              "sa_result": messages.Attest}
+    assert kinds == REPLIES  # what sites' audit logs let out
     sizes: dict[str, set[int]] = {}
     for reply in _Spy.replies:
         step = reply.metadata.message_type.split(".")[-1]

@@ -47,6 +47,7 @@ from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.round_store import RoundStore
+from site_client.run_approval import RunApprovals
 from site_client.session import SiteSession
 from site_client.spool import Spool
 from site_client.training import LocalUpdate
@@ -153,6 +154,7 @@ class Site:
         self.peers = PeerMarks(folder / "peers.sqlite", ROSTER.federation_id)
         self.evidence = EvidenceStore(folder / "evidence.sqlite", ROSTER)
         self.approval = LedgerApproval(folder)
+        self.run_approvals = RunApprovals(folder)
         self.rounds = RoundStore(folder)
 
     def model(self, lora: object) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -17,12 +18,15 @@ from privacy.ledger_entries import Reservation
 from privacy.manifest import Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
 from privacy.release import release_hash
 from site_client.policy import (
+    check_hours,
     check_manifest,
     check_rounds_left,
     check_schedule,
+    check_upload,
     check_wasted,
     delta_cap,
     planned_events,
+    refusals,
     terms_of,
 )
 
@@ -105,7 +109,8 @@ def test_a_site_that_the_run_leaves_out_is_refused() -> None:
         (with_terms(declared_patients=502), "P_TERMS"),
         (with_stage(noise_multiplier=0.29), "P_NOISE"),
         (with_stage(sources=(SourceShare("reports", 9), SourceShare("patches", 8))), "P_SAMPLING"),
-        (with_stage(max_rounds=4000), "P_BUDGET"),
+        (with_stage(max_rounds=900), "P_BUDGET"),
+        (with_stage(max_rounds=997), "P_ROUNDS"),
         (without_privacy(), "P_PRIVACY"),
         (with_stage(reply_after_s=0.0), "P_TIMING"),
     ])
@@ -117,7 +122,8 @@ def test_what_a_manifest_may_not_ask_for(manifest: RunManifest, expected: str) -
     ("changed", "expected"),
     [
         ({"min_patients": 502}, "P_FLOOR"), ({"min_cohort": 4}, "P_COHORT"),
-        ({"allowed_stages": ["alignment"]}, "P_STAGE"),
+        ({"allowed_stages": ["alignment"]}, "P_STAGE"), ({"allowed_groups": ["attention"]}, "P_GROUP"),
+        ({"allowed_sources": ["reports"]}, "P_SOURCE"), ({"max_rounds": 7}, "P_ROUNDS"),
         ({"allowed_base_models": ["00"]}, "P_BASE_MODEL"), ({"max_samples": 3}, "P_SAMPLING"),
         ({"max_delta": 9e-6}, "P_DELTA"), ({"min_noise_multiplier": 1.3}, "P_NOISE"),
         ({"max_epsilon": 0.99 * PLANNED}, "P_BUDGET"),
@@ -127,7 +133,8 @@ def test_what_a_policy_may_forbid(changed: dict[str, Any], expected: str) -> Non
 
 
 def test_limits_are_inclusive() -> None:
-    exact = PolicyConfig(max_epsilon=PLANNED, min_patients=501, max_samples=4, min_noise_multiplier=1.2)
+    exact = PolicyConfig(max_epsilon=PLANNED, min_patients=501, max_samples=4, min_noise_multiplier=1.2, max_rounds=8,
+                         allowed_groups=["projector"], allowed_sources=["patches"])
     assert check(policy=exact)
 
 
@@ -240,3 +247,72 @@ def test_sixteen_bits_need_noise_that_hides_the_rounding() -> None:
     assert code(replace(compact, saturation=16.0)) == "P_RING"
     assert check(replace(MANIFEST, saturation=16.0)).site_id == "site-1"
     assert code(replace(compact, sites=with_terms(weight=0.01).sites)) == "P_RING"
+
+
+# ------------------------------------------------------------------ everything that refuses, for the operator
+
+
+def every_refusal(manifest: RunManifest = MANIFEST, *, policy: PolicyConfig = POLICY) -> tuple[str, ...]:
+    account = Account(limits=Limits(policy.max_epsilon, delta_cap(policy, 501)))
+    return refusals(manifest, policy=policy, roster=ROSTER, site_id="site-1", base_model_hash=BASE, account=account)
+
+
+def test_the_operator_sees_every_rule_that_refuses_not_only_the_first() -> None:
+    assert every_refusal() == ()
+    strict = replace(POLICY, allowed_groups=["attention"], max_rounds=7, min_noise_multiplier=1.3)
+    assert every_refusal(replace(MANIFEST, release="another"), policy=strict) == (
+        "P_RELEASE", "P_ROUNDS", "P_GROUP", "P_NOISE")
+    assert every_refusal(policy=replace(POLICY, max_epsilon=0.99 * PLANNED)) == ("P_BUDGET",)
+    assert every_refusal(replace(MANIFEST, target_epsilon=0.9 * PLANNED)) == ("P_BUDGET",)
+    assert every_refusal(policy=replace(POLICY, max_total_delta=9e-6)) == ("P_DELTA",)
+    assert every_refusal(replace(MANIFEST, sites=MANIFEST.sites[2:])) == ("P_TERMS",)
+    assert every_refusal(with_terms(declared_patients=502)) == ("P_TERMS",)
+
+
+def test_what_it_lists_first_is_what_the_coordinator_is_told() -> None:
+    for manifest, policy in ((replace(MANIFEST, release="another"), POLICY), (with_stage(noise_multiplier=0.2), POLICY),
+                             (without_privacy(), POLICY), (MANIFEST, replace(POLICY, max_rounds=7))):
+        assert every_refusal(manifest, policy=policy)[0] == code(manifest, policy=policy)
+
+
+# ------------------------------------------------------------------ bytes and hours
+
+
+def test_an_upload_may_be_as_large_as_the_policy_says_and_no_larger() -> None:
+    policy = replace(POLICY, max_upload_mb=3.0)  # 3,000,000 bytes
+    check_upload(1_000_000, 24, policy)
+    check_upload(750_000, 32, policy)
+    for dimension, bits in ((1_000_001, 24), (750_001, 32)):
+        with pytest.raises(PolicyRefusalError, match="upload is larger"):
+            check_upload(dimension, bits, policy)
+
+
+def open_hours(*spans: str) -> list[str]:
+    """The half hours of a day in which a training may begin."""
+    allowed = []
+    for minute in range(0, 24 * 60, 30):
+        now = datetime(2026, 1, 1, minute // 60, minute % 60)
+        try:
+            check_hours(now, replace(POLICY, working_hours=list(spans)))
+        except PolicyRefusalError as refusal:
+            assert refusal.code == "P_HOURS"
+        else:
+            allowed.append(now.strftime("%H:%M"))
+    return allowed
+
+
+def test_working_hours_may_cross_midnight_and_be_several() -> None:
+    assert len(open_hours()) == 48
+    assert open_hours("08:00-09:30") == ["08:00", "08:30", "09:00"]
+    assert open_hours("23:00-01:00") == ["00:00", "00:30", "23:00", "23:30"]
+    assert open_hours("23:30-00:00") == ["23:30"]
+    assert open_hours("00:00-00:30", "12:00-12:30") == ["00:00", "12:00"]
+
+
+def test_the_last_minute_counts_and_the_end_does_not() -> None:
+    night = replace(POLICY, working_hours=["22:00-06:00"])
+    for allowed in (datetime(2026, 1, 1, 22, 0), datetime(2026, 1, 1, 5, 59, 59)):
+        check_hours(allowed, night)
+    for refused in (datetime(2026, 1, 1, 21, 59, 59), datetime(2026, 1, 1, 6, 0)):
+        with pytest.raises(PolicyRefusalError, match="other hours"):
+            check_hours(refused, night)
