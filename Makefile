@@ -29,6 +29,7 @@ test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one
 	@$(PY) .ci/checks fast
 
 test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, packaging
+	@$(PY) .ci/packages
 	@$(PY) .ci/checks slow
 
 mutation: $(TEST_READY) ## switch off every refusal of privacy/secagg in turn; a test must fail for each (minutes)
