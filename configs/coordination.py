@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.checks import TransportConfig, positive, require, require_address
+from configs.checks import TransportConfig, positive, require, require_address, require_cohort
 
 __all__ = ["CoordinatorConfig", "HomeConfig"]
 
@@ -16,18 +16,25 @@ class HomeConfig:
     federation_id: str
     address: str                 # HOST:PORT under which the sites reach this coordinator
     listen: str = "0.0.0.0:8443"  # HOST:PORT that the public listener binds; only Flower's fleet routes are on it
+    min_cohort: int = 3          # of the first roster, which `coordinator enroll` drafts: fewest sites in a sum
+    min_fraction: float = 0.5    # the same, of the active sites
+    two_sites: bool = False      # exactly two sites, min_cohort 2: hides a site's update from the coordinator only
     health_port: int = 0         # gRPC health service on 127.0.0.1; 0 = none
     retries: int = 3             # of a run that stopped below its quorum, before the operator is asked
     retry_after_s: float = 30.0
+    resend_s: float = 90.0       # how long a lost message is sent again, once its site's node is back
     wait_for_sites_s: float = 600.0  # at the start of a run, for sites that are not connected or have not approved yet
     transport: TransportConfig = field(default_factory=TransportConfig)
 
     def __post_init__(self) -> None:
         require_address("coordinator", "address", self.address)
         require_address("coordinator", "listen", self.listen)
+        require_cohort("coordinator", self.min_cohort, self.two_sites)
+        require(0 <= self.min_fraction <= 1, f"coordinator.min_fraction={self.min_fraction} must be 0 to 1")
         require(0 <= self.health_port < 65536, f"coordinator.health_port={self.health_port} must be 0 to 65535")
         require(self.retries >= 0, f"coordinator.retries={self.retries} cannot be negative")
-        positive("coordinator", retry_after_s=self.retry_after_s, wait_for_sites_s=self.wait_for_sites_s)
+        positive("coordinator", retry_after_s=self.retry_after_s, wait_for_sites_s=self.wait_for_sites_s,
+                 resend_s=self.resend_s)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,4 +50,7 @@ class CoordinatorConfig:
     timeout_s: float = 3600.0
     every_rounds: int = 1
     audit: str = ""          # audit.json of `simulate audit`; the export says "audited" only if it is of this very run
+    wait_for_sites_s: float = 0.0  # at the start, for sites that are not connected or have not approved yet
+    resend_s: float = 0.0    # how long a message that a node lost is sent again once the node is back; 0 = never
+    offer_roster: bool = False  # send the roster before the run, for sites that wait for it
     data_hash: str = ""      # SHA-256 of the data, hex, where it is known here (simulations); "" is never "audited"

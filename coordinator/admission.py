@@ -6,6 +6,7 @@ of them what its peers said about it. The sites trust none of this; what is wron
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,10 @@ from privacy.messages import ErrorReply, Hello, HelloList, Ready, RunManifest, W
 
 __all__ = ["Door"]
 
+_STRAGGLERS_S = 20.0  # more patience for the others once enough sites are ready
+_AGAIN_S = 3.0
+_MAY_CHANGE = ("no-reply", "transport", "P_NOT_APPROVED", "P_APPROVAL", "P_ROSTER", "P_WITNESS", "P_HOURS")
+
 
 @dataclass(frozen=True, slots=True)
 class Door:
@@ -25,6 +30,8 @@ class Door:
 
     Args:
         signed: the signed manifest's bytes.
+        wait_s: how long sites that are absent, or wait for their operator, are asked again.
+        offered: the signed roster's bytes, sent to every node before the manifest; b"" = the sites have it.
         observe: told ("cohort", who is ready, who is not and why, how many are needed) after each admission.
     """
 
@@ -34,6 +41,32 @@ class Door:
     link: Link
     timeout_s: float
     observe: Callable[[str, dict[str, Any]], None]
+    wait_s: float = 0.0
+    offered: bytes = b""
+    _last: dict[str, str] = field(default_factory=dict)  # site -> why the last admission left it out
+
+    def admit_first(self) -> tuple[str, ...]:
+        """`admit`, again and again for up to `wait_s` while sites may still come; with the floor reached, a little.
+
+        Raises:
+            RoundFailedError: see `admit`; what the last try found.
+        """
+        begin = time.monotonic()
+        while True:
+            left = begin + self.wait_s - time.monotonic()
+            try:
+                ready = self.admit()
+            except RoundFailedError:
+                if left <= 0:
+                    raise
+            else:
+                undecided = set(self.roster.active_ids) - set(ready) - self._final()
+                if not undecided or left <= 0 or time.monotonic() - begin >= min(_STRAGGLERS_S, self.wait_s):
+                    return ready
+            time.sleep(min(_AGAIN_S, max(left, 0.1)))
+
+    def _final(self) -> set[str]:
+        return {site for site, why in self._last.items() if not why.endswith(_MAY_CHANGE)}
 
     def admit(self) -> tuple[str, ...]:
         """The sites that are ready for the run, sorted.
@@ -42,11 +75,14 @@ class Door:
             RoundFailedError: they are fewer than the roster's floor; the text says who refused, where and why.
         """
         seen = _Admission(self)
+        seen.offer()
         seen.meet()
         ready = tuple(sorted(seen.restore(seen.witness()))) if seen.hellos else ()
         invited = len(self.roster.active_ids)
         floor = self.roster.floor(invited)
         refused = [*seen.unnamed, *(f"{site} ({why})" for site, why in sorted(seen.refused.items()))]
+        self._last.clear()
+        self._last.update(seen.refused)
         self.observe("cohort", {"accepted": list(ready), "refused": refused, "floor": floor})
         if len(ready) < floor:
             raise RoundFailedError(
@@ -65,23 +101,36 @@ class _Admission:
     refused: dict[str, str] = field(default_factory=dict)   # site -> step and reason
     list_hash: bytes = b""
 
+    def offer(self) -> None:
+        """Step `roster`: for sites that pin it by their own rules. What they answer is their business."""
+        if self.door.offered:
+            for _ in self.door.link.meet(self.door.offered, self.door.timeout_s, "roster"):
+                pass
+
     def meet(self) -> None:
         """Step `hello`: the sites of the roster that accept the manifest with a valid signature."""
         door = self.door
         for index, reply in enumerate(door.link.meet(door.signed, door.timeout_s)):
             if reply.failure is not None:
-                self.unnamed.append(reply.failure)
+                self._turn_away(reply.site_id, reply.failure)
                 continue
             try:
                 hello = Hello.from_bytes(reply.body)
             except MessageFormatError:
-                self.unnamed.append(_code(reply.body))
+                self._turn_away(reply.site_id, _code(reply.body))
                 continue
             if not hello.proves(door.roster, door.manifest.hash()):
-                self.unnamed.append("E_SITE_SIG")
+                self._turn_away(reply.site_id, "E_SITE_SIG")
             elif hello.site_id not in self.hellos:
                 self.hellos[hello.site_id] = hello
                 door.link.bind(index, hello.site_id)
+
+    def _turn_away(self, site: str, why: str) -> None:
+        """By name where the transport knows whose node it is."""
+        if site in self.door.roster.site_ids:
+            self._refuse(site, "hello", why)
+        else:
+            self.unnamed.append(why)
 
     def witness(self) -> dict[str, list[Witness]]:
         """Step `witness`: for each site, what the others have seen of its ledger."""

@@ -14,10 +14,17 @@ from configs.load import load_config
 from configs.schema import CoordinatorConfig
 from coordinator.link import FlowerLink
 from coordinator.run import run_federation
+from coordinator.run_queue import STOP_FILE
 
-__all__ = ["app"]
+__all__ = ["RunStoppedError", "app"]
+
+
 
 app = ServerApp()
+
+
+class RunStoppedError(RuntimeError):
+    """The operator asked for it; the run can go on later."""
 
 
 @app.main()  # type: ignore[untyped-decorator]
@@ -30,9 +37,14 @@ def main(grid: Grid, context: Context) -> None:
     def observe(event: str, values: dict[str, Any]) -> None:
         with journal.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+        if event == "round" and (Path(config.output) / STOP_FILE).exists():
+            raise RunStoppedError("the operator stopped the run; `coordinator resume` goes on with the next round")
 
     try:
-        run_federation(config, FlowerLink(grid), observe)
+        run_federation(config, FlowerLink(grid, resend_s=config.resend_s), observe)
+    except RunStoppedError as error:
+        observe("stopped", {"text": str(error)})
+        raise
     except Exception as error:
         observe("failed", {"kind": type(error).__name__, "text": str(error)})
         raise

@@ -56,9 +56,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
+    from coordinator.home_commands import add_home_commands
     from coordinator.roster_commands import add_roster_commands
+    from coordinator.run_commands import add_run_commands
+    from coordinator.up_command import add_up_command
 
+    add_home_commands(commands)
     add_roster_commands(commands)
+    add_up_command(commands)
+    add_run_commands(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)

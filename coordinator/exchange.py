@@ -41,8 +41,13 @@ class Reply:
 class Link(Protocol):
     """A transport that knows which node is which site."""
 
-    def meet(self, body: bytes, timeout_s: float) -> Iterator[Reply]:
-        """Send `body` as `hello` to every connected node; yield the replies with `site_id` empty, as they come.
+    def newcomers(self) -> bool:
+        """Whether a node is connected that no site was bound to."""
+        ...
+
+    def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
+        """Send `body` as `step` to every connected node; yield the replies as they come. `site_id` is the
+        site for which the node was enrolled, as the transport says, or empty.
 
         The caller checks each reply's signature and then calls :meth:`bind` in the order of the replies."""
         ...

@@ -8,7 +8,7 @@ of a site's process is dropped here, because Flower would forward it verbatim.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -17,7 +17,9 @@ from coordinator.exchange import Outgoing, Reply
 
 __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
+_MEET_AGAIN_S = 60.0
 MESSAGE_TYPES = {
+    "roster": "query.roster",
     "hello": "query.hello",
     "witness": "query.witness",
     "restore": "query.restore",
@@ -31,21 +33,39 @@ MESSAGE_TYPES = {
 
 
 class FlowerLink:
-    """Sends protocol steps over a Flower :class:`Grid`."""
+    """Sends protocol steps over a Flower :class:`Grid`.
 
-    def __init__(self, grid: Grid, poll_s: float = 0.05) -> None:
+    Args:
+        resend_s: how long a message that a site's node lost is sent again once the node is back. Every step of a site
+            gives the same reply to the same message, so a node may be restarted in the middle of a round; 0 = never.
+    """
+
+    def __init__(self, grid: Grid, poll_s: float = 0.05, resend_s: float = 0.0) -> None:
         self._grid = grid
-        self._poll_s = poll_s
+        self._poll_s, self._resend_s = poll_s, resend_s
         self._node_of: dict[str, int] = {}
         self._met: list[int] = []
+        self._met_at: dict[int, float] = {}  # monotonic
 
-    def meet(self, body: bytes, timeout_s: float) -> Iterator[Reply]:
+    def newcomers(self) -> bool:
+        """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute."""
+        recently = {node for node, at in self._met_at.items() if time.monotonic() - at < _MEET_AGAIN_S}
+        return bool({int(node) for node in self._grid.get_node_ids()} - set(self._node_of.values()) - recently)
+
+    def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.meet`."""
         self._met = []
+        names = self._names()
         nodes = {int(node): Outgoing(body) for node in self._grid.get_node_ids()}
-        for node, reply in self._send("hello", nodes, timeout_s):
+        self._met_at.update(dict.fromkeys(nodes, time.monotonic()))
+        for node, reply in self._send(step, nodes, timeout_s, 0.0):
             self._met.append(node)
-            yield reply
+            yield Reply(names.get(node, ""), reply.body, reply.vector, reply.failure)
+
+    def _names(self) -> dict[int, str]:
+        """Node -> the site for which it was enrolled, where the grid knows."""
+        ask = getattr(self._grid, "get_nodes", None)
+        return {int(info.node_id): str(info.name) for info in ask()} if ask is not None else {}
 
     def bind(self, reply_index: int, site_id: str) -> None:
         """See :meth:`coordinator.exchange.Link.bind`."""
@@ -54,34 +74,87 @@ class FlowerLink:
     def exchange(self, step: str, outgoing: Mapping[str, Outgoing], timeout_s: float) -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.exchange`."""
         site_of = {self._node_of[site]: site for site in outgoing}
-        for node, reply in self._send(step, {self._node_of[s]: o for s, o in outgoing.items()}, timeout_s):
+        to_nodes = {self._node_of[site]: out for site, out in outgoing.items()}
+        for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s):
             yield Reply(site_of[node], reply.body, reply.vector, reply.failure)
 
     def _send(
-        self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float
+        self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, resend_s: float
     ) -> Iterator[tuple[int, Reply]]:
-        messages = [
-            Message(content=_content(out), dst_node_id=node, message_type=MESSAGE_TYPES[step], ttl=timeout_s + 60)
-            for node, out in outgoing.items()
-        ]
-        pending = set(self._grid.push_messages(messages))
-        waiting = set(outgoing)
         deadline = time.monotonic() + timeout_s
-        while pending and time.monotonic() < deadline:
-            replies = list(self._grid.pull_messages(pending))
-            for reply in _known(replies, pending):
-                pending.discard(reply.metadata.reply_to_message_id)
-                node = int(reply.metadata.src_node_id)
+        waiting = set(outgoing)
+        lost = _Lost(resend_s)
+        pending = self._push(step, outgoing, timeout_s, lost)
+        while (pending or lost) and time.monotonic() < deadline:
+            replies = list(self._grid.pull_messages(set(pending))) if pending else []
+            for reply in replies:
+                node = pending.pop(reply.metadata.reply_to_message_id, None)
+                if node is None or (reply.has_error() and lost.keep(node)):
+                    continue
                 waiting.discard(node)
                 yield node, _reply(reply)
-            if pending and not replies:
+            for node in lost.given_up():
+                waiting.discard(node)
+                yield node, Reply("", failure="transport")
+            back = lost.back(self._grid)
+            if back:
+                left = max(1.0, deadline - time.monotonic())
+                pending |= self._push(step, {node: outgoing[node] for node in back}, left, lost)
+            if waiting and not replies:
                 time.sleep(self._poll_s)
         for node in sorted(waiting):
             yield node, Reply("", failure="no-reply")
 
+    def _push(self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, lost: _Lost) -> dict[str, int]:
+        """Message identifier -> node. The identifiers come in the order of the messages, None for one not taken."""
+        identifiers = list(self._grid.push_messages([
+            Message(content=_content(out), dst_node_id=node, message_type=MESSAGE_TYPES[step], ttl=timeout_s + 60)
+            for node, out in outgoing.items()]))
+        taken = dict(zip(identifiers, outgoing, strict=True)) if identifiers else {}
+        for node in set(outgoing) - {node for identifier, node in taken.items() if identifier}:
+            lost.refuse(node)
+        return {identifier: node for identifier, node in taken.items() if identifier}
 
-def _known(replies: Iterable[Message], pending: set[str]) -> Iterator[Message]:
-    return (reply for reply in replies if reply.metadata.reply_to_message_id in pending)
+
+class _Lost:
+    """Nodes that lost a message, since when, and which of them are back."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._until: dict[int, float] = {}   # first loss plus patience: a second loss does not prolong it
+        self._away: set[int] = set()
+        self._asked = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self._away)
+
+    def keep(self, node: int) -> bool:
+        """Whether to wait for that node; False when nobody waits, or its time is over."""
+        until = self._until.setdefault(node, time.monotonic() + self._patience_s)
+        if time.monotonic() >= until:
+            return False
+        self._away.add(node)
+        return True
+
+    def refuse(self, node: int) -> None:
+        """A message that was not even taken: waited for like a lost one, if anybody waits."""
+        if not self.keep(node):
+            self._away.add(node)
+
+    def given_up(self) -> list[int]:
+        """The nodes whose time is over, each once."""
+        over = [node for node in self._away if time.monotonic() >= self._until[node]]
+        self._away.difference_update(over)
+        return over
+
+    def back(self, grid: Grid) -> list[int]:
+        """The nodes that are connected again, each once; the grid is asked once a second."""
+        if not self._away or time.monotonic() - self._asked < 1.0:
+            return []
+        self._asked = time.monotonic()
+        found = [node for node in map(int, grid.get_node_ids()) if node in self._away]
+        self._away.difference_update(found)
+        return found
 
 
 def _content(out: Outgoing) -> RecordDict:

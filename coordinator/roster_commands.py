@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from privacy.identity import Officer, Roster, RosterSite, SigningKey
-    from privacy.roster import SignedRoster
+    from privacy.identity import Roster
 
 __all__ = ["add_roster_commands"]
 
@@ -67,66 +64,101 @@ def _add_drafting(actions: Any) -> None:
     suspend.add_argument("new_file", type=Path, metavar="NEW_FILE", help="where to write it")
     suspend.add_argument("site_id", metavar="SITE_ID")
     suspend.add_argument("--resume", action="store_true", help="let the suspended hospital take part again")
+    revoke = _action(actions, "revoke", _revoke, "a hospital withdraws, or its keys are no longer its own",
+                     "Draft the next version with the hospital suspended. With a coordinator's folder as FILE the "
+                     "draft becomes its roster.bin; the hospital is shut out once two officers have signed.")
+    revoke.add_argument("new_file", type=Path, nargs="?", metavar="NEW_FILE",
+                        help="where to write it; not with a folder")
+    revoke.add_argument("site_id", metavar="SITE_ID")
 
 
 def _action(actions: Any, name: str, command: Any, text: str, description: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=description)
     kind = "key" if name == "officer-key" else "roster"
-    parser.add_argument("file", type=Path, metavar="FILE", help=f"a {kind} file")
+    where = ", or the coordinator's folder, whose roster.bin is meant" if name in ("sign", "show", "revoke") else ""
+    parser.add_argument("file", type=Path, metavar="FILE", help=f"a {kind} file{where}")
     parser.set_defaults(command=command)
     return parser
 
 
 def _new(arguments: argparse.Namespace) -> int:
+    from coordinator.roster_files import key_of, officer_of, site_of, write_draft
     from privacy.identity import MAX_DIMENSION, Roster
 
     largest = MAX_DIMENSION if arguments.max_dimension is None else arguments.max_dimension
-    roster = Roster(
-        federation_id=arguments.federation, version=1, coordinator_key=_key_of(arguments.coordinator_key),
-        sites=tuple(_site_of(text) for text in arguments.sites), min_cohort=arguments.min_cohort,
-        min_fraction=arguments.min_fraction, officers=tuple(_officer_of(text) for text in arguments.officers),
-        suites=tuple(arguments.suites or ("x25519",)), max_dimension=largest, two_sites=arguments.two_sites)
-    return _write_draft(arguments.file, roster)
+    return write_draft(arguments.file, Roster(
+        federation_id=arguments.federation, version=1, coordinator_key=key_of(arguments.coordinator_key),
+        sites=tuple(site_of(text) for text in arguments.sites), min_cohort=arguments.min_cohort,
+        min_fraction=arguments.min_fraction, officers=tuple(officer_of(text) for text in arguments.officers),
+        suites=tuple(arguments.suites or ("x25519",)), max_dimension=largest, two_sites=arguments.two_sites))
 
 
 def _add_site(arguments: argparse.Namespace) -> int:
-    roster = _read(arguments.file).roster
-    if roster.two_sites:  # the only way on: an ordinary federation
-        roster = replace(roster, two_sites=False, min_cohort=3)
-    return _write_draft(arguments.new_file, roster.with_site(_site_of(arguments.site)))
+    from coordinator.roster_files import read_roster, site_of, with_sites, write_draft
+
+    return write_draft(
+        arguments.new_file, with_sites(read_roster(arguments.file).roster, [site_of(arguments.site)]))
 
 
 def _suspend(arguments: argparse.Namespace) -> int:
-    roster = _read(arguments.file).roster
-    if arguments.site_id not in roster.site_ids:
-        raise ValueError(f"{arguments.site_id} is not on the roster; give one of {', '.join(roster.site_ids)}")
-    status: Literal["active", "suspended"] = "active" if arguments.resume else "suspended"
-    if roster.site(arguments.site_id).status == status:
-        raise ValueError(f"{arguments.site_id} is {status} already; nothing was written")
-    sites = tuple(
-        replace(site, status=status) if site.site_id == arguments.site_id else site for site in roster.sites)
-    return _write_draft(arguments.new_file, replace(roster, version=roster.version + 1, sites=sites))
+    from coordinator.roster_files import read_roster, with_status, write_draft
+
+    roster = read_roster(arguments.file).roster
+    return write_draft(
+        arguments.new_file, with_status(roster, arguments.site_id, "active" if arguments.resume else "suspended"))
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from coordinator.home import Home
+    from coordinator.roster_drafts import draft
+    from coordinator.roster_files import read_roster, with_status, write_draft
+
+    if arguments.new_file is not None:
+        return write_draft(
+            arguments.new_file, with_status(read_roster(arguments.file).roster, arguments.site_id, "suspended"))
+    if not arguments.file.is_dir():
+        raise ValueError(f"{arguments.file} is a roster file; name the NEW_FILE to write, or give the coordinator's "
+                         "folder in its place")
+    print(draft(Home.open(arguments.file), lambda roster: with_status(roster, arguments.site_id, "suspended")))
+    return EXIT_OK
 
 
 def _sign(arguments: argparse.Namespace) -> int:
+    from coordinator.roster_files import read_roster, read_signing_key
     from privacy.durable import write_whole
 
-    signed = _read(arguments.file)
-    previous = None if arguments.previous is None else _read(arguments.previous).roster
-    again = signed.sign(_signing_key(arguments.key), previous)
-    mode = arguments.file.stat().st_mode & 0o777
-    write_whole(arguments.file, again.to_bytes())
-    arguments.file.chmod(mode)
+    path, previous = _named(arguments)
+    again = read_roster(path).sign(read_signing_key(arguments.key), previous)
+    mode = path.stat().st_mode & 0o777
+    write_whole(path, again.to_bytes())
+    path.chmod(mode)
     print(f"version {again.roster.version}, hash {again.roster.hash().hex()}: {len(again.signatures)} signatures")
     return EXIT_OK
 
 
+def _named(arguments: argparse.Namespace) -> tuple[Path, Roster | None]:
+    """The roster file that FILE or DIR names, and the roster that it replaces: --previous, or as DIR knows it."""
+    from coordinator.roster_files import read_roster
+
+    if arguments.previous is not None:
+        previous: Roster | None = read_roster(arguments.previous).roster
+    elif arguments.file.is_dir():
+        from coordinator.home import Home
+
+        kept = Home.open(arguments.file).previous()
+        previous = None if kept is None else kept.roster
+    else:
+        previous = None
+    return (arguments.file / "roster.bin" if arguments.file.is_dir() else arguments.file), previous
+
+
 def _show(arguments: argparse.Namespace) -> int:
+    from coordinator.roster_files import read_roster
     from privacy.roster import RosterError
     from privacy.roster_facts import roster_changes, roster_facts, roster_text
 
-    signed = _read(arguments.file)
-    previous = None if arguments.previous is None else _read(arguments.previous).roster
+    path, previous = _named(arguments)
+    signed = read_roster(path)
     facts = roster_facts(signed)
     try:
         signed.require_signed(previous)
@@ -144,76 +176,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _officer_key(arguments: argparse.Namespace) -> int:
-    from privacy.durable import sync
-    from privacy.entropy import SystemEntropy
-    from privacy.identity import SigningKey
+    from coordinator.roster_files import new_signing_key
 
-    key = SigningKey.generate(SystemEntropy().random_bytes)
-    try:
-        descriptor = os.open(arguments.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        raise ValueError(f"{arguments.file} exists; a key is never replaced, choose another name") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.private_bytes())
-        file.flush()
-        os.fsync(file.fileno())
-    sync(arguments.file.parent)
-    print(key.public_bytes().hex())
+    print(new_signing_key(arguments.file).public_bytes().hex())
     return EXIT_OK
-
-
-def _signing_key(path: Path) -> SigningKey:
-    from privacy.identity import SigningKey
-
-    if path.stat().st_mode & 0o077:
-        raise ValueError(f"key file {path} is readable by others; run: chmod 600 {path}")
-    secret = path.read_bytes()
-    if len(secret) != 32:
-        raise ValueError(f"key file {path} has {len(secret)} bytes instead of 32; restore it from backup")
-    return SigningKey.from_private_bytes(secret)
-
-
-def _read(path: Path) -> SignedRoster:
-    from privacy.roster import SignedRoster
-
-    if not path.is_file():
-        raise ValueError(f"roster file {path} does not exist; `coordinator roster new` drafts one")
-    return SignedRoster.parse(path.read_bytes())
-
-
-def _write_draft(path: Path, roster: Roster) -> int:
-    from privacy.roster import SignedRoster
-
-    if path.exists():
-        raise ValueError(f"{path} exists; a roster file is never replaced by a draft, choose another name")
-    path.write_bytes(SignedRoster(roster).to_bytes())
-    print(f"version {roster.version}, hash {roster.hash().hex()}: a draft, for its officers to sign")
-    return EXIT_OK
-
-
-def _key_of(text: str) -> bytes:
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise ValueError(f"{text[:70]!r} is not a public key; give 64 hexadecimal digits")
-    return key
-
-
-def _site_of(text: str) -> RosterSite:
-    from privacy.identity import RosterSite
-
-    parts = text.split(":")
-    if len(parts) != 3 or not (parts[2].isascii() and parts[2].isdigit()):
-        raise ValueError(f"{text!r} is not a site; give ID:HEX:PATIENTS with the 64 digits of its public key")
-    return RosterSite(parts[0], _key_of(parts[1]), int(parts[2]))
-
-
-def _officer_of(text: str) -> Officer:
-    from privacy.identity import Officer
-
-    name, colon, key = text.partition(":")
-    if not colon:
-        raise ValueError(f"{text!r} is not an officer; give NAME:HEX with the 64 digits of the public key")
-    return Officer(name, _key_of(key))

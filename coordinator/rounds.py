@@ -65,6 +65,7 @@ class Federation:
     timeout_s: float
     participants: tuple[str, ...]  # sites that are ready for the run
     admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
+    newcomers: Callable[[], bool] = bool  # whether a site may have come that is not a participant
     keep_evidence: Callable[[Evidence], None] = _not_kept  # durably, before the site that it is against is left out
 
 
@@ -203,8 +204,8 @@ def _added(first: Mapping[str, int], more: Mapping[str, int]) -> dict[str, int]:
 
 
 def _with_restarted(federation: Federation, last: RoundReport) -> Federation:
-    """Before the next round: a site whose process was restarted must be admitted to the run again."""
-    if not any(reason.endswith(NOT_ADMITTED) for reason in last.missing.values()):
+    """Before the next round: a site whose process was restarted, or that came later, must be admitted to the run."""
+    if not (any(reason.endswith(NOT_ADMITTED) for reason in last.missing.values()) or federation.newcomers()):
         return federation
     try:
         ready = federation.admit()

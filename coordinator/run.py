@@ -34,7 +34,7 @@ from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, RunManifest, SignedManifest, SignedResult
 from privacy.roster import SignedRoster
 
-__all__ = ["RunObserver", "run_federation"]
+__all__ = ["RunObserver", "describe_origin", "run_federation"]
 
 PublicMetrics = Mapping[int, Mapping[str, float]]  # round -> metric -> value
 RunObserver = Callable[[str, dict[str, Any]], None]  # (event name, plain values)
@@ -71,12 +71,15 @@ def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunStat
                        keep=lambda state: _save(opened, state, public))
     state = journal.with_lost_rounds(_resume(opened) or _fresh(opened))
     public.update({report.round: report.public for report in state.history})
-    door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe)
-    participants = door.admit()
+    door = Door(opened.manifest, opened.signed, opened.roster, link, config.timeout_s, observe,
+                wait_s=config.wait_for_sites_s,
+                offered=Path(config.roster).read_bytes() if config.offer_roster else b"")
+    participants = door.admit_first()
     federation = Federation(
         manifest=opened.manifest, roster=opened.roster, signing_key=opened.key, link=link,
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         timeout_s=config.timeout_s, participants=participants, admit=door.admit,
+        newcomers=link.newcomers if config.offer_roster else bool,
         keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep)
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
@@ -138,6 +141,11 @@ _ORIGIN = {
 }
 
 
+def describe_origin(manifest: RunManifest) -> str:
+    """The sentence that an exported adapter's card says of how it was trained."""
+    return _ORIGIN[manifest.privacy]
+
+
 def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
     closing = state.closing
     if closing is not None:
@@ -196,7 +204,7 @@ def _write_result(opened: _Opened, state: RunState, public: PublicMetrics, confi
     claim = audit_claim(config.audit, subject_of(opened.manifest, config.data_hash),
                         private=opened.manifest.privacy != "none")
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
-                 description=_ORIGIN[opened.manifest.privacy], audit=claim.text)
+                 description=describe_origin(opened.manifest), audit=claim.text)
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
              "manifest_hash": opened.manifest.hash().hex(),
              "audited": claim.audited, "audit": claim.text, "rounds": _records(state, public)}

@@ -19,7 +19,7 @@ from privacy.identity import Roster, SigningKey
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
 
-__all__ = ["Hello", "HelloList", "LedgerMark", "Ready", "Witness", "WitnessList"]
+__all__ = ["Hello", "HelloList", "LedgerMark", "Ready", "RosterInForce", "Witness", "WitnessList"]
 
 MAX_SEQUENCE = 2**31
 
@@ -63,6 +63,16 @@ class LedgerMark(SignedMessage):
         except KeyError:
             return False
         return self.is_signed_by(key, (roster.federation_id,))
+
+
+@dataclass(frozen=True)
+class RosterInForce(Message):
+    """A site's answer to the roster that the coordinator offers: the 32-byte hash of the one in force there."""
+
+    roster_hash: bytes
+
+    def check(self) -> None:
+        check_hash("roster_hash", self.roster_hash)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from privacy.admission import Hello, HelloList, LedgerMark, Ready, Witness, WitnessList
+from privacy.admission import Hello, HelloList, LedgerMark, Ready, RosterInForce, Witness, WitnessList
 from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyCoordinatorError, ProtocolError
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import (
@@ -57,6 +57,7 @@ __all__ = [
     "PairOffer",
     "Plan",
     "Ready",
+    "RosterInForce",
     "Result",
     "RoundStart",
     "RunManifest",
@@ -355,6 +356,7 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     ),
     "SignedManifest": ("manifest", "signature"),
     "LedgerMark": ("site_id", "sequence", "head", "signature"),
+    "RosterInForce": ("roster_hash",),
     "Hello": ("site_id", "mark", "nonce", "signature"),
     "HelloList": ("manifest_hash", "entries"),
     "Witness": ("site_id", "subject", "marks", "signature"),

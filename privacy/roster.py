@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from privacy.errors import MessageFormatError
-from privacy.identity import Roster, SigningKey, verify
+from privacy.identity import Officer, Roster, SigningKey, verify
 from privacy.signed import SIGNATURE_BYTES
 from privacy.wire import Message, check_hash, check_size
 
@@ -87,8 +87,12 @@ class SignedRoster(Message):
 
     def signers(self, roster: Roster) -> tuple[str, ...]:
         """Names of `roster`'s officers whose signatures are here and good, ascending."""
+        return self.signers_among(roster.officers)
+
+    def signers_among(self, officers: tuple[Officer, ...]) -> tuple[str, ...]:
+        """Names of those `officers` whose signatures are here and good, in their order."""
         good = self._good_keys()
-        return tuple(officer.name for officer in roster.officers if officer.public_key in good)
+        return tuple(officer.name for officer in officers if officer.public_key in good)
 
     def _good_keys(self) -> set[bytes]:
         items = self.roster.items()

@@ -13,15 +13,13 @@ from uuid import uuid4
 
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from configs.schema import FaultConfig
 from privacy.errors import MessageFormatError
 from privacy.messages import Hello, RoundStart, SignedResult
+from privacy.transport.flower_internals import as_wire, be_in_process, from_wire
 
 __all__ = ["InProcessGrid", "LossyGrid", "Traffic"]
 
@@ -38,8 +36,7 @@ class InProcessGrid(Grid):
     """Nodes 1..n run `client_app` in this process, one message at a time, in the order they were pushed."""
 
     def __init__(self, client_app: ClientApp, node_configs: list[dict[str, str]], run_id: int = 1) -> None:
-        # Flower reads the sender of a new Message from this process-wide identity.
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, run_id, SUPERLINK_NODE_ID
+        be_in_process(run_id)
         self._app = client_app
         self._run_id = run_id
         self._contexts = {
@@ -69,7 +66,7 @@ class InProcessGrid(Grid):
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
             message.metadata.__dict__["_run_id"] = self._run_id
-            data = message_to_proto(message).SerializeToString()
+            data = as_wire(message)
             self.traffic.to_sites += len(data)
             self._waiting[message.metadata.message_id] = data
             identifiers.append(message.metadata.message_id)
@@ -88,11 +85,11 @@ class InProcessGrid(Grid):
         return [reply for _ in identifiers for reply in self.pull_messages(identifiers)]
 
     def _deliver(self, data: bytes) -> Message:
-        request = message_from_proto(ProtoMessage.FromString(data))
+        request = from_wire(data)
         reply = self._app(request, self._contexts[int(request.metadata.dst_node_id)])
-        returned = message_to_proto(reply).SerializeToString()
+        returned = as_wire(reply)
         self.traffic.from_sites += len(returned)
-        return message_from_proto(ProtoMessage.FromString(returned))
+        return from_wire(returned)
 
 
 def _round_of(step: str, batch: list[Message]) -> int | None:
@@ -134,14 +131,11 @@ class LossyGrid(Grid):
         batch = list(messages)
         step = batch[0].metadata.message_type.split(".")[-1] if batch else ""
         self._round = _round_of(step, batch) or self._round
-        kept, identifiers = [], []
-        for message in batch:
-            site = self._site_of.get(int(message.metadata.dst_node_id), "")
-            if (site, self._round, step) in self._faults:
-                identifiers.append(self._lose(message))
-            else:
-                kept.append(message)
-        return [*identifiers, *self._inner.push_messages(kept)]
+        losing = [(self._site_of.get(int(message.metadata.dst_node_id), ""), self._round, step) in self._faults
+                  for message in batch]
+        kept = iter(list(self._inner.push_messages(
+            [message for message, lost in zip(batch, losing, strict=True) if not lost])))
+        return [self._lose(message) if lost else next(kept) for message, lost in zip(batch, losing, strict=True)]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         if self._ended.is_set():

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
@@ -18,10 +21,22 @@ from privacy.messages import ErrorReply
 from site_client.installation import Installation
 from site_client.session import SiteSession
 
-__all__ = ["app", "set_session_factory"]
+__all__ = ["Answering", "app", "set_session_factory", "with_body"]
 
 _log = logging.getLogger(__name__)
-SessionFactory = Callable[[str], SiteSession]
+
+
+class Answering(Protocol):
+    """What answers messages: a session, or the reception in front of it."""
+
+    def answer(
+        self, step: str, body: bytes, vector: npt.NDArray[np.generic] | None
+    ) -> tuple[bytes, npt.NDArray[np.generic] | None]:
+        """The reply's canonical bytes, and its vector where it has one."""
+        ...
+
+
+SessionFactory = Callable[[str], Answering]
 
 
 def _open_session(site_file: str) -> SiteSession:
@@ -29,11 +44,12 @@ def _open_session(site_file: str) -> SiteSession:
 
 
 _factory: SessionFactory = _open_session
-_sessions: dict[str, SiteSession] = {}
+_sessions: dict[str, Answering] = {}
 
 
 def set_session_factory(factory: SessionFactory | None) -> None:
-    """For simulations and tests only: how sessions are made (None = the production way). No file can set this."""
+    """How sessions are made: by the executor's reception, or seeded in a simulation (None = as the site file says).
+    No file can set this."""
     global _factory
     _factory = factory or _open_session
     _sessions.clear()
@@ -51,6 +67,11 @@ def _answer(message: Message, context: Context) -> Message:
     except Exception as error:  # Flower would send the exception's text to the coordinator
         _log.error("step=%s failed kind=%s", step, type(error).__name__)
         body, upload = ErrorReply("E_SITE", NOBODY).to_bytes(), None
+    return with_body(message, body, upload)
+
+
+def with_body(message: Message, body: bytes, upload: npt.NDArray[np.generic] | None = None) -> Message:
+    """The reply to `message` with these canonical bytes and, where there is one, this vector."""
     content = RecordDict({"message": ConfigRecord({"body": body})})
     if upload is not None:
         content["vector"] = ArrayRecord({"v": Array(upload)})
@@ -58,6 +79,7 @@ def _answer(message: Message, context: Context) -> Message:
 
 
 app = ClientApp()
+app.query("roster")(_answer)
 app.query("hello")(_answer)
 app.query("witness")(_answer)
 app.query("restore")(_answer)

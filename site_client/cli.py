@@ -68,8 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.init_command import add_init_command
     from site_client.roster_commands import add_roster_commands
+    from site_client.start_command import add_start_command
 
+    add_init_command(commands)
+    add_start_command(commands)
     add_roster_commands(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")

@@ -1,4 +1,5 @@
-"""A site's long-lived secrets on disk: identity key and pseudonym key, each a 0600 file in the site's state folder.
+"""A site's long-lived secrets on disk: identity key, pseudonym key and the key of its transport, each a 0600 file in
+the site's state folder.
 
 Beside them a marker says that this folder's ledger was begun, so that a lost one is never replaced by an empty one.
 """
@@ -10,12 +11,19 @@ import os
 import tempfile
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from privacy.durable import sync
 from privacy.identity import SigningKey
 
-__all__ = ["KeyFileError", "has_ledger", "load_or_create_secret", "note_ledger", "signing_key"]
+__all__ = [
+    "NODE_KEY_FILE", "KeyFileError", "has_ledger", "load_or_create_secret", "node_public_key", "note_ledger",
+    "signing_key"]
 
 SECRET_BYTES = 32
+NODE_KEY_FILE = "node.key"
 _LEDGER_MARKER = "identity.has-ledger"
 
 
@@ -31,16 +39,16 @@ def load_or_create_secret(path: Path) -> bytes:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        _create(path)
+        _create(path, os.urandom(SECRET_BYTES))
     return _load(path)
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, content: bytes) -> None:
     """Appears whole or not at all, and never in place of another: of two processes, the first one's stays."""
     descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)  # 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(os.urandom(SECRET_BYTES))
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):
@@ -50,11 +58,15 @@ def _create(path: Path) -> None:
     sync(path.parent)
 
 
-def _load(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         raise KeyFileError(f"key file {path} is readable by others (mode {mode:o}); run: chmod 600 {path}")
-    secret = path.read_bytes()
+    return path.read_bytes()
+
+
+def _load(path: Path) -> bytes:
+    secret = _read(path)
     if len(secret) != SECRET_BYTES:
         raise KeyFileError(f"key file {path} has {len(secret)} bytes instead of {SECRET_BYTES}; restore it from backup")
     return secret
@@ -63,6 +75,31 @@ def _load(path: Path) -> bytes:
 def signing_key(state: Path) -> SigningKey:
     """The site's Ed25519 identity from `state/identity.key`, made on first use."""
     return SigningKey.from_private_bytes(load_or_create_secret(state / "identity.key"))
+
+
+def node_public_key(state: Path) -> str:
+    """The public half of `state/node.key`, one line of OpenSSH text; the file is made on first use.
+
+    The file is an EC P-384 private key in OpenSSH form, as Flower's SuperNode reads it.
+
+    Raises:
+        KeyFileError: readable by others than its owner, or no such key.
+    """
+    path = state / NODE_KEY_FILE
+    if not path.exists():
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _create(path, ec.generate_private_key(ec.SECP384R1()).private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()))
+    try:
+        found = serialization.load_ssh_private_key(_read(path), password=None)
+    except KeyFileError:
+        raise
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        found = None
+    if not isinstance(found, ec.EllipticCurvePrivateKey) or not isinstance(found.curve, ec.SECP384R1):
+        raise KeyFileError(f"key file {path} is not an EC P-384 private key in OpenSSH form; restore it from backup")
+    public = found.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return public.decode("ascii")
 
 
 def has_ledger(state: Path) -> bool:

@@ -48,13 +48,15 @@ def _show(arguments: argparse.Namespace) -> int:
     from privacy.roster_facts import roster_changes, roster_facts
 
     pin = _pin(arguments.site_file)
-    signed = pin.current()
-    facts: dict[str, Any] = {"in_force": roster_facts(signed), "approved_here": pin.path.is_file()}
+    first = arguments.new_file is not None and pin.before() is None
+    signed = None if first else pin.current()
+    facts: dict[str, Any] = {"in_force": None if signed is None else roster_facts(signed),
+                             "approved_here": pin.path.is_file()}
     if arguments.new_file is not None:
         new = _read(arguments.new_file)
         reason = _reason_against(pin, new, signed)
         facts["new"] = roster_facts(new)
-        facts["changes"] = list(roster_changes(signed.roster, new.roster))
+        facts["changes"] = [] if signed is None else list(roster_changes(signed.roster, new.roster))
         facts["may_be_approved"], facts["reason"] = not reason, reason
     print(json.dumps(facts) if arguments.json else _text(facts))
     return EXIT_OK if facts.get("may_be_approved", True) else EXIT_FAILED
@@ -63,12 +65,18 @@ def _show(arguments: argparse.Namespace) -> int:
 def _text(facts: dict[str, Any]) -> str:
     from privacy.roster_facts import roster_text
 
+    if facts["in_force"] is None:
+        return "\n".join(["nothing is in force here yet; the new file:", roster_text(facts["new"]), _verdict(facts)])
     source = "state/roster.pin" if facts["approved_here"] else "the site file; pinned at the first start"
     lines = [f"in force, from {source}", roster_text(facts["in_force"])]
     if "new" in facts:
         lines += ["", *_change_lines(facts["new"], facts["changes"])]
-        lines.append("may be approved" if facts["may_be_approved"] else f"may not be approved: {facts['reason']}")
+        lines.append(_verdict(facts))
     return "\n".join(lines)
+
+
+def _verdict(facts: dict[str, Any]) -> str:
+    return "may be approved" if facts["may_be_approved"] else f"may not be approved: {facts['reason']}"
 
 
 def _change_lines(new: dict[str, Any], changes: list[str]) -> list[str]:
@@ -77,7 +85,7 @@ def _change_lines(new: dict[str, Any], changes: list[str]) -> list[str]:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    from privacy.roster_facts import roster_changes, roster_facts
+    from privacy.roster_facts import roster_changes, roster_facts, roster_text
 
     pin = _pin(arguments.site_file)
     new = _read(arguments.new_file)
@@ -86,7 +94,11 @@ def _approve(arguments: argparse.Namespace) -> int:
         print(f"version {new.roster.version} is in force here already")
         return EXIT_OK
     pin.check_new(new)
-    print("\n".join(_change_lines(roster_facts(new), list(roster_changes(pin.before(), new.roster)))))
+    before = pin.before()
+    if before is None:
+        print(f"the first roster of this site\n{roster_text(roster_facts(new))}")
+    else:
+        print("\n".join(_change_lines(roster_facts(new), list(roster_changes(before, new.roster)))))
     if not arguments.yes and not _confirmed(digits):
         print("not approved; nothing was changed", file=sys.stderr)
         return EXIT_FAILED
@@ -119,9 +131,9 @@ def _read(path: Path) -> SignedRoster:
     return SignedRoster.parse(path.read_bytes())
 
 
-def _reason_against(pin: RosterPin, new: SignedRoster, current: SignedRoster) -> str:
+def _reason_against(pin: RosterPin, new: SignedRoster, current: SignedRoster | None) -> str:
     """Why `new` may not be approved; empty when it may, or when it is the one in force."""
-    if new.roster == current.roster:
+    if current is not None and new.roster == current.roster:
         return ""
     try:
         pin.check_new(new)

@@ -1,0 +1,66 @@
+"""The hub's process: Flower's SuperLink with the fleet's routes in public and everything else behind a secret.
+
+`coordinator up` starts it and starts it again; its database lets the sites' messages survive.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+
+from coordinator.home import Home
+from privacy.transport.flower_internals import FLEET_ROUTES, Timing, prepare, serve_hub
+from privacy.transport.listeners import PrivateListener, PublicListener
+
+__all__ = ["main", "split_address", "timing_of"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m coordinator.superlink_process DIR --port PORT --secret-file FILE --ready FILE`."""
+    parser = argparse.ArgumentParser(prog="coordinator.superlink_process", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--secret-file", type=Path, required=True)
+    parser.add_argument("--ready", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    home = Home.open(arguments.folder)
+    prepare(timing_of(home), home.folder / "flower")
+    host, port = split_address(home.config.listen)
+    serve_hub(
+        PrivateListener(arguments.port, arguments.secret_file.read_text("ascii")),
+        PublicListener(host, port, home.server_certificate_file, home.server_key_file, FLEET_ROUTES),
+        home.folder / "superlink.sqlite", lambda: _node_keys(home), arguments.ready.touch)
+    return 0
+
+
+def timing_of(home: Home) -> Timing:
+    """The folder's timing as Flower's processes take it."""
+    chosen = home.config.transport
+    return Timing(chosen.heartbeat_s, chosen.busy_poll_s, chosen.idle_poll_s, chosen.busy_s)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """HOST:PORT in two, without the brackets of an IPv6 address."""
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _node_keys(home: Home) -> Mapping[str, bytes]:
+    """Site -> its node's key as Flower keeps it (PEM); none while no roster is in force."""
+    try:
+        keys = home.node_keys()
+    except ValueError as error:
+        if home.in_force() is not None:  # somebody is wrong: keep those who are admitted
+            raise
+        print(error, flush=True)
+        return {}
+    return {site: serialization.load_ssh_public_key(text.encode()).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo) for site, text in keys.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

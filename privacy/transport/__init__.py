@@ -1,0 +1,1 @@
+"""How messages travel between a hospital and the coordinator: Flower's processes, for both sides."""

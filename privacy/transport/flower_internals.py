@@ -1,0 +1,396 @@
+"""Every use of a module of Flower that is not public. Written against flwr 1.41.0; a conformance test holds it there.
+
+*Guarantees.*
+    * Telemetry, update checks and run-time installation are off before Flower is imported (`prepare`).
+    * A task's bundle is returned by its hash and is never written or imported.
+
+*Assumes.* `prepare` runs before anything else of Flower in the process; timings are those of one process.
+
+*Does not cover.* Authenticity: Flower's node signature covers a time stamp only, so every message of ours carries its
+own signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from privacy.transport.app_bundle import RUN_KEY
+from privacy.transport.listeners import SECRET_HEADER, PrivateListener, PublicListener, serve_both
+
+__all__ = [
+    "FLEET_ROUTES", "FLOWER_VERSION", "HubControl", "NodeOptions", "NodeTask", "NodeTasks", "Timing", "as_wire",
+    "be_in_process", "from_wire", "prepare", "run_node", "serve_hub"]
+
+FLOWER_VERSION = "1.41.0"
+FLEET_ROUTES: frozenset[str] = frozenset(f"/v1/fleet/{name}" for name in (
+    "activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "get-run", "get-fab",
+    "push-object", "pull-object", "confirm-message-received")) | {"/health"}
+_QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
+          "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_OIDC_ENABLED": "0"}
+_SERVER_APP, _CLIENT_APP = "flwr-serverapp", "flwr-clientapp"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds: between signs of life, and between two questions for messages (see `configs.checks.TransportConfig`)."""
+
+    heartbeat_s: float = 30.0
+    busy_poll_s: float = 0.1
+    idle_poll_s: float = 2.0
+    busy_s: float = 60.0
+
+
+def prepare(timing: Timing, home: Path | None = None) -> None:
+    """Set Flower's environment and heartbeat, before any other module of Flower is imported.
+
+    Args:
+        home: Flower's own folder; nothing is read from the user's.
+
+    Raises:
+        RuntimeError: another version of Flower, or it was imported before with another heartbeat.
+    """
+    os.environ.update(_QUIET)
+    if home is not None:
+        os.environ["FLWR_HOME"] = str(home)
+    loaded = "flwr.supercore.heartbeat" in sys.modules
+    constant: Any = importlib.import_module("flwr.common.constant")
+    version = importlib.import_module("flwr.supercore.version").package_version
+    if version != FLOWER_VERSION:
+        raise RuntimeError(f"flwr {version} is installed and {FLOWER_VERSION} is needed; install the release again")
+    if loaded and timing.heartbeat_s != constant.HEARTBEAT_DEFAULT_INTERVAL:
+        raise RuntimeError("Flower was imported before its timing was set; call prepare first")
+    if not loaded:
+        constant.HEARTBEAT_DEFAULT_INTERVAL = timing.heartbeat_s
+        constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
+        constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
+
+
+def serve_hub(
+    private: PrivateListener, public: PublicListener, database: Path, node_keys: Callable[[], Mapping[str, bytes]],
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
+    """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
+
+    Args:
+        node_keys: site -> public key of its node (PEM); asked every two seconds, and nobody else's node is admitted.
+        on_ready: called when both listeners answer.
+    """
+    superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
+    app = importlib.import_module("flwr.superlink.main").create_app(
+        _hub_config(private, public, database), superlink.SuperLinkLifespan)
+    state = app.state.linkstate_factory.state()
+    _let_nodes_come_back(type(state))
+    _admit_only(state, node_keys())
+    stop = threading.Event()
+    threading.Thread(target=_keep_admitting, args=(state, node_keys, stop), daemon=True).start()
+    try:
+        asyncio.run(serve_both(app, private, public, on_ready))
+    finally:
+        stop.set()
+
+
+def _hub_config(private: PrivateListener, public: PublicListener, database: Path) -> Any:
+    loader = importlib.import_module("flwr.superlink.config_loader")
+    return loader.SuperLinkLifespanConfig(
+        control_address="", health_server_address=None, host="127.0.0.1", port=private.port, insecure=True,
+        certificates=None, superexec_auth_secret=private.secret.encode(),
+        authn_plugin=loader.load_control_authn_plugin(), event_log_plugin=None, fleet_event_log_plugin=None,
+        enable_event_log=False, artifact_provider=None, enable_supernode_auth=True, fleet_api_type="grpc-rere",
+        fleet_api_address=None, simulation=False, ssl_ca_certfile=None, ssl_certfile=str(public.certificate),
+        ssl_keyfile=str(public.key), database=str(database), isolation="process", runtime_dependency_install=False)
+
+
+def _let_nodes_come_back(state_type: Any) -> None:
+    """A node that starts again while it still counts as online is marked offline first, and admitted at the next try.
+
+    Flower refuses it for two heartbeats; what its former process had taken would then wait for an answer that cannot
+    come. Marked offline, those messages fail at once and the coordinator sends them again.
+    """
+    activate = state_type.activate_node
+
+    def activate_node(self: Any, node_id: int, heartbeat_interval: float) -> bool:
+        if self.deactivate_node(node_id):
+            return False
+        return bool(activate(self, node_id, heartbeat_interval))
+
+    state_type.activate_node = activate_node
+
+
+def _admit_only(state: Any, wanted: Mapping[str, bytes]) -> None:
+    constant = importlib.import_module("flwr.common.constant")
+    known = {bytes(info.public_key): info for info in state.get_node_info(statuses=["registered", "online", "offline"])}
+    for key, info in known.items():
+        if key not in wanted.values():
+            state.delete_node(owner_aid=constant.NOOP_FLWR_AID, node_id=info.node_id)
+    for site, key in wanted.items():
+        if key not in known:
+            state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, key,
+                              constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
+
+
+def _keep_admitting(state: Any, node_keys: Callable[[], Mapping[str, bytes]], stop: threading.Event) -> None:
+    while not stop.wait(2.0):
+        with suppress(Exception):  # a roster that is being replaced: the next pass sees it whole
+            _admit_only(state, node_keys())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What a site's node needs; `port` is on loopback, where the executor asks for tasks with the secret."""
+
+    superlink: str
+    root_certificates: Path
+    private_key: Path
+    port: int
+    secret_file: Path
+
+
+def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int], None]) -> None:
+    """Run Flower's own SuperNode, in process isolation, until a signal. Call `prepare` first.
+
+    Args:
+        count: told the kind and the bytes of each request to the coordinator, before it is sent.
+    """
+    loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
+    loop.time = _Pace(timing, loop)
+    client = importlib.import_module("flwr.supernode.fleet_http_client").FleetHttpClient
+    send = client._unary_unary
+
+    def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
+        count(path.rsplit("/", 1)[-1], request.ByteSize())
+        return send(self, path=path, request=request, **others)
+
+    client._unary_unary = counted
+    sys.argv = [
+        "flower-supernode", "--superlink", options.superlink, "--root-certificates", str(options.root_certificates),
+        "--auth-supernode-private-key", str(options.private_key), "--isolation", "process", "--host", "127.0.0.1",
+        "--port", str(options.port), "--superexec-auth-secret-file", str(options.secret_file)]
+    importlib.import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
+
+
+class _Pace:
+    """Stands for the module `time` in the SuperNode's loop: its two fixed waits become short while a run goes on."""
+
+    def __init__(self, timing: Timing, loop: Any) -> None:
+        self._timing, self._last = timing, time.monotonic()
+        push = loop._push_messages
+
+        def pushed(*given: Any, **named: Any) -> None:
+            push(*given, **named)
+            self._last = time.monotonic()
+
+        loop._push_messages = pushed
+
+    def sleep(self, seconds: float) -> None:
+        if seconds < 1:  # waiting for the executor's reply
+            time.sleep(min(seconds, self._timing.busy_poll_s / 2))
+            return
+        busy = time.monotonic() - self._last < self._timing.busy_s
+        time.sleep(self._timing.busy_poll_s if busy else self._timing.idle_poll_s)
+
+
+def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", header: str = "") -> Any:
+    """A protobuf-over-HTTP client on loopback, without Flower's retries: they end the process on a refused token."""
+    interceptors = importlib.import_module("flwr.supercore.interceptors")
+    chain: list[Any] = [interceptors.RuntimeVersionHttpInterceptor(component_name=kind)]
+    if token:
+        chain.append(interceptors.RuntimeTokenHttpInterceptor(token))
+    if secret:
+        chain.append(interceptors.SuperExecAuthHttpInterceptor(
+            master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}))
+    if header:
+        chain.append(_Secret(header))
+    module, name = (("flwr.supercore.control", "ControlHttpClient") if kind == "control"
+                    else ("flwr.supercore.runtime", "RuntimeHttpClient"))
+    return getattr(importlib.import_module(module), name).from_server_address(
+        server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
+
+
+class _Secret:
+    """Adds the private listener's secret to each request."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def intercept(self, context: Any, call_next: Callable[[Any], Any]) -> Any:
+        context.request.headers[SECRET_HEADER] = self._secret
+        return call_next(context)
+
+
+def _acquire(client: Any, kind: str) -> str:
+    """The token of a task of that kind, or ""."""
+    proto = importlib.import_module("flwr.proto.runtime_pb2")
+    answer = client.AcquireTask(proto.AcquireTaskRequest(supported_task_types=[kind]))
+    return str(answer.token) if answer.HasField("task") else ""
+
+
+class _Alive:
+    """Says every third of a heartbeat that the task's process lives; a failure is the other side's to notice."""
+
+    def __init__(self, client: Any, timing: Timing) -> None:
+        request = importlib.import_module("flwr.proto.runtime_pb2").SendTaskHeartbeatRequest()
+        self._stop = threading.Event()
+
+        def beat() -> None:
+            while True:
+                with suppress(Exception):
+                    client.SendTaskHeartbeat(request)
+                if self._stop.wait(timing.heartbeat_s / 3):
+                    return
+
+        threading.Thread(target=beat, daemon=True).start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+
+@dataclass(slots=True)
+class NodeTask:
+    """One message for the site, taken from its node. `reply` once; the bundle is only named."""
+
+    message: Any        # flwr.app.Message
+    context: Any        # flwr.app.Context
+    bundle_hash: str    # SHA-256 (hex) of the bundle's bytes, computed here
+    _client: Any
+    _alive: _Alive
+
+    def reply(self, message: Any) -> None:
+        """Hand the reply to the node. Raises an httpx error when the node is gone; the coordinator asks again."""
+        tasks = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+        try:
+            tasks.push_message(self._client, message, self.context)
+            tasks.push_task_output(self._client, self.context, "completed", "")
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Stop the heartbeat and close the connection; also after `reply`."""
+        self._alive.stop()
+        self._client.close()
+
+
+class NodeTasks:
+    """The messages that wait at the site's node, one at a time."""
+
+    def __init__(self, port: int, secret: bytes, timing: Timing) -> None:
+        self._host_port, self._timing = f"127.0.0.1:{port}", timing
+        self._queue = _client("SuperExec", self._host_port, secret=secret)
+
+    def take(self) -> NodeTask | None:
+        """The next message, or None. Raises an httpx error when the node does not answer."""
+        token = _acquire(self._queue, _CLIENT_APP)
+        if not token:
+            return None
+        client = _client("flwr-clientapp", self._host_port, token=token)
+        alive = _Alive(client, self._timing)
+        try:
+            message, context, _, fab = importlib.import_module(
+                "flwr.supernode.runtime.run_clientapp").pull_task_input(client)
+        except BaseException:
+            alive.stop()
+            client.close()
+            raise
+        return NodeTask(message, context, hashlib.sha256(fab.content).hexdigest(), client, alive)
+
+
+class HubControl:
+    """The coordinator's executor at the hub: begins runs from an installed bundle, takes their task, ends them."""
+
+    def __init__(self, private: PrivateListener, timing: Timing) -> None:
+        self._private, self._timing = private, timing
+        self._control = _client("control", private.host_port, header=private.secret)
+        self._queue = _client(
+            "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
+        self._task: Any = None
+        self._alive: _Alive | None = None
+
+    def end_all(self) -> None:
+        """End what a former executor began: its messages are dropped at the sites."""
+        proto = importlib.import_module("flwr.proto.control_pb2")
+        listed = self._control.ListRuns(proto.ListRunsRequest())
+        for number, run in listed.run_dict.items():
+            if run.status.status != "finished":
+                with suppress(Exception):  # it has just ended
+                    self._control.StopRun(proto.StopRunRequest(run_id=number))
+
+    def begin(self, name: str, bundle: bytes) -> tuple[Any, Any]:
+        """Begin a run of Flower's for our run `name`; (grid, context) for the ServerApp.
+
+        Raises:
+            RuntimeError: the hub handed out no task for it.
+        """
+        control = importlib.import_module("flwr.proto.control_pb2")
+        common = importlib.import_module("flwr.common.serde")
+        fab = importlib.import_module("flwr.proto.fab_pb2").Fab(
+            hash_str=hashlib.sha256(bundle).hexdigest(), content=bundle)
+        self._control.StartRun(control.StartRunRequest(
+            fab=fab, override_config=common.user_config_to_proto({RUN_KEY: name})))
+        for _ in range(100):
+            token = _acquire(self._queue, _SERVER_APP)
+            if token:
+                return self._take(token)
+            time.sleep(0.05)
+        raise RuntimeError("the hub began a run and gave no task for it; restart the coordinator")
+
+    def _take(self, token: str) -> tuple[Any, Any]:
+        proto = importlib.import_module("flwr.proto.runtime_pb2")
+        serde = importlib.import_module("flwr.common.serde")
+        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
+            runtime_api_address=self._private.host_port, insecure=True, token=token)
+        client = _client("flwr-serverapp", self._private.host_port, token=token, header=self._private.secret)
+        client._retry_invoker = _patient()
+        grid._client, self._task = client, client
+        self._alive = _Alive(client, self._timing)
+        given = client.PullTaskInput(proto.PullTaskInputRequest())
+        be_in_process(given.run.run_id, given.task_id, given.context.node_id)
+        grid.set_run(serde.run_from_proto(given.run))
+        return grid, serde.context_from_proto(given.context)
+
+    def finish(self, failure: str = "") -> None:
+        """Tell the hub that the task is over; `failure` is for its own list of runs."""
+        proto = importlib.import_module("flwr.proto.runtime_pb2")
+        with suppress(Exception):  # the hub may be gone: `end_all` ends the run later
+            self._task.PushTaskOutput(proto.PushTaskOutputRequest(
+                sub_status="failed" if failure else "completed", details=failure))
+        if self._alive is not None:
+            self._alive.stop()
+        self._task.close()
+
+
+def _patient() -> Any:
+    """Retries while the hub is away, as Flower's own, but never ends the process on a refused token."""
+    retry = importlib.import_module("flwr.supercore.retry")
+    httpx = importlib.import_module("httpx")
+    return retry.RetryInvoker(
+        wait_gen_factory=lambda: retry.exponential(max_delay=2), max_tries=None, max_time=None,
+        recoverable_exceptions=(httpx.TransportError,))
+
+
+def be_in_process(run_id: int, task_id: int = 1, node_id: int | None = None) -> None:
+    """Set the process-wide identity from which Flower reads the sender of a new message (the hub's by default)."""
+    identity = importlib.import_module("flwr.supercore.task_identity").TaskIdentity
+    hub = importlib.import_module("flwr.common.constant").SUPERLINK_NODE_ID
+    identity.task_id, identity.run_id, identity.node_id = task_id, run_id, hub if node_id is None else node_id
+
+
+def as_wire(message: Any) -> bytes:
+    """A message as Flower would send it."""
+    data: bytes = importlib.import_module("flwr.common.serde").message_to_proto(message).SerializeToString()
+    return data
+
+
+def from_wire(data: bytes) -> Any:
+    """The message in `data`. Raises google.protobuf's DecodeError."""
+    proto = importlib.import_module("flwr.proto.message_pb2").Message.FromString(data)
+    return importlib.import_module("flwr.common.serde").message_from_proto(proto)

@@ -1,0 +1,134 @@
+"""The site's executor: takes each message from the node, answers it with the installed code, and books what leaves.
+
+It never unpacks or imports the bundle that came with a run; it compares its hash with the installed release. One
+process keeps the session and the model for all messages. A reply is in the audit log before the node gets it; if it
+cannot be written there, nothing leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from configs.load import load_config
+from configs.schema import SiteConfig
+from privacy.entropy import SystemEntropy
+from privacy.errors import NOBODY
+from privacy.messages import ErrorReply
+from privacy.release import release_hash
+from privacy.transport.app_bundle import bundle_hash
+from privacy.transport.flower_internals import NodeTask, NodeTasks, Timing, prepare
+from site_client.audit_log import AuditLog
+from site_client.keystore import signing_key
+from site_client.supernode_process import timing_of
+
+__all__ = ["Executor", "main"]
+
+_log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m site_client.executor SITE_FILE --port PORT --secret-file FILE --ready FILE`."""
+    parser = argparse.ArgumentParser(prog="site_client.executor", description=__doc__)
+    parser.add_argument("site_file")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--secret-file", type=Path, required=True)
+    parser.add_argument("--ready", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    for noisy in ("httpx", "httpcore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    config = load_config(SiteConfig, arguments.site_file)
+    timing = timing_of(config)
+    prepare(timing, Path(config.state) / "flower")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
+    executor = Executor(arguments.site_file, config, audit)
+    executor.warm_up()
+    arguments.ready.touch()
+    tasks = NodeTasks(arguments.port, arguments.secret_file.read_bytes(), timing)
+    try:
+        executor.run_until(stop, tasks, timing)
+    finally:
+        audit.close()
+    return 0
+
+
+class Executor:
+    """Answers tasks for one site."""
+
+    def __init__(self, site_file: str, config: SiteConfig, audit: AuditLog) -> None:
+        from site_client import app  # torch, peft, flwr: seconds, before the first message
+        from site_client.reception import Reception
+        from site_client.session import SiteSession
+
+        self._audit, self._config = audit, config
+        self._expected = bundle_hash(release_hash())
+        self._reception = Reception(
+            site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()),
+            lambda digest: audit.note("roster", roster_hash=digest.hex()))
+        self._app, self._site_file = app, site_file
+        app.set_session_factory(lambda _: self._reception)
+
+    def warm_up(self) -> None:
+        """Open the session if there is a roster, and load the base model, so that no message waits for it."""
+        from model.adapted import open_adapted
+        from model.spec import LoraSpec
+
+        self._reception.session()
+        try:
+            open_adapted(self._config.base_model, LoraSpec())
+        except ValueError as error:
+            _log.error("base model: %s", error)
+
+    def run_until(self, stop: threading.Event, tasks: NodeTasks, timing: Timing) -> None:
+        """Task after task; `stop` lets the one that goes on finish."""
+        last = time.monotonic()
+        while not stop.is_set():
+            try:
+                task = tasks.take()
+            except Exception as error:  # the node is being restarted
+                _log.debug("the node does not answer kind=%s", type(error).__name__)
+                stop.wait(0.3)
+                continue
+            if task is None:
+                busy = time.monotonic() - last < timing.busy_s
+                stop.wait(timing.busy_poll_s / 2 if busy else min(timing.idle_poll_s, 0.5))
+                continue
+            self._attend(task)
+            last = time.monotonic()
+
+    def _attend(self, task: NodeTask) -> None:
+        step = str(task.message.metadata.message_type).split(".")[-1]
+        try:
+            reply = self._answer(task)
+            self._book(step, reply)
+            task.reply(reply)
+        except Exception as error:  # nothing left, or the node is gone: the coordinator asks again
+            _log.error("step=%s not answered kind=%s", step, type(error).__name__)
+        finally:
+            task.close()
+
+    def _answer(self, task: NodeTask) -> Any:
+        if task.bundle_hash != self._expected:
+            _log.warning("refused code=P_RELEASE: the run's bundle is not of the installed release")
+            return self._app.with_body(task.message, ErrorReply("P_RELEASE", NOBODY).to_bytes())
+        task.context.node_config = {"site-file": self._site_file}
+        return self._app.app(task.message, task.context)
+
+    def _book(self, step: str, reply: Any) -> None:
+        if reply.has_error():  # a message of a kind that this release does not have
+            raise RuntimeError("the message has no handler")
+        vector = reply.content["vector"]["v"].numpy() if "vector" in reply.content else None
+        self._audit.egress(step=step, body=reply.content["message"]["body"], vector=vector)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""`site-client start`: this hospital's node and executor, kept running, with the health service."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from configs.schema import SiteConfig
+    from privacy.enrolment import Invitation
+    from privacy.transport.supervisor import Child, Supervisor
+
+__all__ = ["add_start_command", "status_file"]
+
+EXIT_OK = 0
+
+
+def add_start_command(commands: Any) -> None:
+    """Add `start` to the parser's `commands` (of `add_subparsers`)."""
+    start = commands.add_parser(
+        "start", help="take part until Ctrl-C: connect, and train what this hospital's policy allows",
+        description="Keeps Flower's node and our own executor running and starts each again when it ends. The node "
+                    "never runs what the coordinator sends; the executor runs the installed release only.")
+    start.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
+    start.add_argument("--dry-run", action="store_true",
+                       help="print what would run and what would leave, and do nothing")
+    start.set_defaults(command=_start)
+
+
+def status_file(config: SiteConfig) -> Path:
+    """Where `start` writes the state of its processes."""
+    return Path(config.state) / "start.json"
+
+
+def _start(arguments: argparse.Namespace) -> int:
+    from configs.load import load_config
+    from configs.schema import SiteConfig
+    from privacy.enrolment import Invitation
+
+    config = load_config(SiteConfig, arguments.site_file)
+    if arguments.dry_run:
+        from site_client.run_preview import dry_run_text
+
+        print(dry_run_text(config))
+        return EXIT_OK
+    if not config.invitation:
+        raise ValueError("this site file has no `invitation`, so there is no coordinator to connect to; "
+                         "`site-client init` writes a site file from one")
+    invitation = Invitation.from_json(Path(config.invitation).read_bytes())
+    with _only_one(config):
+        _supervise(arguments.site_file, config, invitation)
+    return EXIT_OK
+
+
+def _supervise(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
+    from privacy.transport.health import HealthService
+    from privacy.transport.supervisor import Supervisor
+    from site_client.audit_log import AuditLog
+    from site_client.keystore import signing_key
+
+    audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
+    health = HealthService(config.health_port) if config.health_port else None
+    said: list[str] = []
+
+    def on_change(ready: bool, why: str) -> None:
+        if health is not None:
+            health.set(ready, why)
+        line = "ready: waiting for runs" if ready else why
+        if said[-1:] != [line]:
+            said.append(line)
+            _say(line)
+
+    node, executor = _children(site_file, config)
+    supervisor = Supervisor([node, executor], status_file(config), on_change=on_change)
+    _explain_exits(supervisor, node, executor, invitation)
+
+    def drain(*_: object) -> None:
+        if health is not None:
+            health.set(False, "draining")
+        supervisor.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, drain)
+    _say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
+    audit.note("start")
+    try:
+        supervisor.run()
+    finally:
+        audit.note("stop")
+        audit.close()
+    _say("stopped; a step that was going on was finished or counts as not answered")
+    if health is not None:
+        health.stop()
+
+
+def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitation: Invitation) -> None:
+    """Flower's node ends without a reason when its clock is off, and the executor's end leaves the node waiting."""
+
+    def node_ended(code: int) -> str:
+        from site_client.connection_probe import probe
+
+        found = probe(invitation.address, invitation.ca_certificate, timeout_s=5.0)
+        if found.reason:
+            return f"{found.reason}; {found.fix}"
+        if code in (-signal.SIGTERM, 0) and node.reason:
+            return node.reason
+        return (f"the node ended (exit code {code}) though the coordinator can be reached: it has not admitted this "
+                "site's key yet, or still counts it as connected")
+
+    def executor_ended(code: int) -> str:
+        reason = "killed or out of memory" if code < 0 else "see log/executor.log"
+        supervisor.restart("node", "restarted with the executor, whose task it still held")
+        return f"the executor ended (exit code {code}): {reason}"
+
+    node.on_exit, executor.on_exit = node_ended, executor_ended
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+@contextmanager
+def _only_one(config: SiteConfig) -> Iterator[None]:
+    """Two processes of one site would answer the same messages from two memories."""
+    state = Path(config.state)
+    if not state.is_dir():
+        raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
+    descriptor = os.open(state / "start.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(f"`site-client start` runs already for {config.site_id}; end it first") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
+    """Node and executor. The port and secret between them are new at each start."""
+    from privacy.durable import write_whole
+    from privacy.entropy import SystemEntropy
+    from privacy.transport.supervisor import Child
+
+    state = Path(config.state)
+    secret, ready = state / "executor.secret", state / "executor.ready"
+    write_whole(secret, SystemEntropy().random_bytes(32).hex().encode())
+    port = str(_free_port())
+    shared = [str(Path(site_file).resolve()), "--port", port, "--secret-file", str(secret)]
+    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log")
+    executor = Child(
+        "executor", [sys.executable, "-m", "site_client.executor", *shared, "--ready", str(ready)],
+        state / "log" / "executor.log", ready=ready)
+    return node, executor
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,81 @@
+"""The node's process: Flower's own SuperNode in process isolation, so that it never runs what the coordinator sends.
+
+`site-client start` starts it and starts it again. It counts what it sends, by kind of request, in
+`state/transport.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from configs.load import load_config
+from configs.schema import SiteConfig
+from privacy.durable import write_whole
+from privacy.enrolment import Invitation
+from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run_node
+
+__all__ = ["TransportCount", "main", "timing_of"]
+
+_WRITE_EVERY_S = 30.0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m site_client.supernode_process SITE_FILE --port PORT --secret-file FILE`."""
+    parser = argparse.ArgumentParser(prog="site_client.supernode_process", description=__doc__)
+    parser.add_argument("site_file")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--secret-file", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    config = load_config(SiteConfig, arguments.site_file)
+    state = Path(config.state)
+    invitation = Invitation.from_json(Path(config.invitation).read_bytes())
+    authority = state / "coordinator-ca.crt"
+    write_whole(authority, invitation.ca_certificate.encode())
+    timing = timing_of(config)
+    prepare(timing, state / "flower")
+    count = TransportCount(state / "transport.json")
+    run_node(NodeOptions(invitation.address, authority, state / "node.key", arguments.port, arguments.secret_file),
+             timing, count.add)
+    return 0
+
+
+def timing_of(config: SiteConfig) -> Timing:
+    """The site's timing as Flower's processes take it."""
+    chosen = config.transport
+    return Timing(chosen.heartbeat_s, chosen.busy_poll_s, chosen.idle_poll_s, chosen.busy_s)
+
+
+class TransportCount:
+    """Requests to the coordinator and their bytes, by kind, over this state folder's life."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self._requests: Counter[str] = Counter({kind: one["requests"] for kind, one in known.items()})
+        self._bytes: Counter[str] = Counter({kind: one["bytes"] for kind, one in known.items()})
+        self._written = time.monotonic()
+
+    def add(self, kind: str, size_bytes: int) -> None:
+        """One more request of that kind; written to the disk twice a minute."""
+        with self._lock:
+            self._requests[kind] += 1
+            self._bytes[kind] += size_bytes
+            if kind == "push-object" or time.monotonic() - self._written > _WRITE_EVERY_S:
+                self._written = time.monotonic()
+                self._write()
+
+    def _write(self) -> None:
+        facts = {kind: {"requests": count, "bytes": self._bytes[kind]}
+                 for kind, count in sorted(self._requests.items())}
+        write_whole(self._path, json.dumps(facts, indent=1).encode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
