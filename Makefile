@@ -17,7 +17,7 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow mutation lint environment clean
+.PHONY: help demo test test-slow mutation release lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +29,14 @@ test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one
 	@$(PY) .ci/checks fast
 
 test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, packaging
+	@$(PY) .ci/packages
 	@$(PY) .ci/checks slow
 
 mutation: $(TEST_READY) ## switch off every refusal of privacy/secagg in turn; a test must fail for each (minutes)
 	@$(PY) .ci/mutation.py
+
+release: $(DEMO_READY) ## wheel, hashed offline wheelhouse and SBOM in dist/, installed and started without a network
+	@TORCH_INDEX="$(TORCH_INDEX)" $(PY) .ci/release
 
 lint: $(TEST_READY) ## only ruff, mypy and the import contracts
 	@$(PY) .ci/checks lint

@@ -66,9 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     add_up_command(commands)
     add_run_commands(commands)
     evidence_commands.add_command(commands)
-    for command in (noise, status):
+    release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
+    release.set_defaults(command=_release)
+    for command in (noise, status, release):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    from privacy.release import describe_release
+
+    print(describe_release(as_json=arguments.json))
+    return EXIT_OK
 
 
 def _count(text: str) -> int:

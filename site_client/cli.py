@@ -80,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
     add_approve_command(commands)
     add_audit_command(commands)
     evidence_commands.add_command(commands)
-    for command in (index, ledger, check):
-        if command is not ledger:
+    release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
+    release.set_defaults(command=_release)
+    for command in (index, ledger, check, release):
+        if command in (index, check):
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
         if command is not check:
             command.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -93,6 +95,13 @@ def _quiet_environment() -> None:
     for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
                         "FLWR_TELEMETRY_ENABLED": "0"}.items():
         os.environ.setdefault(name, value)
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    from privacy.release import describe_release
+
+    print(describe_release(as_json=arguments.json))
+    return EXIT_OK
 
 
 def _site(path: str) -> SiteConfig:
