@@ -17,7 +17,8 @@ __all__ = ["REPLIES", "leaving_fields", "message_of"]
 
 #: What answers each step of the coordinator; a refusal, `ErrorReply`, may answer any of them.
 REPLIES: dict[str, type[Message]] = {
-    "roster": messages.RosterInForce, "hello": messages.Hello, "witness": messages.WitnessList, "restore": messages.Ready,
+    "roster": messages.RosterInForce,
+    "hello": messages.Hello, "witness": messages.WitnessList, "restore": messages.Ready,
     "sa_train": messages.Advertise, "sa_share": messages.EnvelopeList, "sa_mask": messages.MaskedHeader,
     "sa_confirm": messages.Confirm, "sa_unmask": messages.UnmaskShares, "sa_result": messages.Attest,
 }
