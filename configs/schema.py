@@ -24,7 +24,8 @@ GROUPS = ("attention", "projector", "experts")
 SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
-STEPS = ("hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
+STEPS = (
+    "roster", "hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
 ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
 
 
