@@ -31,8 +31,9 @@ PACKAGES = ("configs", "coordinator", "model", "privacy", "site_client")
 HASHED_SUFFIXES = frozenset({".py", ".yaml", ".typed"})
 # The dependencies of pyproject.toml; a test compares the two lists.
 LIBRARIES = (
-    "cryptography", "dp-accounting", "flwr", "matplotlib", "numpy", "omegaconf", "peft", "pillow", "pydicom", "pynacl",
-    "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers",
+    "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy", "omegaconf",
+    "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers",
+    "uvicorn",
 )  # fmt: skip
 # What an installer adds to a wheel's own files; it differs between machines.
 _INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})
