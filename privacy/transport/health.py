@@ -33,7 +33,7 @@ class HealthService:
 
         self.reason = "starting"
         self._servicer = Servicer()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=2))
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=(("grpc.so_reuseport", 0),))
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
         try:
             self.port: int = self._server.add_insecure_port(f"127.0.0.1:{port}")

@@ -108,6 +108,8 @@ class _Private:
         self._app, self._secret = app, secret.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "lifespan"):
+            return
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(SECRET_HEADER.encode(), b"")
             if not hmac.compare_digest(given, self._secret):
