@@ -228,6 +228,12 @@ class _Secret:
         return call_next(context)
 
 
+def _load(*modules: str) -> None:
+    """Import before a task is taken: one that shows no sign of life for a heartbeat is given up by its owner."""
+    for name in modules:
+        importlib.import_module(name)
+
+
 def _acquire(client: Any, kind: str) -> str:
     """The token of a task of that kind, or ""."""
     proto = importlib.import_module("flwr.proto.runtime_pb2")
@@ -286,6 +292,7 @@ class NodeTasks:
     def __init__(self, port: int, secret: bytes, timing: Timing) -> None:
         self._host_port, self._timing = f"127.0.0.1:{port}", timing
         self._queue = _client("SuperExec", self._host_port, secret=secret)
+        _load("flwr.supernode.runtime.run_clientapp")
 
     def take(self) -> NodeTask | None:
         """The next message, or None. Raises an httpx error when the node does not answer."""
@@ -309,6 +316,7 @@ class HubControl:
 
     def __init__(self, private: PrivateListener, timing: Timing) -> None:
         self._private, self._timing = private, timing
+        _load("flwr.superlink.grid", "flwr.common.serde")
         self._control = _client("control", private.host_port, header=private.secret)
         self._queue = _client(
             "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
@@ -346,12 +354,12 @@ class HubControl:
     def _take(self, token: str) -> tuple[Any, Any]:
         proto = importlib.import_module("flwr.proto.runtime_pb2")
         serde = importlib.import_module("flwr.common.serde")
-        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
-            runtime_api_address=self._private.host_port, insecure=True, token=token)
         client = _client("flwr-serverapp", self._private.host_port, token=token, header=self._private.secret)
         client._retry_invoker = _patient()
-        grid._client, self._task = client, client
         self._alive = _Alive(client, self._timing)
+        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
+            runtime_api_address=self._private.host_port, insecure=True, token=token)
+        grid._client, self._task = client, client
         given = client.PullTaskInput(proto.PullTaskInputRequest())
         be_in_process(given.run.run_id, given.task_id, given.context.node_id)
         grid.set_run(serde.run_from_proto(given.run))
