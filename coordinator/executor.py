@@ -1,8 +1,8 @@
 """The coordinator's executor: takes queued runs, one at a time, and plays the ServerApp of each with the model loaded.
 
 It is the only client of the hub's private listener. It runs the installed code and no other: the bundle with which a
-run is announced at Flower holds none. A run that stops below its quorum is tried again a few times, from its last
-checkpoint; what it fails of in the end is in the run's state.
+run is announced at Flower holds none. A run that stops below its quorum is tried again from its last
+checkpoint, a few times in a row; what it fails of in the end is in the run's state.
 """
 
 from __future__ import annotations
@@ -85,14 +85,22 @@ class Executor:
         run = replace(run, state="running")
         self._queue.put(run)
         _log.info("run=%s begins try=%d", run.run_id, run.tries + 1)
+        before = self._rounds(run.run_id)
         try:
             self._prepare(run.run_id)
             self._play(run.run_id)
         except Exception as error:
+            if self._rounds(run.run_id) > before:  # it came on: only failures in a row count
+                run = replace(run, tries=0)
             self._judge(run, error, stop)
         else:
             self._queue.put(replace(run, state="finished", reason=""))
             _log.info("run=%s finished", run.run_id)
+
+    def _rounds(self, run_id: str) -> int:
+        """Finished rounds on the disk."""
+        found = self._queue.folder(run_id).glob("checkpoints/round-*")
+        return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
     def _prepare(self, run_id: str) -> None:
         from coordinator.run_files import prepare_run
@@ -124,8 +132,11 @@ class Executor:
             self._queue.put(replace(run, state="stopped", reason=str(error)))
             _log.info("run=%s stopped by the operator", run.run_id)
             return
-        passing = isinstance(error, RoundFailedError) or type(error).__module__.startswith("httpx")
+        hub = type(error).__module__.startswith("httpx")
+        passing = isinstance(error, RoundFailedError) or hub
         reason = str(error) if isinstance(error, ValueError | RuntimeError | OSError) else kind
+        if hub:
+            reason = f"the hub was away, or no longer knew this executor's task ({kind}); see log/superlink.log"
         _log.warning("run=%s try=%d ended kind=%s: %s", run.run_id, run.tries + 1, kind, reason)
         if not passing or run.tries >= self._home.config.retries:
             self._queue.put(replace(run, state="failed", reason=reason))

@@ -14,6 +14,7 @@ that this object did not start are left alone.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -39,14 +40,14 @@ from simulations.sum_watch import SumWatch
 
 __all__ = ["COORDINATOR_KINDS", "SHORT", "SITE_KINDS", "RealFederation", "until"]
 
-SHORT: Mapping[str, float] = {"heartbeat_s": 2.0, "busy_poll_s": 0.05, "idle_poll_s": 0.2}
+SHORT: Mapping[str, float] = {"heartbeat_s": 4.0, "busy_poll_s": 0.15, "idle_poll_s": 0.3}
 COORDINATOR_KINDS = ("up", "superlink", "coordinator-executor")
 SITE_KINDS = ("start", "node", "executor")
-_COORDINATOR = {"retries": 20, "retry_after_s": 2, "resend_s": 20, "wait_for_sites_s": 60}
+_COORDINATOR = {"retries": 5, "retry_after_s": 2, "resend_s": 20, "wait_for_sites_s": 60}
 _POLICY = {"min_patients": 10, "require_scheduled_replies": "false", "max_wasted_rounds": 1000}
 _CURRICULUM = """\
 stages:
-  - {{name: only, sources: {{reports: 1}}, groups: [projector], learning_rate: 0.1, learning_rate_without_privacy: 0.1,
+  - {{name: only, sources: {{reports: 1}}, groups: [attention], learning_rate: 0.1, learning_rate_without_privacy: 0.1,
      local_steps: 1, sampling_rate: 0.05, rounds: {rounds}, reply_after_s: 0}}
 """
 _RUN = """\
@@ -58,17 +59,19 @@ every_rounds: 1000
 federation: {federation}
 """
 _OFFICERS = ("ann", "bob")
+_SIGNAL_AT_PARENTS_END = 1  # PR_SET_PDEATHSIG
+_libc = ctypes.CDLL(None)
 
 
-def until(what: str, reached: Callable[[], Any], timeout_s: float, every_s: float = 0.05) -> Any:
-    """What `reached` says once it is true. Raises TimeoutError that names `what`."""
+def until(what: Callable[[], str], reached: Callable[[], Any], timeout_s: float, every_s: float = 0.05) -> Any:
+    """What `reached` says once it is true. Raises TimeoutError with what `what` says at the end."""
     deadline = time.monotonic() + timeout_s
     while True:
         found = reached()
         if found:
             return found
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {timeout_s:g} s")
+            raise TimeoutError(f"{what()}: not within {timeout_s:g} s")
         time.sleep(every_s)
 
 
@@ -176,7 +179,7 @@ class RealFederation:
     def command(self, program: str, *arguments: str, check: bool = True) -> str:
         """Run a command of an operator to its end, in `folder`; its standard output (with `check=False` the error
         output as well). Raises RuntimeError when it fails."""
-        done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self._environment(),
+        done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self.environment_of(),
                               capture_output=True, text=True, check=False, timeout=300)
         if check and done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
@@ -196,8 +199,9 @@ class RealFederation:
         arguments = [*_program("coordinator"), "up", "C"] if name == COORDINATOR else [
             *_program("site-client"), "start", str(self.site_file(name))]
         with (self.folder / f"{name}.out").open("ab") as out:
-            options: dict[str, Any] = {"cwd": self.folder, "env": self._environment(name), "stdout": out,
-                                       "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+            options: dict[str, Any] = {
+                "cwd": self.folder, "env": self.environment_of(name), "stdout": out, "stderr": subprocess.STDOUT,
+                "stdin": subprocess.DEVNULL, "preexec_fn": _end_with_us}
             self.processes[name] = (subprocess.Popen(arguments, **options) if self.lab is None
                                     else self.lab.run(name, arguments, **options))
 
@@ -214,7 +218,7 @@ class RealFederation:
             status = self.status(name)
             return status.get("pid") == self.processes[name].pid and status["ready"]
 
-        until(f"{name} ready ({self.status(name)})", ready, timeout_s)
+        until(lambda: f"{name} ready ({self.status(name)})", ready, timeout_s)
 
     def said(self, name: str) -> str:
         """What `up` or `start` printed so far."""
@@ -238,7 +242,7 @@ class RealFederation:
                     return int(one["pid"])
             return 0
 
-        return int(until(f"{owner}'s {kind} running", running, 120))
+        return int(until(lambda: f"{owner}'s {kind} running", running, 120))
 
     def kill(self, kind: str, site: str = "") -> None:
         """SIGKILL, and wait until it is gone. `up` and `start` take their children along; `begin` starts them again."""
@@ -246,7 +250,7 @@ class RealFederation:
         os.kill(pid, signal.SIGKILL)
         if kind in ("up", "start"):
             self.processes.pop(site or COORDINATOR).wait(30)
-        until(f"{kind} {site} gone", lambda: not _lives(pid), 30)
+        until(lambda: f"{kind} {site} gone", lambda: not _lives(pid), 30)
 
     def freeze(self, site: str) -> None:
         """SIGSTOP to the site's three processes."""
@@ -276,10 +280,12 @@ class RealFederation:
                 process.wait()
         self.processes.clear()
 
-    def _environment(self, name: str = "") -> dict[str, str]:
+    def environment_of(self, name: str = "") -> dict[str, str]:
+        """The variables of "coordinator", a site, or (by default) a command."""
         root = str(Path(simulations.__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-        return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **self.environment.get(name, {})}
+        own = self.environment.get(name, {})
+        path = os.pathsep.join(filter(None, (root, own.get("PYTHONPATH", ""), os.environ.get("PYTHONPATH", ""))))
+        return {**os.environ, "OMP_NUM_THREADS": "1", **own, "PYTHONPATH": path}
 
     # -------------------------------------------------------------- its runs
 
@@ -296,7 +302,7 @@ class RealFederation:
     def wait(self, run: str, *states: str, timeout_s: float = 300.0) -> QueuedRun:
         """Until the run is in one of `states` ("finished" by default)."""
         wanted = states or ("finished",)
-        return until(f"run {run} {'/'.join(wanted)} (now {self.queue.get(run)})",  # type: ignore[no-any-return]
+        return until(lambda: f"run {run} {'/'.join(wanted)} (now {self.queue.get(run)})",  # type: ignore[no-any-return]
                      lambda: (found := self.queue.get(run)).state in wanted and found, timeout_s)
 
     def history(self, run: str) -> list[dict[str, Any]]:
@@ -321,7 +327,7 @@ class RealFederation:
                 raise RuntimeError(f"run {run} {ended.state}: {ended.reason}")
             return False
 
-        until(f"{number} rounds of {run} (now {self.attested(run)}, {self.queue.get(run)})", reached, timeout_s)
+        until(lambda: f"{number} rounds of {run} (now {self.attested(run)}, {self.queue.get(run)})", reached, timeout_s)
 
     # -------------------------------------------------------------- what left a site
 
@@ -339,11 +345,15 @@ class RealFederation:
             return next((number for number, booked, message in self.replies(site) if number > after and booked == step
                          and not (good and message == "ErrorReply")), 0)
 
-        return int(until(f"{site} answers {step}", found, timeout_s, every_s=0.02))
+        return int(until(lambda: f"{site} answers {step}", found, timeout_s, every_s=0.02))
 
 
 def _program(name: str) -> Sequence[str]:
     return [sys.executable, "-c", f"import sys; from {name.replace('-', '_')}.cli import main; sys.exit(main())"]
+
+
+def _end_with_us() -> None:
+    _libc.prctl(_SIGNAL_AT_PARENTS_END, signal.SIGTERM)
 
 
 def _lives(pid: int) -> bool:
