@@ -290,7 +290,7 @@ class RealFederation:
     # -------------------------------------------------------------- its runs
 
     def launch(self, run: str, rounds: int, **federation: Any) -> str:
-        """Queue a run of short rounds and return its name. `federation` are keys of `configs.schema.FederationConfig`."""
+        """Queue a run of short rounds; its name. `federation` are keys of `configs.schema.FederationConfig`."""
         curriculum, file = self.folder / f"{run}.curriculum.yaml", self.folder / f"{run}.yaml"
         curriculum.write_text(_CURRICULUM.format(rounds=rounds), encoding="utf-8")
         file.write_text(_RUN.format(

@@ -228,12 +228,6 @@ class _Secret:
         return call_next(context)
 
 
-def _load(*modules: str) -> None:
-    """Import before a task is taken: one that shows no sign of life for a heartbeat is given up by its owner."""
-    for name in modules:
-        importlib.import_module(name)
-
-
 def _acquire(client: Any, kind: str) -> str:
     """The token of a task of that kind, or ""."""
     proto = importlib.import_module("flwr.proto.runtime_pb2")
@@ -292,7 +286,7 @@ class NodeTasks:
     def __init__(self, port: int, secret: bytes, timing: Timing) -> None:
         self._host_port, self._timing = f"127.0.0.1:{port}", timing
         self._queue = _client("SuperExec", self._host_port, secret=secret)
-        _load("flwr.supernode.runtime.run_clientapp")
+        importlib.import_module("flwr.supernode.runtime.run_clientapp")  # before a task is taken; see HubControl
 
     def take(self) -> NodeTask | None:
         """The next message, or None. Raises an httpx error when the node does not answer."""
@@ -316,7 +310,7 @@ class HubControl:
 
     def __init__(self, private: PrivateListener, timing: Timing) -> None:
         self._private, self._timing = private, timing
-        _load("flwr.superlink.grid", "flwr.common.serde")
+        importlib.import_module("flwr.superlink.grid")  # seconds, after which a task that was taken is given up
         self._control = _client("control", private.host_port, header=private.secret)
         self._queue = _client(
             "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)

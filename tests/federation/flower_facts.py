@@ -64,7 +64,7 @@ def _names() -> dict[str, Any]:
         "send": _parameters(_of("flwr.supernode.fleet_http_client").FleetHttpClient._unary_unary),
         "retry": _parameters(_of("flwr.supercore.retry").RetryInvoker.__init__),
         "identity": _identity(),
-        "version": flower_internals.FLOWER_VERSION == _of("flwr.supercore.version").package_version}
+        "version": _of("flwr.supercore.version").package_version == flower_internals.FLOWER_VERSION}
 
 
 def _identity() -> list[int]:
@@ -76,7 +76,8 @@ def _identity() -> list[int]:
 def _node_state(home: Path) -> dict[str, Any]:
     """A node that is online and comes again: refused and marked offline at first, admitted at the next try."""
     factory = _of("flwr.server.superlink.linkstate.linkstate_factory").LinkStateFactory
-    app = _of("flwr.superlink.main").create_app(_config(home), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan)
+    lifespan = _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan
+    app = _of("flwr.superlink.main").create_app(_config(home), lifespan)
     state = app.state.linkstate_factory.state()
     assert isinstance(app.state.linkstate_factory, factory)
     original = type(state).activate_node

@@ -34,7 +34,7 @@ clientapp = "stolen.app:app"
 [tool.flwr.app.config]
 run = ""
 """
-CODE = "from pathlib import Path\nPath('/tmp/stolen').touch()\nfrom flwr.clientapp import ClientApp\napp = ClientApp()\n"
+CODE = "open('stolen', 'w').close()\nfrom flwr.clientapp import ClientApp\napp = ClientApp()\n"
 
 
 def bundle() -> bytes:

@@ -140,7 +140,7 @@ def test_a_site_with_a_wrong_clock_is_told_so(long_run: LongRun, shift: str, sid
     wrong = {"LD_PRELOAD": str(library), "FAKETIME": shift, "DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
     with long_run.fault(f"clock {shift}"), _changed(
             federation, site, lambda: federation.environment.update({site: wrong}),
-            lambda: federation.environment.pop(site) and None):
+            lambda: federation.environment.pop(site).clear()):
         _reason(federation, site, "clock", side)
         _others_go_on(long_run, site)
 
@@ -169,8 +169,12 @@ def test_a_site_that_trusts_another_authority_does_not_connect(long_run: LongRun
 def _other_key(federation: RealFederation, site: str, name: str, content: bytes) -> Iterator[None]:
     path = federation.state(site) / name
     kept = path.read_bytes()
-    with _changed(federation, site, lambda: path.write_bytes(content) and None, lambda: path.write_bytes(kept) and None):
+    with _changed(federation, site, lambda: _write(path, content), lambda: _write(path, kept)):
         yield
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def test_a_site_with_another_nodes_key_is_not_admitted(long_run: LongRun) -> None:

@@ -1,4 +1,4 @@
-"""Every assumption of `privacy.transport.flower_internals` about the pinned Flower, and one run with the real timings."""
+"""What `privacy.transport.flower_internals` assumes of the pinned Flower, and one run with the real timings."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ KINDS = ("superlink", "node", "executor", "coordinator-executor", "start", "up")
 _sites = itertools.cycle(("site-1", "site-2", "site-3", "site-4"))
 # A site that was hit rests while others are hit: what dies again and again is started again later and later.
 KILLS = [(step, kind, next(_sites)) for step in STEPS for kind in KINDS]
-EARLY = [("roster", "superlink", "site-1"), ("hello", "executor", "site-2"), ("witness", "coordinator-executor", "site-3"),
-         ("restore", "node", "site-4")]
+EARLY = [("roster", "superlink", "site-1"), ("hello", "executor", "site-2"),
+         ("witness", "coordinator-executor", "site-3"), ("restore", "node", "site-4")]
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,9 @@ CLOSED = (
     "/v1/fleet/register-node", "/v1/fleet/unregister-node", "/v1/control/start-run", "/v1/control/stop-run",
     "/v1/control/list-runs", "/v1/control/list-nodes", "/v1/control/register-node", "/v1/control/pull-artifacts",
     "/v1/control/get-login-details", "/v1/runtime/acquire-task", "/v1/runtime/get-nodes", "/v1/runtime/push-messages",
-    "/v1/runtime/pull-task-input", "/v1/runtime/send-task-heartbeat", "/docs", "/redoc", "/openapi.json", "/", "/metrics",
-    "/v1/fleet/", "/v1/fleet/../control/list-runs", "//v1/control/list-runs", "/health/../v1/control/list-runs",
-    "/v1/fleet/pull-messages/", "/%76%31/control/list-runs")
+    "/v1/runtime/pull-task-input", "/v1/runtime/send-task-heartbeat", "/docs", "/redoc", "/openapi.json", "/",
+    "/metrics", "/v1/fleet/", "/v1/fleet/../control/list-runs", "//v1/control/list-runs",
+    "/health/../v1/control/list-runs", "/v1/fleet/pull-messages/", "/%76%31/control/list-runs")
 
 
 def _argument(pid: int, name: str) -> str:
