@@ -63,7 +63,7 @@ _SIGNAL_AT_PARENTS_END = 1  # PR_SET_PDEATHSIG
 _libc = ctypes.CDLL(None)
 
 
-def until(what: Callable[[], str], reached: Callable[[], Any], timeout_s: float, every_s: float = 0.05) -> Any:
+def until(what: Callable[[], str], reached: Callable[[], Any], timeout_s: float, every_s: float = 0.1) -> Any:
     """What `reached` says once it is true. Raises TimeoutError with what `what` says at the end."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -185,7 +185,7 @@ class RealFederation:
             raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
-    def start_all(self, timeout_s: float = 180.0) -> None:
+    def start_all(self, timeout_s: float = 400.0) -> None:
         """Start everything and wait until it is ready."""
         self.begin(COORDINATOR)
         for site in self.site_ids:
@@ -210,7 +210,7 @@ class RealFederation:
         self.processes[name].terminate()
         return self.processes.pop(name).wait(timeout_s)
 
-    def wait_until_ready(self, name: str, timeout_s: float = 120.0) -> None:
+    def wait_until_ready(self, name: str, timeout_s: float = 300.0) -> None:
         """Until its status file says so. Raises RuntimeError with its output when it ended instead."""
         def ready() -> bool:
             if self.processes[name].poll() is not None:
@@ -242,7 +242,7 @@ class RealFederation:
                     return int(one["pid"])
             return 0
 
-        return int(until(lambda: f"{owner}'s {kind} running", running, 120))
+        return int(until(lambda: f"{owner}'s {kind} running", running, 300))
 
     def kill(self, kind: str, site: str = "") -> None:
         """SIGKILL, and wait until it is gone. `up` and `start` take their children along; `begin` starts them again."""
@@ -339,13 +339,13 @@ class RealFederation:
         """The number of the newest reply, for `after`."""
         return max((number for number, _, _ in self.replies(site)), default=0)
 
-    def wait_for_step(self, site: str, step: str, after: int = 0, timeout_s: float = 120.0, good: bool = True) -> int:
+    def wait_for_step(self, site: str, step: str, after: int = 0, timeout_s: float = 400.0, good: bool = True) -> int:
         """Until the site booked a reply to `step`, numbered above `after`; its number. `good`: no refusal."""
         def found() -> int:
             return next((number for number, booked, message in self.replies(site) if number > after and booked == step
                          and not (good and message == "ErrorReply")), 0)
 
-        return int(until(lambda: f"{site} answers {step}", found, timeout_s, every_s=0.02))
+        return int(until(lambda: f"{site} answers {step}", found, timeout_s, every_s=0.05))
 
 
 def _program(name: str) -> Sequence[str]:

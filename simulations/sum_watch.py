@@ -23,7 +23,7 @@ from privacy.secagg.quantize import pack
 
 __all__ = ["SumWatch"]
 
-_EVERY_S = 0.02
+_EVERY_S = 0.05
 
 
 class SumWatch:

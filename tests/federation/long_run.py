@@ -27,7 +27,7 @@ class LongRun:
         self.federation.launch(self.run, ROUNDS)
         self.wait_for_everybody()
 
-    def wait_for_everybody(self, rounds: int = 1, timeout_s: float = 240) -> None:
+    def wait_for_everybody(self, rounds: int = 1, timeout_s: float = 600) -> None:
         """Until so many further rounds were made, the last one with every site; the run must not end before."""
         federation, everybody = self.federation, set(self.federation.site_ids)
         number = len(federation.history(self.run)) + rounds

@@ -15,7 +15,7 @@ from simulations.materials import Materials
 from simulations.real_checks import faults_of
 from simulations.real_federation import RealFederation
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -127,7 +127,7 @@ def test_a_run_with_the_real_heartbeat_and_polling(materials: Materials, tmp_pat
     """Every other test here shortens them."""
     with RealFederation(tmp_path / "federation", materials, timing={}) as federation:
         run = federation.launch("unhurried", rounds=2)
-        federation.wait(run, "finished", "failed", timeout_s=240)
+        federation.wait(run, "finished", "failed", timeout_s=600)
         assert federation.queue.get(run).state == "finished"
         assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * 2
         assert not faults_of(federation, run, 0)

@@ -20,7 +20,7 @@ from simulations.network_lab import COORDINATOR
 from simulations.real_checks import faults_of
 from simulations.real_federation import COORDINATOR_KINDS, SITE_KINDS, RealFederation, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent
 FLEET = ("activate-node", "deactivate-node", "send-node-heartbeat", "pull-messages", "push-messages", "get-run",
@@ -159,7 +159,7 @@ def _garbage_site(federation: RealFederation, site: str, steps: str) -> Iterator
 def test_a_site_that_answers_garbage_is_left_out_and_named(federation: RealFederation, steps: str, reason: str) -> None:
     with _garbage_site(federation, "site-4", steps):
         run = federation.launch(f"garbage-{steps.replace('_', '-')}", rounds=1)
-        federation.wait(run, timeout_s=200)
+        federation.wait(run, timeout_s=500)
         last = federation.history(run)[-1]
         assert last["missing"] == {"site-4": reason}
         assert last["attested"] == ["site-1", "site-2", "site-3"]
@@ -169,7 +169,7 @@ def test_a_site_that_answers_garbage_is_left_out_and_named(federation: RealFeder
 def test_garbage_at_the_door_is_named_as_well(federation: RealFederation) -> None:
     with _garbage_site(federation, "site-4", "hello"):
         run = federation.launch("garbage-hello", rounds=1)
-        federation.wait(run, timeout_s=200)
+        federation.wait(run, timeout_s=500)
         events = [json.loads(line) for line in (federation.queue.folder(run) / "progress.jsonl").open()]
         assert [event["refused"] for event in events if event["event"] == "cohort"][-1] == ["site-4 (hello: E_FORMAT)"]
         assert federation.history(run)[-1]["summed"] == ["site-1", "site-2", "site-3"]
@@ -179,8 +179,8 @@ def test_of_two_runs_the_second_waits_and_both_finish(federation: RealFederation
     first, second = federation.launch("one", rounds=2), federation.launch("two", rounds=2)
     federation.wait(first, "running", timeout_s=60)
     assert federation.queue.get(second).state == "queued"
-    federation.wait(first, timeout_s=240)
-    federation.wait(second, timeout_s=240)
+    federation.wait(first, timeout_s=600)
+    federation.wait(second, timeout_s=600)
     for run in (first, second):
         assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * 2
         assert not faults_of(federation, run, 0)
