@@ -114,9 +114,11 @@ def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
     write_whole(secret, SystemEntropy().random_bytes(32).hex().encode())
     port = str(free_port())
     shared = [str(Path(site_file).resolve()), "--port", port, "--secret-file", str(secret)]
-    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log")
     executor = Child(
         "executor", [sys.executable, "-m", "site_client.executor", *shared, "--ready", str(ready)],
         state / "log" / "executor.log", ready=ready)
+    # Without the executor a node would take messages and hold them, and the coordinator wait a whole step for it.
+    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log",
+                 needs=executor)
     return node, executor
 

@@ -40,6 +40,7 @@ class Child:
     Args:
         on_exit: told the exit code after each end; returns the reason for the status, and may end or start others.
         ready: a file that the child writes when it is ready; removed before each start.
+        needs: started only while that one is ready.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Child:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Path | None = None
+    needs: Child | None = None
     on_exit: Callable[[int], str] = lambda code: ""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -116,7 +118,7 @@ class Supervisor:
             wait = min(self._longest_s, self._first_s * 2**child.failures)
             child.failures = min(child.failures + 1, 16)
             child.next_start = now + wait
-        if now >= child.next_start:
+        if now >= child.next_start and (child.needs is None or child.needs.is_ready):
             self._start(child)
 
     def _start(self, child: Child) -> None:

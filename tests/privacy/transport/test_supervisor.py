@@ -145,3 +145,23 @@ def test_the_log_is_private_and_begun_again_when_it_is_long(tmp_path: Path):
         until(lambda: log.is_file() and log.read_bytes() == b"hello\n")
     assert log.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "log" / "one.log.1").stat().st_size == 9 << 20
+
+
+def test_a_child_that_needs_another_starts_once_that_one_is_ready(tmp_path: Path):
+    ready = tmp_path / "ready"
+    needed = child(tmp_path, SLEEPS, "needed", ready=ready)
+    one = child(tmp_path, SLEEPS, needs=needed)
+    with running(Supervisor([one, needed], tmp_path / "status.json", first_s=0.05)):
+        until(lambda: needed.process is not None)
+        time.sleep(0.5)
+        assert one.starts == 0
+        ready.touch()
+        until(lambda: one.starts == 1)
+        assert one.process is not None and needed.process is not None
+        needed.process.kill()
+        until(lambda: needed.starts == 2)
+        one.process.kill()  # it ends while the other is not ready again
+        time.sleep(0.7)
+        assert one.starts == 1
+        ready.touch()
+        until(lambda: one.starts == 2)
