@@ -1,4 +1,4 @@
-"""The link over a grid whose nodes lose messages: sent again once the node is back, given up in time, never mixed up."""
+"""The link over a grid whose nodes lose messages: sent again once the node is back, given up in time."""
 
 from __future__ import annotations
 

@@ -134,7 +134,8 @@ class Task:
 
 def task(step: str = "sa_confirm", kind: str = "query", **others: Any) -> Task:
     be_in_process(1)
-    message = Message(RecordDict({"message": ConfigRecord({"body": b"x"})}), dst_node_id=7, message_type=f"{kind}.{step}")
+    content = RecordDict({"message": ConfigRecord({"body": b"x"})})
+    message = Message(content, dst_node_id=7, message_type=f"{kind}.{step}")
     message.metadata.__dict__["_message_id"] = "m1"
     return Task(message, **others)
 
