@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--ready", type=Path, required=True)
     arguments = parser.parse_args(argv)
+    os.umask(0o077)
     home = Home.open(arguments.folder)
     prepare(timing_of(home), home.folder / "flower")
     host, port = split_address(home.config.listen)

@@ -64,20 +64,34 @@ def _serve(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
 
     node, executor = _children(site_file, config)
     say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
-    _note(config, "start")
+    _book(config, "start")
     try:
         serve([node, executor], status_file(config), config.health_port, "ready: waiting for runs",
               lambda supervisor: _explain_exits(supervisor, node, executor, invitation))
     finally:
-        _note(config, "stop")
+        _book(config, "stop")
     say("stopped; a step that was going on was finished, or counts as not answered")
 
 
-def _note(config: SiteConfig, kind: str) -> None:
-    from site_client.audit_log import site_log
+def _book(config: SiteConfig, kind: str) -> None:
+    """Into the audit log: that the site starts or stops, and what its node has sent since the last time."""
+    from privacy.release import release_hash
+    from site_client.audit_log import AuditBrokenError, AuditUnwritableError, site_log
+    from site_client.supernode_process import read_counts
 
-    with site_log(Path(config.state)) as audit:
-        audit.note(kind)
+    counts = Path(config.state) / "transport.json"
+    try:
+        with site_log(Path(config.state)) as audit:
+            for name, one in read_counts(counts).items():
+                audit.note("transport", request=name, count=one["requests"], bytes_out=one["bytes_out"],
+                           bytes_in=one["bytes_in"])
+            counts.unlink(missing_ok=True)
+            if kind == "start":
+                audit.note("start", release=release_hash())
+            else:
+                audit.note("stop", reason="asked")
+    except (AuditBrokenError, AuditUnwritableError) as error:
+        raise ValueError(f"nothing may leave without the audit log: {error}") from None
 
 
 def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitation: Invitation) -> None:

@@ -1,6 +1,7 @@
 """Every use of a module of Flower that is not public. Written against flwr 1.41.0; a conformance test holds it there.
 
 *Guarantees.*
+    * The node sends no duration of ours: Flower's own report of how long a message took is always 0.
     * Telemetry, update checks and run-time installation are off before Flower is imported (`prepare`).
     * A task's bundle is returned by its hash and is never written or imported.
 
@@ -120,9 +121,7 @@ def _let_nodes_come_back(state_type: Any) -> None:
     activate = state_type.activate_node
 
     def activate_node(self: Any, node_id: int, heartbeat_interval: float) -> bool:
-        if self.deactivate_node(node_id):
-            return False
-        return bool(activate(self, node_id, heartbeat_interval))
+        return not self.deactivate_node(node_id) and bool(activate(self, node_id, heartbeat_interval))
 
     state_type.activate_node = activate_node
 
@@ -156,20 +155,24 @@ class NodeOptions:
     secret_file: Path
 
 
-def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int], None]) -> None:
+def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, int], None]) -> None:
     """Run Flower's own SuperNode, in process isolation, until a signal. Call `prepare` first.
 
     Args:
-        count: told the kind and the bytes of each request to the coordinator, before it is sent.
+        count: told (kind, bytes, 0) of each request before it is sent, and (kind, 0, bytes) of its answer.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     loop.time = _Pace(timing, loop)
+    state: Any = importlib.import_module("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState
+    state.get_message_processing_duration = lambda self, message_id: 0.0  # Flower would send how long training took
     client = importlib.import_module("flwr.supernode.fleet_http_client").FleetHttpClient
     send = client._unary_unary
 
     def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
-        count(path.rsplit("/", 1)[-1], request.ByteSize())
-        return send(self, path=path, request=request, **others)
+        count(path.rsplit("/", 1)[-1], request.ByteSize(), 0)
+        answer = send(self, path=path, request=request, **others)
+        count(path.rsplit("/", 1)[-1], 0, answer.ByteSize())
+        return answer
 
     client._unary_unary = counted
     sys.argv = [
@@ -217,14 +220,14 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
         server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
 
 
+@dataclass(frozen=True)
 class _Secret:
     """Adds the private listener's secret to each request."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
+    secret: str
 
     def intercept(self, context: Any, call_next: Callable[[Any], Any]) -> Any:
-        context.request.headers[SECRET_HEADER] = self._secret
+        context.request.headers[SECRET_HEADER] = self.secret
         return call_next(context)
 
 

@@ -43,8 +43,9 @@ def test_the_fleets_routes_pass(path: str):
 
 
 @pytest.mark.parametrize("path", [
-    "/v1/control/start-run", "/v1/runtime/acquire-task", "/v1/fleet/register-node", "/v1/fleet/unregister-node", "/docs",
-    "/openapi.json", "/", "/v1/fleet/pull-messages/", "/v1/fleet/../control/start-run", "//v1/fleet/pull-messages"])
+    "/v1/control/start-run", "/v1/runtime/acquire-task", "/v1/fleet/register-node", "/v1/fleet/unregister-node",
+    "/docs", "/openapi.json", "/", "/v1/fleet/pull-messages/", "/v1/fleet/../control/start-run",
+    "//v1/fleet/pull-messages"])
 def test_everything_else_is_not_found(path: str):
     inner = Inner()
     assert ask(_Public(inner, FLEET_ROUTES), path) == 404
