@@ -313,7 +313,7 @@ class HubControl:
 
     def __init__(self, private: PrivateListener, timing: Timing) -> None:
         self._private, self._timing = private, timing
-        importlib.import_module("flwr.superlink.grid")  # seconds, after which a task that was taken is given up
+        importlib.import_module("flwr.superlink.grid")  # seconds, in which a task that was taken is given up
         self._control = _client("control", private.host_port, header=private.secret)
         self._queue = _client(
             "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
@@ -342,8 +342,7 @@ class HubControl:
         self._control.StartRun(control.StartRunRequest(
             fab=fab, override_config=common.user_config_to_proto({RUN_KEY: name})))
         for _ in range(100):
-            token = _acquire(self._queue, _SERVER_APP)
-            if token:
+            if token := _acquire(self._queue, _SERVER_APP):
                 return self._take(token)
             time.sleep(0.05)
         raise RuntimeError("the hub began a run and gave no task for it; restart the coordinator")

@@ -43,7 +43,7 @@ def _ask(connection: http.client.HTTPConnection, path: str, method: str = "POST"
          headers: dict[str, str] | None = None) -> tuple[int, bytes]:
     with closing(connection):
         connection.request(method, path, body=body, headers={
-            "content-type": "application/x-protobuf", **(headers or {})})
+            "content-type": "application/protobuf", **(headers or {})})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -105,7 +105,8 @@ def test_nothing_else_listens_and_only_the_hub_beyond_loopback(federation: RealF
     listening = subprocess.run(["ss", "-Htlnp"], capture_output=True, text=True, check=True).stdout.splitlines()
     pids = {str(federation.pid(kind)) for kind in COORDINATOR_KINDS}
     pids |= {str(federation.pid(kind, site)) for kind in SITE_KINDS for site in federation.site_ids}
-    ours = {line.split()[3] for line in listening if pids & set(re.findall(r"pid=(\d+)", line))}
+    ours = {re.sub(r"\[::ffff:(.*)\]", r"\1", line.split()[3]) for line in listening
+            if pids & set(re.findall(r"pid=(\d+)", line))}
     nodes = {f"127.0.0.1:{_argument(federation.pid('node', site), '--port')}" for site in federation.site_ids}
     health = {f"127.0.0.1:{port}" for port in federation.health_ports.values()}
     assert ours == {federation.address, f"127.0.0.1:{_private_port(federation)}"} | nodes | health
