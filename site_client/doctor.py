@@ -299,7 +299,7 @@ def _hours(config: SiteConfig) -> Iterator[Finding]:
 
     spans = ", ".join(config.policy.working_hours)
     try:
-        check_hours(datetime.now(), config.policy)  # noqa: DTZ005  (the policy is about this machine's local time)
+        check_hours(datetime.now(), config.policy)  # local: the policy speaks of this machine's time
     except PolicyRefusalError:
         yield warned("hours", f"now outside {spans}: no training begins", "wait, or change policy.working_hours")
     else:

@@ -290,7 +290,7 @@ def package_findings() -> list[Finding]:
         return [failed("packages", f"{', '.join(elsewhere)} would not be imported from {owner}",
                        "install the release into a fresh environment, and unset PYTHONPATH")]
     findings = []
-    for place in dict.fromkeys(Path(entry or ".").resolve() for entry in (Path.cwd(), *sys.path)):
+    for place in dict.fromkeys(Path(entry or ".").resolve() for entry in (str(Path.cwd()), *sys.path)):
         copies = [name for name in PACKAGES if place != owner and (place / name / "__init__.py").is_file()]
         if copies and place == Path.cwd():
             findings.append(failed("packages", f"the working folder {place} holds another {', '.join(copies)}, which "
