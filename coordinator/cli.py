@@ -96,7 +96,8 @@ def _count(text: str) -> int:
 
 def _quiet_environment() -> None:
     """No hub and no advisory output: before any library reads these."""
-    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
+    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                        "GRPC_VERBOSITY": "ERROR"}.items():
         os.environ.setdefault(name, value)
 
 

@@ -66,8 +66,8 @@ def _said(site: str, event: Event) -> str:
             return f"missing in round {event['round']}: {event['missing'][site]}"
         return f"in the sum of round {event['round']}" if site in event.get("summed", []) else ""
     if event["event"] == "cohort":
-        refused = [one for one in event.get("refused", []) if one.split(":")[0].split(" ")[0] == site]
-        return refused[0] if refused else "accepted the run" if site in event.get("accepted", []) else ""
+        refused = [one[len(site) + 1:] for one in event.get("refused", []) if one.split(" ")[0] == site]
+        return f"refused {refused[0]}" if refused else "accepted the run" if site in event.get("accepted", []) else ""
     return ""
 
 

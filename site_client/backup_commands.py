@@ -89,8 +89,8 @@ def _restore(arguments: argparse.Namespace) -> int:
           f"1. the site file's `state` must name {arguments.state.absolute()}; the old {', '.join(beside)}: tar -xf "
           f"{arguments.backup} beside\n"
           "2. what was spent after this backup is not in this ledger. Peers that saw more of it refuse it (P_LEDGER); "
-          "where too few of them\n   can say (P_WITNESS), `site-client ledger approve` is your word that it is the newest."
-          " Do not give it for an older copy\n"
+          "where too few of them\n   can say (P_WITNESS), `site-client ledger approve` is your word that it is the "
+          "newest. Do not give it for an older copy\n"
           "3. site-client doctor SITE_FILE, then site-client start SITE_FILE; never start the old copy again")
     return EXIT_OK
 
@@ -117,6 +117,8 @@ def _check(state: Path) -> None:
             PinnedRoster.from_bytes((state / "roster.pin").read_bytes()).approved.require_signed()
     except FileNotFoundError:
         raise ValueError("the ledger is not there though this site kept one; take the newest whole backup") from None
+    except TimeoutError:
+        raise ValueError("the ledger is being written; try again between two rounds") from None
     except (LedgerTamperedError, AuditBrokenError, AuditUnwritableError) as error:
         raise ValueError(f"it does not hold together: {error}") from None
     except (MessageFormatError, RosterError):

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 def _quiet_environment() -> None:
     """No hub, no telemetry, no advisory output: before any library reads these."""
     for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
-                        "FLWR_TELEMETRY_ENABLED": "0"}.items():
+                        "FLWR_TELEMETRY_ENABLED": "0", "GRPC_VERBOSITY": "ERROR"}.items():
         os.environ.setdefault(name, value)
 
 

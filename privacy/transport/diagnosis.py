@@ -298,7 +298,8 @@ def package_findings() -> list[Finding]:
         elif copies:
             findings.append(warned("packages", f"{place} on the import path holds another {', '.join(copies)}",
                                    "remove that installation; which one runs depends on the order of the path"))
-    owners = sorted({name for package in PACKAGES for name in _distributions().get(package, [])})
+    installed = metadata.packages_distributions()
+    owners = sorted({name for package in PACKAGES for name in installed.get(package, [])})
     if len(owners) > 1:
         findings.append(failed("packages", f"several installations own our packages: {', '.join(owners)}",
                                "install the release into a fresh environment"))
@@ -310,7 +311,3 @@ def package_findings() -> list[Finding]:
 def _root_of(package: str) -> Path | None:
     found = importlib.util.find_spec(package)
     return Path(found.origin).resolve().parent.parent if found is not None and found.origin else None
-
-
-def _distributions() -> Mapping[str, Sequence[str]]:
-    return {name: sorted(set(owners)) for name, owners in metadata.packages_distributions().items()}
