@@ -1,7 +1,7 @@
 """A coordinator's folder: where everything is, what is in force, and which sites may connect. Imports neither torch
 nor flwr.
 
-    coordinator.yaml  invitation.json  keys/coordinator.key  tls/{ca,server}.{crt,key}  requests/SITE.request
+    coordinator.yaml  version  invitation.json  keys/coordinator.key  tls/{ca,server}.{crt,key}  requests/SITE.request
     roster.bin (a draft until two officers signed it)  rosters/roster-VERSION.bin  runs/RUN_ID/  log/
 """
 
@@ -17,6 +17,7 @@ from coordinator.roster_files import read_signing_key
 from privacy.enrolment import EnrolmentError, Invitation, SiteRequest, require_invited
 from privacy.identity import SigningKey
 from privacy.roster import OFFICERS_NEEDED, RosterError, SignedRoster
+from privacy.state_version import require_known
 from privacy.wire import check_id
 
 __all__ = ["Home"]
@@ -31,10 +32,11 @@ class Home:
 
     @classmethod
     def open(cls, folder: str | Path) -> Home:
-        """The folder at that path, made absolute. Raises ValueError when it is none."""
+        """The folder at that path, made absolute. Raises ValueError when it is none, or a newer release's."""
         place = Path(folder).resolve()
         if not (place / "coordinator.yaml").is_file():
             raise ValueError(f"{place} is not a coordinator's folder; `coordinator init DIR` makes one")
+        require_known(place)
         return cls(place, load_config(HomeConfig, place / "coordinator.yaml"))
 
     @property

@@ -33,6 +33,7 @@ def status_file(folder: Path) -> Path:
 
 def _up(arguments: argparse.Namespace) -> int:
     from coordinator.home import Home
+    from privacy.state_version import claim_version
     from privacy.transport.service import alone, say, serve
 
     home = Home.open(arguments.folder)
@@ -40,6 +41,7 @@ def _up(arguments: argparse.Namespace) -> int:
     _check_certificate(home)
     home.log_folder.mkdir(exist_ok=True, mode=0o700)
     with alone(home.log_folder / "up.lock", f"`coordinator up` runs already for {home.folder}; end it first"):
+        claim_version(home.folder)
         say(f"federation {home.config.federation_id}: sites connect to {home.config.address}, "
             f"listening on {home.config.listen}")
         say(_roster_line(home))
