@@ -1,5 +1,8 @@
-"""A real federation for `benchmarks.federation`: a coordinator's folder and four sites on loopback, made by the product's
-own commands. `up` and `start` run as processes; what only writes files is called in this process, to save starts."""
+"""A real federation for `benchmarks.federation`: a coordinator's folder and four sites, by the product's own commands.
+
+`coordinator up`, `site-client start` and `coordinator launch` run as processes. What only writes files (`init`,
+`enroll`, `sign`) is called in this process, to save starts.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +56,8 @@ class Federation:
 
     def _init_site(self, site: str, file: Path, busy_s: float) -> None:
         hospital, base = self._materials.hospitals / site, self._materials.base_model
-        rules = ("min_patients=10", "require_scheduled_replies=false", "max_total_delta=0.005", "min_noise_multiplier=0.01")
+        rules = ("min_patients=10", "require_scheduled_replies=false", "max_total_delta=0.005",
+                 "min_noise_multiplier=0.01")
         _site("init", f"{file.parent}", "--invitation", f"{self.home}/invitation.json", "--site-id", site,
               "--patients", str(self._materials.declared[site]), "--data", f"{hospital}", "--base-model", f"{base}",
               "--max-epsilon", "1000", "--auto-approve", *(f"--policy={rule}" for rule in rules))
@@ -65,8 +70,9 @@ class Federation:
         self.processes.start("up", "coordinator.cli", "up", self.home)
         for site, file in self.site_files.items():
             self.processes.start(site, "site_client.cli", "start", file)
-        states = [self.home / "log" / "up.json", *(file.parent / "state" / "start.json" for file in self.site_files.values())]
-        wait_for(lambda: all(_is_ready(state) for state in states), 180, "the start of the processes", self.processes)
+        states = [self.home / "log" / "up.json"]
+        states += [file.parent / "state" / "start.json" for file in self.site_files.values()]
+        wait_for(lambda: all(map(_is_ready, states)), 600, "the start of the processes", self.processes)
 
     def launch(self, run_id: str, curriculum: Path, rank: int) -> list[dict[str, Any]]:
         """`coordinator launch` as a process of its own, to the run's end; its events, first one `launch`."""
@@ -109,8 +115,11 @@ def federation(folder: Path, materials: Materials) -> Iterator[Federation]:
 
 def excluded(rounds: Sequence[Interval], trainings: Sequence[Interval]) -> list[float]:
     """Of each round, the seconds in which at least one site was training."""
-    return [sum(end - begin for begin, end in _union((max(begin, one[0]), min(end, one[1])) for begin, end in trainings))
-            for one in rounds]
+    return [sum(end - begin for begin, end in _union(_within(one, trainings))) for one in rounds]
+
+
+def _within(one: Interval, others: Sequence[Interval]) -> Iterator[Interval]:
+    return ((max(begin, one[0]), min(end, one[1])) for begin, end in others)
 
 
 def _union(intervals: Iterator[Interval]) -> list[Interval]:
@@ -131,7 +140,7 @@ def protocol_seconds(events: Sequence[dict[str, Any]], trainings: Sequence[Inter
     """
     ends = [event["time"] for event in events if event["event"] in ("begin", "round")]
     seconds = [event["seconds"] for event in events if event["event"] == "round"]
-    trained = excluded(list(zip(ends, ends[1:], strict=False)), trainings)
+    trained = excluded(list(pairwise(ends)), trainings)
     return [whole - part for whole, part in zip(seconds, trained, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Real processes for `benchmarks.federation`: started, watched, charged for their CPU time, ended with the benchmark."""
+"""Real processes for `benchmarks.federation`: started, watched, charged for CPU time, ended with the benchmark."""
 
 from __future__ import annotations
 

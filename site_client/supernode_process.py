@@ -1,6 +1,6 @@
 """The node's process: Flower's own SuperNode in process isolation, so that it never runs what the coordinator sends.
 
-`site-client start` starts it and starts it again. It counts what it sends, by kind of request, in
+`site-client start` starts it and starts it again. It counts what it sends and what is answered, by kind of request, in
 `state/transport.json`.
 """
 
@@ -22,7 +22,9 @@ from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run
 
 __all__ = ["TransportCount", "main", "timing_of"]
 
-_WRITE_EVERY_S = 30.0
+_WRITE_EVERY_S = 1.0
+_QUIET_WRITE_EVERY_S = 30.0  # while the node only asks whether there is a message, and says that it lives
+_QUIET = ("pull-messages", "pull-messages answer", "send-node-heartbeat", "send-node-heartbeat answer")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -60,15 +62,16 @@ class TransportCount:
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         self._requests: Counter[str] = Counter({kind: one["requests"] for kind, one in known.items()})
         self._bytes: Counter[str] = Counter({kind: one["bytes"] for kind, one in known.items()})
-        self._written = time.monotonic()
+        self._written, self._moved = time.monotonic(), False
 
     def add(self, kind: str, size_bytes: int) -> None:
-        """One more request of that kind; written to the disk twice a minute."""
+        """One more request of that kind; on the disk a second later, or with the next request after that."""
         with self._lock:
             self._requests[kind] += 1
             self._bytes[kind] += size_bytes
-            if kind == "push-object" or time.monotonic() - self._written > _WRITE_EVERY_S:
-                self._written = time.monotonic()
+            self._moved = self._moved or kind not in _QUIET
+            if time.monotonic() - self._written > (_WRITE_EVERY_S if self._moved else _QUIET_WRITE_EVERY_S):
+                self._written, self._moved = time.monotonic(), False
                 self._write()
 
     def _write(self) -> None:

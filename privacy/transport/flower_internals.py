@@ -160,7 +160,7 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int], N
     """Run Flower's own SuperNode, in process isolation, until a signal. Call `prepare` first.
 
     Args:
-        count: told the kind and the bytes of each request to the coordinator, before it is sent.
+        count: told the kind and the bytes of each request to the coordinator before it is sent, and of each answer.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     loop.time = _Pace(timing, loop)
@@ -168,8 +168,11 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int], N
     send = client._unary_unary
 
     def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
-        count(path.rsplit("/", 1)[-1], request.ByteSize())
-        return send(self, path=path, request=request, **others)
+        kind = path.rsplit("/", 1)[-1]
+        count(kind, request.ByteSize())
+        answer = send(self, path=path, request=request, **others)
+        count(f"{kind} answer", answer.ByteSize())
+        return answer
 
     client._unary_unary = counted
     sys.argv = [
