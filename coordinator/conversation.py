@@ -53,6 +53,7 @@ class Conversation:
                     reason = "E_FORMAT"
             if reason is not None:
                 self.missing[reply.site_id] = f"{step}: {reason}"
+            del reply  # before the next one is read: one upload at a time in memory
         return accepted
 
     def _failed(self, step: str, error: ProtocolError, answered: int, needed: int) -> RoundFailedError:

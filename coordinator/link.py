@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 
+import numpy as np
+import numpy.typing as npt
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
@@ -19,6 +22,7 @@ __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
 _MEET_AGAIN_S = 60.0
 _SLOWEST_POLL_S = 0.3
+_BULKY = ("sa_mask",)  # replies with a vector: pulled one at a time, for a grid holds all that it was asked for
 MESSAGE_TYPES = {
     "roster": "query.roster",
     "hello": "query.hello",
@@ -78,6 +82,7 @@ class FlowerLink:
         to_nodes = {self._node_of[site]: out for site, out in outgoing.items()}
         for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s):
             yield Reply(site_of[node], reply.body, reply.vector, reply.failure)
+            del reply  # before the next one is read: one upload at a time in memory
 
     def _send(
         self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, resend_s: float
@@ -87,13 +92,17 @@ class FlowerLink:
         lost, pause = _Lost(resend_s), self._poll_s
         pending = self._push(step, outgoing, timeout_s, lost)
         while (pending or lost) and time.monotonic() < deadline:
-            replies = list(self._grid.pull_messages(set(pending))) if pending else []
-            for reply in replies:
+            some = False
+            for reply in self._pull(step, pending):
+                some = True
                 node = pending.pop(reply.metadata.reply_to_message_id, None)
                 if node is None or (reply.has_error() and lost.keep(node)):
                     continue
                 waiting.discard(node)
-                yield node, _reply(reply)
+                taken = _reply(reply)
+                del reply
+                yield node, taken
+                del taken
             for node in lost.given_up():
                 waiting.discard(node)
                 yield node, Reply("", failure="transport")
@@ -101,16 +110,26 @@ class FlowerLink:
             if back:
                 left = max(1.0, deadline - time.monotonic())
                 pending |= self._push(step, {node: outgoing[node] for node in back}, left, lost)
-            pause = self._poll_s if replies else min(pause * 1.1, _SLOWEST_POLL_S)
-            if waiting and not replies:
+            pause = self._poll_s if some else min(pause * 1.1, _SLOWEST_POLL_S)
+            if waiting and not some:
                 time.sleep(pause)
         for node in sorted(waiting):
             yield node, Reply("", failure="no-reply")
 
+    def _pull(self, step: str, pending: Mapping[str, int]) -> Iterator[Message]:
+        """The replies that are there, without keeping any."""
+        for asked in [{one} for one in pending] if step in _BULKY else [set(pending)]:
+            replies = list(self._grid.pull_messages(asked)) if asked else []
+            while replies:
+                yield replies.pop(0)
+
     def _push(self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, lost: _Lost) -> dict[str, int]:
         """Message identifier -> node. The identifiers come in the order of the messages, None for one not taken."""
+        records = {id(out.vector): ArrayRecord({"v": Array(out.vector)})  # one for all: it is copied and hashed once
+                   for out in outgoing.values() if out.vector is not None}
         identifiers = list(self._grid.push_messages([
-            Message(content=_content(out), dst_node_id=node, message_type=MESSAGE_TYPES[step], ttl=timeout_s + 60)
+            Message(content=_content(out, records.get(id(out.vector))), dst_node_id=node,
+                    message_type=MESSAGE_TYPES[step], ttl=timeout_s + 60)
             for node, out in outgoing.items()]))
         taken = dict(zip(identifiers, outgoing, strict=True)) if identifiers else {}
         for node in set(outgoing) - {node for identifier, node in taken.items() if identifier}:
@@ -159,10 +178,10 @@ class _Lost:
         return found
 
 
-def _content(out: Outgoing) -> RecordDict:
+def _content(out: Outgoing, vector: ArrayRecord | None) -> RecordDict:
     content = RecordDict({"message": ConfigRecord({"body": out.body})})
-    if out.vector is not None:
-        content["vector"] = ArrayRecord({"v": Array(out.vector)})
+    if vector is not None:
+        content["vector"] = vector
     return content
 
 
@@ -172,7 +191,18 @@ def _reply(message: Message) -> Reply:
     content = message.content
     try:
         body = content["message"]["body"]
-        vector = content["vector"]["v"].numpy() if "vector" in content else None
+        vector = _numbers(content["vector"]["v"]) if "vector" in content else None
     except (KeyError, TypeError, ValueError):
         return Reply("", failure="malformed")
     return Reply("", body=body, vector=vector) if isinstance(body, bytes) else Reply("", failure="malformed")
+
+
+def _numbers(array: Array) -> npt.NDArray[np.generic]:
+    """What `Array.numpy` gives, read-only and without its copy of the bytes. ValueError for any other content."""
+    file = BytesIO(array.data)
+    if array.stype != "numpy.ndarray" or np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another format, or version of it")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran or dtype.hasobject:
+        raise ValueError("an array that is not plain numbers in C order")
+    return np.frombuffer(array.data, dtype, offset=file.tell()).reshape(shape)

@@ -44,7 +44,7 @@ class InProcessGrid(Grid):
                             run_config={})
             for number, config in enumerate(node_configs, start=1)
         }
-        self._waiting: dict[str, bytes] = {}
+        self._waiting: dict[str, Message] = {}
         self.traffic = Traffic()
 
     def set_run(self, run: object) -> None:
@@ -66,9 +66,7 @@ class InProcessGrid(Grid):
         for message in messages:
             message.metadata.__dict__["_message_id"] = str(uuid4())
             message.metadata.__dict__["_run_id"] = self._run_id
-            data = as_wire(message)
-            self.traffic.to_sites += len(data)
-            self._waiting[message.metadata.message_id] = data
+            self._waiting[message.metadata.message_id] = message  # serialised when its turn comes: never all at once
             identifiers.append(message.metadata.message_id)
         return identifiers
 
@@ -84,8 +82,11 @@ class InProcessGrid(Grid):
         identifiers = list(self.push_messages(messages))
         return [reply for _ in identifiers for reply in self.pull_messages(identifiers)]
 
-    def _deliver(self, data: bytes) -> Message:
+    def _deliver(self, message: Message) -> Message:
+        data = as_wire(message)
+        self.traffic.to_sites += len(data)
         request = from_wire(data)
+        del data
         reply = self._app(request, self._contexts[int(request.metadata.dst_node_id)])
         returned = as_wire(reply)
         self.traffic.from_sites += len(returned)

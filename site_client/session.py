@@ -241,7 +241,9 @@ class SiteSession:
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
+        begin = self._schedule.now()
         trained = self._trained(manifest, plan, adapter, adapted, selection, arrived_utc)
+        _log.info("trained seconds=%.3f", self._schedule.now() - begin)  # a site's log stays with the site
         # Few bits and no noise to hide the rounding: keep it unbiased.
         coarse = manifest.bits == 16 and manifest.privacy == "none"
         quantized = quantize(trained, ring, rounding="stochastic", entropy=self._entropy(

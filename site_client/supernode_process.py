@@ -1,12 +1,13 @@
 """The node's process: Flower's own SuperNode in process isolation, so that it never runs what the coordinator sends.
 
-`site-client start` starts it and starts it again. It counts what it sends, by kind of request, in
+`site-client start` starts it and starts it again. It counts what it sends and what is answered, by kind of request, in
 `state/transport.json`.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
 import sys
@@ -23,7 +24,9 @@ from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run
 
 __all__ = ["TransportCount", "main", "read_counts", "timing_of"]
 
-_WRITE_EVERY_S = 30.0
+_WRITE_EVERY_S = 1.0
+_QUIET_WRITE_EVERY_S = 30.0  # while the node only asks whether there is a message, and says that it lives
+_QUIET = ("pull-messages", "send-node-heartbeat")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     timing = timing_of(config)
     prepare(timing, state / "flower")
     count = TransportCount(state / "transport.json")
+    atexit.register(count.write)
     run_node(NodeOptions(invitation.address, authority, state / "node.key", arguments.port, arguments.secret_file),
              timing, count.add)
     return 0
@@ -61,24 +65,29 @@ class TransportCount:
         self._lock = threading.Lock()
         self._counts: dict[str, list[int]] = {
             kind: [one["requests"], one["bytes_out"], one["bytes_in"]] for kind, one in read_counts(path).items()}
-        self._written = time.monotonic()
+        self._written, self._moved = time.monotonic(), False
 
-    def add(self, kind: str, bytes_out: int, bytes_in: int) -> None:
-        """A request (`bytes_in` 0) or its answer (`bytes_out` 0); on the disk twice a minute and with each upload."""
+    def add(self, kind: str, size_bytes: int, is_answer: bool) -> None:
+        """One more request of that kind, or the answer to one; on the disk a second later, or with the next one."""
         with self._lock:
             count = self._counts.setdefault(kind, [0, 0, 0])
-            count[0] += bytes_in == 0
-            count[1] += bytes_out
-            count[2] += bytes_in
-            if kind == "push-object" or time.monotonic() - self._written > _WRITE_EVERY_S:
-                self._written = time.monotonic()
-                with suppress(OSError):  # a full disk: the audit log, not this count, decides whether anything leaves
-                    self._write()
+            count[0] += not is_answer
+            count[2 if is_answer else 1] += size_bytes
+            self._moved = self._moved or kind not in _QUIET
+            if time.monotonic() - self._written > (_WRITE_EVERY_S if self._moved else _QUIET_WRITE_EVERY_S):
+                self._write()
+
+    def write(self) -> None:
+        """Now; for the end of the process."""
+        with self._lock:
+            self._write()
 
     def _write(self) -> None:
         facts = {kind: {"requests": count[0], "bytes_out": count[1], "bytes_in": count[2]}
                  for kind, count in sorted(self._counts.items())}
-        write_whole(self._path, json.dumps(facts, indent=1).encode())
+        self._written, self._moved = time.monotonic(), False
+        with suppress(OSError):  # a full disk: the audit log, not this count, decides whether anything leaves
+            write_whole(self._path, json.dumps(facts, indent=1).encode())
 
 
 def read_counts(path: Path) -> dict[str, dict[str, int]]:

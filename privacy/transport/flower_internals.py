@@ -155,11 +155,11 @@ class NodeOptions:
     secret_file: Path
 
 
-def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, int], None]) -> None:
+def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bool], None]) -> None:
     """Run Flower's own SuperNode, in process isolation, until a signal. Call `prepare` first.
 
     Args:
-        count: told (kind, bytes, 0) of each request before it is sent, and (kind, 0, bytes) of its answer.
+        count: told the kind and the bytes of each request before it is sent, and (True) of its answer.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     loop.time = _Pace(timing, loop)
@@ -169,9 +169,10 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, in
     send = client._unary_unary
 
     def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
-        count(path.rsplit("/", 1)[-1], request.ByteSize(), 0)
+        kind = path.rsplit("/", 1)[-1]
+        count(kind, request.ByteSize(), False)
         answer = send(self, path=path, request=request, **others)
-        count(path.rsplit("/", 1)[-1], 0, answer.ByteSize())
+        count(kind, answer.ByteSize(), True)
         return answer
 
     client._unary_unary = counted
