@@ -83,25 +83,20 @@ class Executor:
             self._attend(run, stop)
 
     def _attend(self, run: QueuedRun, stop: threading.Event) -> None:
-        run = replace(run, state="running")
+        before = self._queue.rounds(run.run_id)
+        run = replace(run, state="running", rounds=before)
         self._queue.put(run)
         _log.info("run=%s begins try=%d", run.run_id, run.tries + 1)
-        before = self._rounds(run.run_id)
         try:
             self._prepare(run.run_id)
             self._play(run.run_id)
         except Exception as error:
-            if self._rounds(run.run_id) > before:  # it came on: only failures in a row count
+            if self._queue.rounds(run.run_id) > before:  # it came on: only failures in a row count
                 run = replace(run, tries=0)
             self._judge(run, error, stop)
         else:
             self._queue.put(replace(run, state="finished", reason=""))
             _log.info("run=%s finished", run.run_id)
-
-    def _rounds(self, run_id: str) -> int:
-        """Finished rounds on the disk."""
-        found = self._queue.folder(run_id).glob("checkpoints/round-*")
-        return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
     def _prepare(self, run_id: str) -> None:
         from coordinator.run_files import prepare_run

@@ -77,7 +77,7 @@ class Executor:
             site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()),
             lambda roster: audit.note("roster", version=roster.version, hash=roster.hash().hex()))
         self._app, self._site_file = app, site_file
-        self._run_id, self._round = "", None  # type: str, int | None
+        self._belongs: tuple[str, int | None] = ("", None)
         app.set_session_factory(lambda _: self._reception)
 
     def warm_up(self) -> None:
@@ -85,7 +85,10 @@ class Executor:
         from model.adapted import open_adapted
         from model.spec import LoraSpec
 
-        self._reception.session()
+        session = self._reception.session()
+        if session is not None:  # also where the process ended between a roster's pin and its event
+            roster = self._reception.roster()
+            self._audit.note("roster", version=roster.version, hash=roster.hash().hex())
         try:
             open_adapted(self._config.base_model, LoraSpec())
         except ValueError as error:
@@ -130,9 +133,20 @@ class Executor:
         if reply.has_error():  # a message of a kind that this release does not have
             raise RuntimeError("the message has no handler")
         vector = reply.content["vector"]["v"].numpy() if "vector" in reply.content else None
-        self._run_id, self._round = _belongs_to(step, request.content["message"]["body"]) or (self._run_id, self._round)
-        self._audit.egress(step=step, body=reply.content["message"]["body"], vector=vector, run_id=self._run_id,
-                           round=self._round)
+        body = reply.content["message"]["body"]
+        named = _belongs_to(step, request.content["message"]["body"])
+        if named is not None and not _is_refusal(body):  # a refused message's names are anybody's
+            self._belongs = named
+        run_id, number = self._belongs
+        self._audit.egress(step=step, body=body, vector=vector, run_id=run_id, round=number)
+
+
+def _is_refusal(body: bytes) -> bool:
+    try:
+        ErrorReply.from_bytes(body)
+    except MessageFormatError:
+        return False
+    return True
 
 
 def _belongs_to(step: str, body: bytes) -> tuple[str, int | None] | None:

@@ -1,6 +1,7 @@
 """Every use of a module of Flower that is not public. Written against flwr 1.41.0; a conformance test holds it there.
 
 *Guarantees.*
+    * A request of Flower's goes to the address that it was made for: no redirect, no proxy of the environment.
     * The node sends no duration of ours: Flower's own report of how long a message took is always 0.
     * Telemetry, update checks and run-time installation are off before Flower is imported (`prepare`).
     * A task's bundle is returned by its hash and is never written or imported.
@@ -28,6 +29,7 @@ from typing import Any
 
 from privacy.transport.app_bundle import RUN_KEY
 from privacy.transport.listeners import SECRET_HEADER, PrivateListener, PublicListener, serve_both
+from privacy.transport.timing import NodeOptions, Timing
 
 __all__ = [
     "FLEET_ROUTES", "FLOWER_VERSION", "HubControl", "NodeOptions", "NodeTask", "NodeTasks", "Timing", "as_wire",
@@ -40,16 +42,6 @@ FLEET_ROUTES: frozenset[str] = frozenset(f"/v1/fleet/{name}" for name in (
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
           "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_OIDC_ENABLED": "0"}
 _SERVER_APP, _CLIENT_APP = "flwr-serverapp", "flwr-clientapp"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds: between signs of life, and between two questions for messages (see `configs.checks.TransportConfig`)."""
-
-    heartbeat_s: float = 30.0
-    busy_poll_s: float = 0.1
-    idle_poll_s: float = 2.0
-    busy_s: float = 60.0
 
 
 def prepare(timing: Timing, home: Path | None = None) -> None:
@@ -75,6 +67,23 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
         constant.HEARTBEAT_DEFAULT_INTERVAL = timing.heartbeat_s
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
+    _keep_to_the_address(importlib.import_module("flwr.supercore.protobuf.client").ProtobufClient)
+
+
+def _keep_to_the_address(client_type: Any) -> None:
+    """No redirect is followed and no proxy of the environment used: a request goes where it was sent, or nowhere."""
+    build = client_type.__init__
+    if getattr(build, "straight", False):
+        return
+
+    def straight(self: Any, base_url: str, *, verify: Any = True, timeout: float = 30.0, **others: Any) -> None:
+        build(self, base_url, verify=verify, timeout=timeout, **others)
+        self._client.close()
+        self._client = importlib.import_module("httpx").Client(
+            verify=verify, timeout=timeout, follow_redirects=False, trust_env=False)
+
+    straight.straight = True  # type: ignore[attr-defined]
+    client_type.__init__ = straight
 
 
 def serve_hub(
@@ -83,18 +92,16 @@ def serve_hub(
 ) -> None:
     """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
 
-    Args:
-        node_keys: site -> public key of its node (PEM); asked every two seconds, and nobody else's node is admitted.
-        on_ready: called when both listeners answer.
+    `node_keys` gives site -> public key of its node (PEM). It is asked every two seconds; nobody else's node gets in.
     """
     superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
     app = importlib.import_module("flwr.superlink.main").create_app(
         _hub_config(private, public, database), superlink.SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
     _let_nodes_come_back(type(state))
-    _admit_only(state, node_keys())
-    stop = threading.Event()
-    threading.Thread(target=_keep_admitting, args=(state, node_keys, stop), daemon=True).start()
+    door, stop = _Doorkeeper(state, node_keys), threading.Event()
+    door.look()
+    threading.Thread(target=door.keep_looking, args=(stop,), daemon=True).start()
     try:
         asyncio.run(serve_both(app, private, public, on_ready))
     finally:
@@ -113,11 +120,8 @@ def _hub_config(private: PrivateListener, public: PublicListener, database: Path
 
 
 def _let_nodes_come_back(state_type: Any) -> None:
-    """A node that starts again while it still counts as online is marked offline first, and admitted at the next try.
-
-    Flower refuses it for two heartbeats; what its former process had taken would then wait for an answer that cannot
-    come. Marked offline, those messages fail at once and the coordinator sends them again.
-    """
+    """A node that starts again while it still counts as online is marked offline first, and admitted at the next try:
+    what its former process had taken fails at once and is sent again, instead of waiting for an answer in vain."""
     activate = state_type.activate_node
 
     def activate_node(self: Any, node_id: int, heartbeat_interval: float) -> bool:
@@ -126,33 +130,37 @@ def _let_nodes_come_back(state_type: Any) -> None:
     state_type.activate_node = activate_node
 
 
-def _admit_only(state: Any, wanted: Mapping[str, bytes]) -> None:
-    constant = importlib.import_module("flwr.common.constant")
-    known = {bytes(info.public_key): info for info in state.get_node_info(statuses=["registered", "online", "offline"])}
-    for key, info in known.items():
-        if key not in wanted.values():
-            state.delete_node(owner_aid=constant.NOOP_FLWR_AID, node_id=info.node_id)
-    for site, key in wanted.items():
-        if key not in known:
-            state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, key,
-                              constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
+class _Doorkeeper:
+    """Lets in the nodes whose keys are wanted now. Nothing is deleted: who is wanted again is in again."""
 
+    def __init__(self, state: Any, node_keys: Callable[[], Mapping[str, bytes]]) -> None:
+        self._state, self._node_keys = state, node_keys
+        self._wanted: dict[str, bytes] = {}
+        self._find = find = type(state).get_node_id_by_public_key
+        type(state).get_node_id_by_public_key = lambda state, key: (
+            find(state, key) if key in self._wanted.values() else None)
 
-def _keep_admitting(state: Any, node_keys: Callable[[], Mapping[str, bytes]], stop: threading.Event) -> None:
-    while not stop.wait(2.0):
-        with suppress(Exception):  # a roster that is being replaced: the next pass sees it whole
-            _admit_only(state, node_keys())
+    def look(self) -> None:
+        """Once; a site that cannot be let in is said on standard output and keeps out no other."""
+        constant = importlib.import_module("flwr.common.constant")
+        wanted = dict(self._node_keys())
+        for key in set(self._wanted.values()) - set(wanted.values()):
+            self._state.deactivate_node(self._find(self._state, key))  # what waits for it fails at once
+        for site in [one for one in wanted if self._find(self._state, wanted[one]) is None]:
+            try:
+                self._state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, wanted[site],
+                                        constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
+            except ValueError as error:
+                print(f"{site} cannot be let in: {error}", flush=True)
+        self._wanted = wanted
 
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """What a site's node needs; `port` is on loopback, where the executor asks for tasks with the secret."""
-
-    superlink: str
-    root_certificates: Path
-    private_key: Path
-    port: int
-    secret_file: Path
+    def keep_looking(self, stop: threading.Event) -> None:
+        """Every two seconds until `stop`."""
+        while not stop.wait(2.0):
+            try:
+                self.look()
+            except Exception as error:
+                print(f"who may connect cannot be read, nothing changed: {error}", flush=True)
 
 
 def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bool], None]) -> None:
@@ -213,23 +221,12 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
     if secret:
         chain.append(interceptors.SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}))
-    if header:
-        chain.append(_Secret(header))
     module, name = (("flwr.supercore.control", "ControlHttpClient") if kind == "control"
                     else ("flwr.supercore.runtime", "RuntimeHttpClient"))
-    return getattr(importlib.import_module(module), name).from_server_address(
+    made = getattr(importlib.import_module(module), name).from_server_address(
         server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
-
-
-@dataclass(frozen=True)
-class _Secret:
-    """Adds the private listener's secret to each request."""
-
-    secret: str
-
-    def intercept(self, context: Any, call_next: Callable[[Any], Any]) -> Any:
-        context.request.headers[SECRET_HEADER] = self.secret
-        return call_next(context)
+    made._client.headers.update({SECRET_HEADER: header} if header else {})
+    return made
 
 
 def _acquire(client: Any, kind: str) -> str:

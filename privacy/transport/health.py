@@ -21,7 +21,7 @@ class HealthService:
     """Serves `grpc.health.v1.Health` for the service "" on 127.0.0.1:`port` (0 = any; see `port`)."""
 
     def __init__(self, port: int) -> None:
-        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are other programs; gRPC would print a warning
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are other programs; gRPC would warn
         import grpc
         from grpc_health.v1 import health, health_pb2_grpc
 

@@ -128,3 +128,67 @@ def test_meeting_names_the_nodes_that_the_grid_knows():
 
     link = FlowerLink(Named(lambda node, number: "reply"), poll_s=0.01)  # type: ignore[arg-type]
     assert sorted(reply.site_id for reply in link.meet(b"x", 5.0)) == ["", "site-1"]
+
+
+class Broken(Nodes):
+    """Node 1's replies are bytes that no message has; `how` is what reading them raises."""
+
+    def __init__(self, how: type[BaseException]) -> None:
+        super().__init__(lambda node, number: "reply")
+        self.how = how
+
+    def pull_messages(self, identifiers: Iterable[str]) -> list[Message]:
+        found = super().pull_messages(identifiers)
+        if any(int(message.metadata.src_node_id) == 1 for message in found):
+            raise self.how("garbage")
+        return found
+
+
+@pytest.mark.parametrize("how", [KeyError, ValueError, UnicodeError, EOFError])
+@pytest.mark.parametrize("step", ["sa_share", "sa_mask"])
+def test_a_site_whose_reply_cannot_be_read_is_named_and_costs_nobody_else(how: type[Exception], step: str):
+    """Found in a review: one such reply ended the whole run, and nobody was blamed."""
+    link = FlowerLink(Broken(how), poll_s=0.01)  # type: ignore[arg-type]
+    link._node_of = {"a": 1, "b": 2}
+    found = {reply.site_id: reply for reply in link.exchange(
+        step, {"a": Outgoing(b"to a"), "b": Outgoing(b"to b")}, 10.0)}
+    assert found["a"].failure == "malformed"
+    assert found["b"].body == b"from 2"
+
+
+@pytest.mark.parametrize("content", [
+    {"message": ConfigRecord({"body": b"x"}), "vector": ConfigRecord({"v": 1})}, {"message": ConfigRecord({"body": 3})},
+    {"message": ConfigRecord({})}, {}])
+def test_a_reply_of_another_form_is_malformed(content: dict[str, ConfigRecord]):
+    be_in_process(1)
+    request = Message(RecordDict({}), dst_node_id=1, message_type="query.hello")
+    request.metadata.__dict__["_message_id"] = "m"
+    assert link_module._reply(Message(RecordDict(content), reply_to=request)).failure == "malformed"
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, "
+                                  b"'shape': (35184372088832,), }" + b" " * 40 + b"\n"])
+def test_an_array_that_is_none_is_malformed(data: bytes):
+    from flwr.app import Array, ArrayRecord
+
+    be_in_process(1)
+    request = Message(RecordDict({}), dst_node_id=1, message_type="query.hello")
+    request.metadata.__dict__["_message_id"] = "m"
+    vector = ArrayRecord({"v": Array("uint8", (1,), "numpy.ndarray", data)})
+    reply = Message(RecordDict({"message": ConfigRecord({"body": b"x"}), "vector": vector}), reply_to=request)
+    assert link_module._reply(reply).failure == "malformed"
+
+
+def test_a_silent_node_is_not_met_again_before_it_was_away():
+    """Found in a review: a frozen executor made every round longer by two whole steps."""
+    grid = Nodes(lambda node, number: "silent" if node == 1 else "reply")
+    link = FlowerLink(grid, poll_s=0.01)  # type: ignore[arg-type]
+    assert len(list(link.meet(b"x", 0.3))) == 2
+    assert [body for node, body in grid.sent if node == 1] == [b"x"]
+    list(link.meet(b"y", 5.0))
+    assert [body for node, body in grid.sent if node == 1] == [b"x"]
+    grid.online = {2}
+    link.newcomers()
+    grid.online = {1, 2}
+    list(link.meet(b"z", 0.3))
+    assert [body for node, body in grid.sent if node == 1] == [b"x", b"z"]

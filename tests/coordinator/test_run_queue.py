@@ -77,9 +77,32 @@ def test_stop_and_resume(tmp_path: Path):
         queue.resume("one")
 
 
-def test_a_damaged_state_is_said_in_one_sentence(tmp_path: Path):
+def test_a_damaged_state_is_said_in_one_sentence_and_holds_up_nobody_else(tmp_path: Path):
     queue = RunQueue(tmp_path)
-    queue.add(config("one"))
+    for name in ("one", "two"):
+        queue.add(config(name))
     (tmp_path / "one" / "state.json").write_text("{")
     with pytest.raises(ValueError, match=r"state\.json is damaged; restore"):
-        queue.all()
+        queue.get("one")
+    assert queue.next().run_id == "two"  # type: ignore[union-attr]
+
+
+def test_a_run_that_kills_its_executor_each_time_is_given_up(tmp_path: Path):
+    queue = RunQueue(tmp_path)
+    run = queue.add(config("one"))
+    for deaths in range(9):
+        assert queue.get("one").state == "queued", deaths
+        queue.put(replace(queue.get("one"), state="running"))
+        queue.take_up_again()
+    assert queue.get("one").state == "failed"
+    assert "ended 9 times" in queue.get("one").reason
+    queue.put(replace(run, state="running", tries=8))
+    (tmp_path / "one" / "checkpoints" / "round-00001").mkdir(parents=True)
+    queue.take_up_again()
+    assert (queue.get("one").state, queue.get("one").tries) == ("queued", 0)  # it came on
+
+
+def test_a_launch_that_was_cut_short_may_be_repeated(tmp_path: Path):
+    (tmp_path / "one").mkdir()
+    RunQueue(tmp_path).add(config("one"))
+    assert RunQueue(tmp_path).get("one").state == "queued"

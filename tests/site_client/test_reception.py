@@ -103,6 +103,17 @@ def test_a_roster_that_must_not_be_pinned_changes_nothing(auto: Place, spoil: st
     assert auto.pin.current().roster == before
 
 
+def test_a_lost_pin_lets_no_older_version_in(auto: Place):
+    """Found in a review: an invited site takes any version as its first, so a lost pin brought a revoked site back."""
+    desk = reception(auto)
+    for roster in (auto.first, auto.successor()):
+        desk.answer("roster", roster.to_bytes(), None)
+    auto.pin.path.unlink()
+    assert code(desk.answer("roster", auto.first.to_bytes(), None)) == "P_ROSTER"
+    with pytest.raises(ValueError, match="version 1 and version 2 was in force here"):
+        auto.pin.approve(auto.first)
+
+
 def test_by_hand_it_waits_for_the_operator(by_hand: Place):
     desk = reception(by_hand)
     assert code(desk.answer("roster", by_hand.first.to_bytes(), None)) == "P_ROSTER"
@@ -184,6 +195,14 @@ def test_a_run_with_another_bundle_is_refused_before_anything_else(desk: Desk):
     assert ErrorReply.from_bytes(body_of(one)) == ErrorReply("P_RELEASE", NOBODY)
     assert session.steps == []  # type: ignore[union-attr]
     assert desk.booked() == ["egress", "refusal"]
+
+
+def test_a_refused_message_does_not_name_the_run_of_what_follows(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    session = desk.executor._reception.session()
+    monkeypatch.setattr("site_client.executor._belongs_to", lambda step, body: ("false-name", 7))
+    monkeypatch.setattr(session, "answer", lambda *_: (ErrorReply("E_MANIFEST_SIG", "coordinator").to_bytes(), None))
+    desk.attend(task("hello"))
+    assert desk.executor._belongs == ("", None)
 
 
 def test_nothing_leaves_that_cannot_be_booked(desk: Desk, monkeypatch: pytest.MonkeyPatch):
