@@ -107,6 +107,8 @@ def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitat
             return f"{found.reason}; {found.fix}"
         if code in (-signal.SIGTERM, 0) and node.reason:
             return node.reason
+        if code < 0:
+            return f"the node ended (exit code {code}): killed or out of memory"
         return (f"the node ended (exit code {code}) though the coordinator can be reached: it has not admitted this "
                 "site's key yet, or still counts it as connected")
 

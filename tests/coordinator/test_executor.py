@@ -72,6 +72,28 @@ def test_a_lack_of_sites_is_tried_again_and_then_said(tmp_path: Path):
     assert calls.count("finish RoundFailedError") == 3
 
 
+def test_only_failures_in_a_row_count(tmp_path: Path):
+    """A run of weeks loses its sites now and then; each time it has made rounds it has all its tries again."""
+    def app(number: int) -> None:
+        if number <= 6:
+            (tmp_path / "runs" / "one" / "checkpoints" / f"round-{number:05d}").mkdir(parents=True)
+        raise RoundFailedError(f"too few, time {number}")
+
+    queue, calls = play(tmp_path, app)
+    assert (queue.get("one").state, queue.get("one").reason) == ("failed", "too few, time 8")
+    assert calls.count("begin one") == 8
+
+
+def test_the_reason_of_a_hub_that_stays_away_names_its_log(tmp_path: Path):
+    import httpx
+
+    def app(number: int) -> None:
+        raise httpx.ConnectError("gone")
+
+    queue, _ = play(tmp_path, app)
+    assert "superlink.log" in queue.get("one").reason
+
+
 def test_a_hub_that_went_away_is_tried_again(tmp_path: Path):
     import httpx
 
