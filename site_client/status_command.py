@@ -1,6 +1,8 @@
 """`site-client status SITE_FILE`: is this site running, what has it done, what left, what is left of the budget.
 
-Exit codes: 0 it runs and is ready, 1 it does not, 2 bad input. Heavy imports happen inside the command.
+A node that lost its coordinator keeps trying and stays ready, so `status` asks at the coordinator's address itself.
+
+Exit codes: 0 it is ready and reaches the coordinator, 1 not, 2 bad input. Heavy imports happen inside the command.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ def add_status_command(commands: Any) -> None:
     """Add `status` to the parser's `commands` (of `add_subparsers`)."""
     status = commands.add_parser(
         "status", help="does this site run, what has it done, what left",
-        description="Processes, roster, runs, what left the site and what waits. Exit code 1 when it is not ready.")
+        description="Processes, the way to the coordinator, roster, runs, what left the site and what waits. Exit code "
+                    "1 when it is not ready or cannot reach the coordinator.")
     status.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     status.add_argument("--json", action="store_true", help="print JSON instead of text")
     status.set_defaults(command=_status)
@@ -34,7 +37,7 @@ def _status(arguments: argparse.Namespace) -> int:
 
     facts = status_facts(load_config(SiteConfig, arguments.site_file))
     print(json.dumps(facts) if arguments.json else _text(facts, arguments.site_file))
-    return EXIT_OK if facts["processes"]["state"] == "ready" else EXIT_FAILED
+    return EXIT_OK if facts["processes"]["state"] == "ready" and not facts["coordinator"]["fault"] else EXIT_FAILED
 
 
 def status_facts(config: SiteConfig) -> dict[str, Any]:
@@ -44,7 +47,23 @@ def status_facts(config: SiteConfig) -> dict[str, Any]:
 
     return {
         "site_id": config.site_id, "processes": process_facts(status_file(config), config.health_port),
-        "roster": _roster(config), "budget": _budget(config), "egress": _egress(config), "waiting": _waiting(config)}
+        "coordinator": _coordinator(config), "roster": _roster(config), "budget": _budget(config),
+        "egress": _egress(config), "waiting": _waiting(config)}
+
+
+def _coordinator(config: SiteConfig) -> dict[str, Any]:
+    """`fault` is "" where a node could connect now."""
+    from privacy.enrolment import Invitation
+    from site_client.connection_probe import probe
+
+    if not config.invitation:
+        return {"address": "", "fault": ""}
+    try:
+        invitation = Invitation.from_json(Path(config.invitation).read_bytes())
+    except FileNotFoundError:
+        return {"address": "", "fault": f"{config.invitation} does not exist; put back the file that was received"}
+    found = probe(invitation.address, invitation.ca_certificate, timeout_s=5.0)
+    return {"address": invitation.address, "fault": f"{found.reason}; {found.fix}" if found.reason else ""}
 
 
 def _roster(config: SiteConfig) -> dict[str, Any]:
@@ -111,6 +130,8 @@ def _text(facts: dict[str, Any], site_file: str) -> str:
 
     roster, budget, egress = facts["roster"], facts["budget"], facts["egress"]
     lines = [f"site       {facts['site_id']}", *process_lines(facts["processes"], f"site-client start {site_file}")]
+    if facts["coordinator"]["address"] or facts["coordinator"]["fault"]:
+        lines.append("reach      " + (facts["coordinator"]["fault"] or f"{facts['coordinator']['address']} answers"))
     lines.append(f"roster     {roster['fault']}" if "fault" in roster else
                  f"roster     {roster['federation_id']} version {roster['version']}: {', '.join(roster['active'])}")
     if "fault" in budget:

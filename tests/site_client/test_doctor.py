@@ -27,7 +27,7 @@ from tests.site_client.made_site import MadeSite
 
 @pytest.fixture
 def site(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> MadeSite:
-    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_: Connection(
+    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_, **__: Connection(
         "", "", 0.2, datetime.now(UTC) + timedelta(days=90)))
     return MadeSite(tmp_path, capsys)
 
@@ -147,7 +147,7 @@ def test_little_budget_a_soon_certificate_and_a_waiting_roster_are_warnings(
     ledger.close()
     site.set("max_epsilon: 8.0", f"max_epsilon: {spent * 1.05}")
     (site.state / "roster.offered").write_bytes(site.roster().to_bytes())
-    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_: Connection(
+    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_, **__: Connection(
         "", "", 4.0, datetime.now(UTC) + timedelta(days=9)))
     code, lines = doctor(site)
     assert code == 0
@@ -157,7 +157,8 @@ def test_little_budget_a_soon_certificate_and_a_waiting_roster_are_warnings(
 
 def test_a_coordinator_out_of_reach_is_a_failure_with_the_probes_fix(
         site: MadeSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_: Connection("nothing answers", "see the VPN"))
+    monkeypatch.setattr(
+        site_client.connection_probe, "probe", lambda *_, **__: Connection("nothing answers", "see the VPN"))
     code, out, _ = site.run("doctor", site.file)
     assert code == 1 and "nothing answers" in out and "-> see the VPN" in out
 
@@ -203,7 +204,7 @@ def test_status_of_a_site_that_does_not_run(site: MadeSite) -> None:
     assert code == 1 and "start it: site-client start" in out and "run-1: 1 rounds" in out
 
 
-def test_status_shows_each_process_and_why_it_waits(site: MadeSite) -> None:
+def test_status_shows_each_process_and_why_it_waits(site: MadeSite, monkeypatch: pytest.MonkeyPatch) -> None:
     children = [{"name": "node", "state": "waiting", "pid": None, "starts": 3, "last_reason": "nothing answers"},
                 {"name": "executor", "state": "running", "pid": 77, "starts": 1, "last_reason": ""}]
     status = {"pid": os.getpid(), "updated": time.time(), "ready": False, "children": children}
@@ -212,6 +213,9 @@ def test_status_shows_each_process_and_why_it_waits(site: MadeSite) -> None:
     assert code == 1 and "not ready" in out and "waiting, started 3 times; nothing answers" in out
     (site.state / "start.json").write_text(json.dumps({**status, "ready": True}))
     assert site.run("status", site.file)[0] == 0
+    monkeypatch.setattr(site_client.connection_probe, "probe", lambda *_, **__: Connection("no answer", "see the VPN"))
+    code, out, _ = site.run("status", site.file)  # the node tries again and again, and calls that ready
+    assert code == 1 and "reach      no answer; see the VPN" in out
     (site.state / "start.json").write_text(json.dumps({**status, "ready": True, "pid": 2**22 + 1}))
     assert site.run("status", site.file)[0] == 1  # that process is gone, whatever the file says
 
