@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from benchmarks._federation_processes import peak_memory, wait_for
 from privacy.transport.service import free_port
 from simulations.materials import Materials
 
-__all__ = ["large_rounds", "median_ratio", "ratios"]
+__all__ = ["large_rounds", "ratios"]
 
 
 def large_rounds(folder: Path, materials: Materials, dimension: int, rounds: int) -> dict[str, Any]:
@@ -59,11 +58,6 @@ def large_rounds(folder: Path, materials: Materials, dimension: int, rounds: int
 def ratios(found: dict[str, Any], what: str) -> list[float]:
     """Secure over plain, by pairs of rounds that ran one after the other."""
     return [one / other for one, other in zip(found["secure"][what], found["plain"][what], strict=True)]
-
-
-def median_ratio(found: dict[str, Any], what: str) -> float:
-    """The median over pairs of :func:`ratios`."""
-    return statistics.median(ratios(found, what))
 
 
 def _secret(path: Path) -> Path:

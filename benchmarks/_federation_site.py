@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
     executor = _Executor(arguments.site_file, config, audit)
-    roster = SignedRoster.open(arguments.roster.read_bytes()).roster
+    roster = SignedRoster.open(arguments.roster.read_bytes())
     executor.play(_client_app(BenchSite(config, roster, arguments.dimension)))
     arguments.ready.touch()
     executor.run_until(stop, NodeTasks(arguments.port, arguments.secret_file.read_bytes(), timing), timing)
