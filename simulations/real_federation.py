@@ -144,7 +144,7 @@ class RealFederation:
         self.command(
             "site-client", "init", site, "--invitation", "C/invitation.json", "--site-id", site, "--patients",
             str(self.materials.declared[site]), "--data", str(self.materials.hospitals / site), "--base-model",
-            str(self.materials.base_model), "--max-epsilon", "8", "--auto-approve")
+            str(self.materials.base_model), "--max-epsilon", "200", "--auto-approve")
         _set_keys(self.site_file(site), {"health_port": self.health_ports[site], **self._transport()})
         _set_keys(self.site_file(site), {**_POLICY, **self.policy}, indent="  ")
         if site in self.address_of:
