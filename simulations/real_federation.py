@@ -180,7 +180,7 @@ class RealFederation:
         """Run a command of an operator to its end, in `folder`; its standard output (with `check=False` the error
         output as well). Raises RuntimeError when it fails."""
         done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self.environment_of(),
-                              capture_output=True, text=True, check=False, timeout=300)
+                              capture_output=True, text=True, check=False, timeout=600)
         if check and done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
