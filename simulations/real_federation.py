@@ -295,7 +295,7 @@ class RealFederation:
         curriculum.write_text(_CURRICULUM.format(rounds=rounds), encoding="utf-8")
         file.write_text(_RUN.format(
             run=run, curriculum=curriculum, base=self.materials.base_model, public=self.materials.public_examples,
-            federation=json.dumps({"timeout_s": 60, **federation})), encoding="utf-8")
+            federation=json.dumps({"timeout_s": 120, **federation})), encoding="utf-8")
         self.command("coordinator", "launch", "C", str(file))
         return run
 
