@@ -47,7 +47,8 @@ class Door:
     _last: dict[str, str] = field(default_factory=dict)  # site -> why the last admission left it out
 
     def admit_first(self) -> tuple[str, ...]:
-        """`admit`, again and again for up to `wait_s` while sites may still come; with the floor reached, a little.
+        """`admit`, again and again for up to `wait_s` while sites may still come; with the floor reached, a little;
+        not at all where so many refused for good (a budget that is spent, say) that the floor is out of reach.
 
         Raises:
             RoundFailedError: see `admit`; what the last try found.
@@ -58,7 +59,8 @@ class Door:
             try:
                 ready = self.admit()
             except RoundFailedError:
-                if left <= 0:
+                if left <= 0 or len(self.roster.active_ids) - len(self._final()) < self.roster.floor(
+                        len(self.roster.active_ids)):
                     raise
             else:
                 undecided = set(self.roster.active_ids) - set(ready) - self._final()

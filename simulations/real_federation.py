@@ -144,7 +144,7 @@ class RealFederation:
         self.command(
             "site-client", "init", site, "--invitation", "C/invitation.json", "--site-id", site, "--patients",
             str(self.materials.declared[site]), "--data", str(self.materials.hospitals / site), "--base-model",
-            str(self.materials.base_model), "--max-epsilon", "8", "--auto-approve")
+            str(self.materials.base_model), "--max-epsilon", "200", "--auto-approve")
         _set_keys(self.site_file(site), {"health_port": self.health_ports[site], **self._transport()})
         _set_keys(self.site_file(site), {**_POLICY, **self.policy}, indent="  ")
         if site in self.address_of:
@@ -180,7 +180,7 @@ class RealFederation:
         """Run a command of an operator to its end, in `folder`; its standard output (with `check=False` the error
         output as well). Raises RuntimeError when it fails."""
         done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self.environment_of(),
-                              capture_output=True, text=True, check=False, timeout=300)
+                              capture_output=True, text=True, check=False, timeout=600)
         if check and done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
@@ -295,7 +295,7 @@ class RealFederation:
         curriculum.write_text(_CURRICULUM.format(rounds=rounds), encoding="utf-8")
         file.write_text(_RUN.format(
             run=run, curriculum=curriculum, base=self.materials.base_model, public=self.materials.public_examples,
-            federation=json.dumps({"timeout_s": 60, **federation})), encoding="utf-8")
+            federation=json.dumps({"timeout_s": 120, **federation})), encoding="utf-8")
         self.command("coordinator", "launch", "C", str(file))
         return run
 
