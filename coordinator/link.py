@@ -53,6 +53,7 @@ class FlowerLink:
         self._met: list[int] = []
         self._met_at: dict[int, float] = {}  # monotonic
         self._silent: set[int] = set()
+        self._gone: set[int] = set()  # given up, and not seen since: not waited for again, round after round
 
     def newcomers(self) -> bool:
         """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute; one that
@@ -87,6 +88,11 @@ class FlowerLink:
         """See :meth:`coordinator.exchange.Link.exchange`."""
         site_of = {self._node_of[site]: site for site in outgoing}
         to_nodes = {self._node_of[site]: out for site, out in outgoing.items()}
+        if self._gone:
+            self._gone -= {int(node) for node in self._grid.get_node_ids()}
+        for node in [node for node in to_nodes if node in self._gone]:
+            del to_nodes[node]
+            yield Reply(site_of[node], failure="transport")
         for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s):
             yield Reply(site_of[node], reply.body, reply.vector, reply.failure)
             del reply  # before the next one is read: one upload at a time in memory
@@ -122,6 +128,7 @@ class FlowerLink:
                 del taken
             for node in lost.given_up():
                 waiting.discard(node)
+                self._gone.add(node)
                 yield node, Reply("", failure="transport")
             back = lost.back(self._grid)
             if back:

@@ -192,3 +192,18 @@ def test_a_silent_node_is_not_met_again_before_it_was_away():
     grid.online = {1, 2}
     list(link.meet(b"z", 0.3))
     assert [body for node, body in grid.sent if node == 1] == [b"x", b"z"]
+
+
+def test_a_node_that_was_given_up_is_not_waited_for_again_before_it_is_back():
+    """Seen with a revoked site: every round of the run took a resend's patience longer."""
+    grid = Nodes(lambda node, number: "lose" if node == 1 and 1 not in grid.online else "reply")
+    grid.online = {2}
+    link = FlowerLink(grid, poll_s=0.01, resend_s=0.3)  # type: ignore[arg-type]
+    link._node_of = {"a": 1, "b": 2}
+    both = {"a": Outgoing(b"to a"), "b": Outgoing(b"to b")}
+    for _ in range(2):
+        found = {reply.site_id: reply.failure for reply in link.exchange("sa_share", both, 5.0)}
+        assert found == {"a": "transport", "b": None}
+    assert sum(node == 1 for node, _ in grid.sent) == 1
+    grid.online = {1, 2}
+    assert {reply.site_id: reply.failure for reply in link.exchange("sa_share", both, 5.0)} == {"a": None, "b": None}
