@@ -77,7 +77,7 @@ class Federation:
     def launch(self, run_id: str, curriculum: Path, rank: int) -> list[dict[str, Any]]:
         """`coordinator launch` as a process of its own, to the run's end; its events, first one `launch`."""
         run = self.home / "runs" / run_id
-        file = self.folder / f"{run_id}.yaml"
+        file = self.folder / f"run-{run_id}.yaml"
         file.write_text(yaml.safe_dump({
             "run_id": run_id, "curriculum": str(curriculum), "base_model": str(self._materials.base_model),
             "public_examples": str(self._materials.public_examples), "lora": {"rank": rank, "alpha": 2 * rank},

@@ -51,7 +51,7 @@ class TransportConfig:
     """How often Flower's processes ask and say that they live. A site polls fast for a while after each message."""
 
     heartbeat_s: float = 30.0    # a node that is silent for two of them counts as offline
-    busy_poll_s: float = 0.1     # between two questions for messages while a run goes on
+    busy_poll_s: float = 0.3     # between two questions for messages while a run goes on; less just after a message
     idle_poll_s: float = 2.0     # the same after `busy_s` without a message
     busy_s: float = 60.0
 

@@ -96,7 +96,7 @@ class Executor:
 
     def run_until(self, stop: threading.Event, tasks: NodeTasks, timing: Timing) -> None:
         """Task after task; `stop` lets the one that goes on finish."""
-        last = time.monotonic()
+        last, pause = time.monotonic(), timing.first_poll_s
         while not stop.is_set():
             try:
                 task = tasks.take()
@@ -106,10 +106,11 @@ class Executor:
                 continue
             if task is None:
                 busy = time.monotonic() - last < timing.busy_s
-                stop.wait(timing.busy_poll_s / 2 if busy else min(timing.idle_poll_s, 0.5))
+                stop.wait(pause if busy else min(timing.idle_poll_s, 0.5))
+                pause = timing.later(pause)
                 continue
             self._attend(task)
-            last = time.monotonic()
+            last, pause = time.monotonic(), timing.first_poll_s
 
     def _attend(self, task: NodeTask) -> None:
         step = str(task.message.metadata.message_type).split(".")[-1]

@@ -41,6 +41,8 @@ FLEET_ROUTES: frozenset[str] = frozenset(f"/v1/fleet/{name}" for name in (
     "push-object", "pull-object", "confirm-message-received")) | {"/health"}
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
           "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_OIDC_ENABLED": "0"}
+_IDLE_LAYERS = {"ControlSensitiveResponseMiddleware", "ControlLicenseMiddleware", "RuntimeTracingMiddleware",
+                "ControlEventLogMiddleware", "FleetEventLogMiddleware"}
 _SERVER_APP, _CLIENT_APP = "flwr-serverapp", "flwr-clientapp"
 
 
@@ -92,11 +94,12 @@ def serve_hub(
 ) -> None:
     """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
 
-    `node_keys` gives site -> public key of its node (PEM). It is asked every two seconds; nobody else's node gets in.
-    """
+    `node_keys` gives site -> public key of its node (PEM); it is asked every two seconds, nobody else gets in."""
     superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
-    app = importlib.import_module("flwr.superlink.main").create_app(
-        _hub_config(private, public, database), superlink.SuperLinkLifespan)
+    main: Any = importlib.import_module("flwr.superlink.main")
+    layers = main._get_middleware()  # those that only log, trace or count for others cost a third of each request
+    main._get_middleware = lambda: [layer for layer in layers if layer.cls.__name__ not in _IDLE_LAYERS]
+    app = main.create_app(_hub_config(private, public, database), superlink.SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
     _let_nodes_come_back(type(state))
     door, stop = _Doorkeeper(state, node_keys), threading.Event()
@@ -192,24 +195,23 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bo
 
 
 class _Pace:
-    """Stands for the module `time` in the SuperNode's loop: its two fixed waits become short while a run goes on."""
+    """Stands for the module `time` in the SuperNode's loop: its two fixed waits are short, and grow from question to
+    question; after `busy_s` without a message the node asks at its idle pace."""
 
     def __init__(self, timing: Timing, loop: Any) -> None:
-        self._timing, self._last = timing, time.monotonic()
+        self._timing, self._last, self._pause = timing, time.monotonic(), timing.first_poll_s
         push = loop._push_messages
 
         def pushed(*given: Any, **named: Any) -> None:
             push(*given, **named)
-            self._last = time.monotonic()
+            self._last, self._pause = time.monotonic(), timing.first_poll_s
 
         loop._push_messages = pushed
 
     def sleep(self, seconds: float) -> None:
-        if seconds < 1:  # waiting for the executor's reply
-            time.sleep(min(seconds, self._timing.busy_poll_s / 2))
-            return
         busy = time.monotonic() - self._last < self._timing.busy_s
-        time.sleep(self._timing.busy_poll_s if busy else self._timing.idle_poll_s)
+        time.sleep(self._pause if busy else min(seconds, self._timing.idle_poll_s))
+        self._pause = self._timing.later(self._pause)
 
 
 def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", header: str = "") -> Any:
@@ -258,11 +260,11 @@ class _Alive:
 
 @dataclass(slots=True)
 class NodeTask:
-    """One message for the site, taken from its node. `reply` once; the bundle is only named."""
+    """One message for the site, taken from its node. `reply` once; the bundle is only named, by its SHA-256 (hex)."""
 
-    message: Any        # flwr.app.Message
-    context: Any        # flwr.app.Context
-    bundle_hash: str    # SHA-256 (hex) of the bundle's bytes, computed here
+    message: Any
+    context: Any
+    bundle_hash: str
     _client: Any
     _alive: _Alive
 
