@@ -33,7 +33,7 @@ HASHED_SUFFIXES = frozenset({".py", ".yaml", ".typed"})
 LIBRARIES = (
     "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy", "omegaconf",
     "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers",
-    "uvicorn",
+    "uvicorn", "uvloop",
 )  # fmt: skip
 # What an installer adds to a wheel's own files; it differs between machines.
 _INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})

@@ -14,7 +14,6 @@ own signature.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import os
@@ -26,6 +25,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from privacy.transport.app_bundle import RUN_KEY
 from privacy.transport.listeners import SECRET_HEADER, PrivateListener, PublicListener, serve_both
@@ -97,7 +98,7 @@ def serve_hub(
     `node_keys` gives site -> public key of its node (PEM); it is asked every two seconds, nobody else gets in."""
     superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
     main: Any = importlib.import_module("flwr.superlink.main")
-    layers = main._get_middleware()  # those that only log, trace or count for others cost a third of each request
+    layers = main._get_middleware()  # those that only log, trace or count cost a third of each request
     main._get_middleware = lambda: [layer for layer in layers if layer.cls.__name__ not in _IDLE_LAYERS]
     app = main.create_app(_hub_config(private, public, database), superlink.SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
@@ -106,7 +107,7 @@ def serve_hub(
     door.look()
     threading.Thread(target=door.keep_looking, args=(stop,), daemon=True).start()
     try:
-        asyncio.run(serve_both(app, private, public, on_ready))
+        uvloop.run(serve_both(app, private, public, on_ready))
     finally:
         stop.set()
 
@@ -246,11 +247,11 @@ class _Alive:
         self._stop = threading.Event()
 
         def beat() -> None:
-            while True:
+            done = False
+            while not done:
                 with suppress(Exception):
                     client.SendTaskHeartbeat(request)
-                if self._stop.wait(timing.heartbeat_s / 3):
-                    return
+                done = self._stop.wait(timing.heartbeat_s / 3)
 
         threading.Thread(target=beat, daemon=True).start()
 
