@@ -77,16 +77,17 @@ class Federation:
     def launch(self, run_id: str, curriculum: Path, rank: int) -> list[dict[str, Any]]:
         """`coordinator launch` as a process of its own, to the run's end; its events, first one `launch`."""
         run = self.home / "runs" / run_id
-        file = self.folder / f"{run_id}.yaml"
+        file = self.folder / f"run-{run_id}.yaml"
         file.write_text(yaml.safe_dump({
             "run_id": run_id, "curriculum": str(curriculum), "base_model": str(self._materials.base_model),
             "public_examples": str(self._materials.public_examples), "lora": {"rank": rank, "alpha": 2 * rank},
             "federation": {"timeout_s": 300.0}}))
         begun = {"event": "launch", "time": time.time()}
-        self.processes.start(f"launch-{run_id}", "coordinator.cli", "launch", self.home, file, "--detach")
-        wait_for(lambda: _ended(run), 600, f"run {run_id}")
-        if self.processes.running.pop(f"launch-{run_id}").wait(60):
+        launch = self.processes.start(f"launch-{run_id}", "coordinator.cli", "launch", self.home, file, "--detach")
+        wait_for(lambda: launch.poll() or _ended(run), 600, f"run {run_id}")
+        if launch.wait(60):
             raise RuntimeError(f"launch failed: {self.processes.tail(f'launch-{run_id}')}")
+        del self.processes.running[f"launch-{run_id}"]
         state = json.loads((run / "state.json").read_text())
         if state["state"] != "finished":
             raise RuntimeError(f"run {run_id} {state['state']}: {state['reason']}")
