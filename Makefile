@@ -17,13 +17,17 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow mutation release lint environment clean
+.PHONY: help demo federation-demo test test-slow mutation release lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(DEMO_READY) ## train four simulated hospitals on real data and print the table (minutes)
 	@$(VENV)/bin/simulate run configs/simulations/demo.yaml
+
+federation-demo: $(DEMO_READY) ## four real sites and a coordinator over TLS; kills, resume, export, packet capture (minutes)
+	@$(PY) .ci/packages
+	@$(PY) -m simulations.federation_demo
 
 test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one summary at the end
 	@$(PY) .ci/checks fast

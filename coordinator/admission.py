@@ -21,6 +21,7 @@ __all__ = ["Door"]
 
 _STRAGGLERS_S = 20.0  # more patience for the others once enough sites are ready
 _AGAIN_S = 3.0
+_ROSTER_S, _HELLO_S = 60.0, 300.0  # a first hello may index the hospital's folder
 _MAY_CHANGE = ("no-reply", "transport", "P_NOT_APPROVED", "P_APPROVAL", "P_ROSTER", "P_WITNESS", "P_HOURS")
 
 
@@ -46,7 +47,8 @@ class Door:
     _last: dict[str, str] = field(default_factory=dict)  # site -> why the last admission left it out
 
     def admit_first(self) -> tuple[str, ...]:
-        """`admit`, again and again for up to `wait_s` while sites may still come; with the floor reached, a little.
+        """`admit`, again and again for up to `wait_s` while sites may still come; with the floor reached, a little;
+        not at all where so many refused for good (a budget that is spent, say) that the floor is out of reach.
 
         Raises:
             RoundFailedError: see `admit`; what the last try found.
@@ -57,13 +59,19 @@ class Door:
             try:
                 ready = self.admit()
             except RoundFailedError:
-                if left <= 0:
+                if left <= 0 or len(self.roster.active_ids) - len(self._final()) < self.roster.floor(
+                        len(self.roster.active_ids)):
                     raise
             else:
                 undecided = set(self.roster.active_ids) - set(ready) - self._final()
                 if not undecided or left <= 0 or time.monotonic() - begin >= min(_STRAGGLERS_S, self.wait_s):
                     return ready
             time.sleep(min(_AGAIN_S, max(left, 0.1)))
+
+    def meeting_s(self, most_s: float) -> float:
+        """How long one meeting may wait for its slowest node: a silent one must not hold up the others for a step's
+        whole time. Where nobody waits for sites (simulations), the step's time."""
+        return self.timeout_s if self.wait_s <= 0 else min(self.timeout_s, most_s)
 
     def _final(self) -> set[str]:
         return {site for site, why in self._last.items() if not why.endswith(_MAY_CHANGE)}
@@ -104,13 +112,13 @@ class _Admission:
     def offer(self) -> None:
         """Step `roster`: for sites that pin it by their own rules. What they answer is their business."""
         if self.door.offered:
-            for _ in self.door.link.meet(self.door.offered, self.door.timeout_s, "roster"):
+            for _ in self.door.link.meet(self.door.offered, self.door.meeting_s(_ROSTER_S), "roster"):
                 pass
 
     def meet(self) -> None:
         """Step `hello`: the sites of the roster that accept the manifest with a valid signature."""
         door = self.door
-        for index, reply in enumerate(door.link.meet(door.signed, door.timeout_s)):
+        for index, reply in enumerate(door.link.meet(door.signed, door.meeting_s(_HELLO_S))):
             if reply.failure is not None:
                 self._turn_away(reply.site_id, reply.failure)
                 continue
@@ -119,7 +127,9 @@ class _Admission:
             except MessageFormatError:
                 self._turn_away(reply.site_id, _code(reply.body))
                 continue
-            if not hello.proves(door.roster, door.manifest.hash()):
+            # Another site's hello, passed on from an own node, would take that site's messages away from it.
+            foreign = bool(reply.site_id) and hello.site_id != reply.site_id
+            if foreign or not hello.proves(door.roster, door.manifest.hash()):
                 self._turn_away(reply.site_id, "E_SITE_SIG")
             elif hello.site_id not in self.hellos:
                 self.hellos[hello.site_id] = hello

@@ -48,14 +48,19 @@ def _parser() -> argparse.ArgumentParser:
     noise.add_argument("--epsilon", type=float, default=8.0, help="target for the whole run (default: 8)")
     noise.set_defaults(command=_noise)
     status = commands.add_parser(
-        "status", help="where a run stands", description="Rounds done, last cohort, who is missing and why.")
-    status.add_argument("run", type=Path, metavar="RUN_FOLDER", help="the run's output folder")
+        "status", help="where a run, or the whole federation, stands",
+        description="Of a run: rounds done, last cohort, who is missing and why. Of a coordinator's folder: processes, "
+                    "roster, what each site last answered, and the queue of runs.")
+    status.add_argument("folder", type=Path, metavar="DIR|RUN_FOLDER", help="the coordinator's or a run's folder")
+    status.add_argument("run", nargs="?", metavar="RUN", help="a run of the coordinator's folder")
     status.set_defaults(command=_status)
     hashed = commands.add_parser(
         "hash-model", help="the content hash that manifests and site policies name",
         description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
+    from coordinator.backup_commands import add_backup_commands
+    from coordinator.doctor import add_doctor_command
     from coordinator.home_commands import add_home_commands
     from coordinator.roster_commands import add_roster_commands
     from coordinator.run_commands import add_run_commands
@@ -65,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add_roster_commands(commands)
     add_up_command(commands)
     add_run_commands(commands)
+    add_doctor_command(commands)
+    add_backup_commands(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)
@@ -89,7 +96,8 @@ def _count(text: str) -> int:
 
 def _quiet_environment() -> None:
     """No hub and no advisory output: before any library reads these."""
-    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}.items():
+    for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
+                        "GRPC_VERBOSITY": "ERROR"}.items():
         os.environ.setdefault(name, value)
 
 
@@ -129,8 +137,39 @@ def _noise_text(facts: dict[str, Any]) -> str:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    facts = _run_facts(arguments.run)
-    print(json.dumps(facts) if arguments.json else _status_text(facts))
+    from coordinator import status_report
+
+    if not status_report.is_home(arguments.folder):
+        if arguments.run is not None:
+            raise ValueError(f"{arguments.folder} is not a coordinator's folder, so it has no run {arguments.run}")
+        return _run_status(arguments.folder, {}, arguments.json)
+    if arguments.run is not None:
+        return _queued_status(arguments)
+    facts = status_report.home_facts(arguments.folder)
+    print(json.dumps(facts) if arguments.json else status_report.home_text(facts, arguments.folder))
+    return EXIT_OK if facts["processes"]["state"] == "ready" else EXIT_FAILED
+
+
+def _queued_status(arguments: argparse.Namespace) -> int:
+    """A run of a coordinator's folder: its place in the queue counts before its journal's last word."""
+    from coordinator.run_queue import RunQueue
+
+    queue = RunQueue(arguments.folder / "runs")
+    run = queue.get(arguments.run)
+    if run.state == "queued" and not (queue.folder(run.run_id) / "progress.jsonl").is_file():
+        facts = {"state": run.state, "reason": run.reason or None}
+        print(json.dumps(facts) if arguments.json else f"state      queued, not begun{_because(run.reason)}")
+        return EXIT_OK
+    return _run_status(queue.folder(run.run_id), {"state": run.state, "reason": run.reason or None}, arguments.json)
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _run_status(folder: Path, known: dict[str, Any], as_json: bool) -> int:
+    facts = {**_run_facts(folder), **known}
+    print(json.dumps(facts) if as_json else _status_text(facts))
     return EXIT_FAILED if facts["state"] == "failed" else EXIT_OK
 
 

@@ -1,8 +1,8 @@
 """The coordinator's executor: takes queued runs, one at a time, and plays the ServerApp of each with the model loaded.
 
 It is the only client of the hub's private listener. It runs the installed code and no other: the bundle with which a
-run is announced at Flower holds none. A run that stops below its quorum is tried again a few times, from its last
-checkpoint; what it fails of in the end is in the run's state.
+run is announced at Flower holds none. A run that stops below its quorum is tried again from its last
+checkpoint, a few times in a row; what it fails of in the end is in the run's state.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--ready", type=Path, required=True)
     arguments = parser.parse_args(argv)
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -82,13 +83,16 @@ class Executor:
             self._attend(run, stop)
 
     def _attend(self, run: QueuedRun, stop: threading.Event) -> None:
-        run = replace(run, state="running")
+        before = self._queue.rounds(run.run_id)
+        run = replace(run, state="running", rounds=before)
         self._queue.put(run)
         _log.info("run=%s begins try=%d", run.run_id, run.tries + 1)
         try:
             self._prepare(run.run_id)
             self._play(run.run_id)
         except Exception as error:
+            if self._queue.rounds(run.run_id) > before:  # it came on: only failures in a row count
+                run = replace(run, tries=0)
             self._judge(run, error, stop)
         else:
             self._queue.put(replace(run, state="finished", reason=""))
@@ -124,8 +128,11 @@ class Executor:
             self._queue.put(replace(run, state="stopped", reason=str(error)))
             _log.info("run=%s stopped by the operator", run.run_id)
             return
-        passing = isinstance(error, RoundFailedError) or type(error).__module__.startswith("httpx")
+        hub = type(error).__module__.startswith("httpx")
+        passing = isinstance(error, RoundFailedError) or hub
         reason = str(error) if isinstance(error, ValueError | RuntimeError | OSError) else kind
+        if hub:
+            reason = f"the hub was away, or no longer knew this executor's task ({kind}); see log/superlink.log"
         _log.warning("run=%s try=%d ended kind=%s: %s", run.run_id, run.tries + 1, kind, reason)
         if not passing or run.tries >= self._home.config.retries:
             self._queue.put(replace(run, state="failed", reason=reason))

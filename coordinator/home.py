@@ -1,7 +1,7 @@
 """A coordinator's folder: where everything is, what is in force, and which sites may connect. Imports neither torch
 nor flwr.
 
-    coordinator.yaml  invitation.json  keys/coordinator.key  tls/{ca,server}.{crt,key}  requests/SITE.request
+    coordinator.yaml  version  invitation.json  keys/coordinator.key  tls/{ca,server}.{crt,key}  requests/SITE.request
     roster.bin (a draft until two officers signed it)  rosters/roster-VERSION.bin  runs/RUN_ID/  log/
 """
 
@@ -17,6 +17,7 @@ from coordinator.roster_files import read_signing_key
 from privacy.enrolment import EnrolmentError, Invitation, SiteRequest, require_invited
 from privacy.identity import SigningKey
 from privacy.roster import OFFICERS_NEEDED, RosterError, SignedRoster
+from privacy.state_version import require_known
 from privacy.wire import check_id
 
 __all__ = ["Home"]
@@ -31,10 +32,11 @@ class Home:
 
     @classmethod
     def open(cls, folder: str | Path) -> Home:
-        """The folder at that path, made absolute. Raises ValueError when it is none."""
+        """The folder at that path, made absolute. Raises ValueError when it is none, or a newer release's."""
         place = Path(folder).resolve()
         if not (place / "coordinator.yaml").is_file():
             raise ValueError(f"{place} is not a coordinator's folder; `coordinator init DIR` makes one")
+        require_known(place)
         return cls(place, load_config(HomeConfig, place / "coordinator.yaml"))
 
     @property
@@ -188,17 +190,35 @@ class Home:
         """The transport key (OpenSSH text) of each active site of the roster in force; a revoked site has none.
 
         Raises:
-            ValueError: no roster is in force, or a site's request is gone or of another identity.
+            ValueError: no roster is in force, or a site's request is gone, damaged or of another identity.
         """
-        requests, found = self.requests(), {}
-        roster = self.roster().roster
-        for site_id in roster.active_ids:
-            request = requests.get(site_id)
-            if request is None or request.public_key != roster.site(site_id).public_key:
-                raise ValueError(f"{self.request_file(site_id)} is not the request of the {site_id} on the roster; "
-                                 "restore it from backup")
-            found[site_id] = request.node_key
+        found, faults = self.admitted_keys()
+        if faults:
+            raise ValueError(faults[0])
         return found
+
+    def admitted_keys(self) -> tuple[dict[str, str], list[str]]:
+        """`node_keys` of the sites whose requests are good, and a sentence for each other one.
+
+        Raises:
+            ValueError: no roster is in force, or the invitation is not good.
+        """
+        invitation, roster = self.invitation(), self.roster().roster
+        found: dict[str, str] = {}
+        faults: list[str] = []
+        for site_id in roster.active_ids:
+            path = self.request_file(site_id)
+            try:
+                request = SiteRequest.open(path.read_bytes(), invitation) if path.is_file() else None
+            except ValueError as error:
+                faults.append(f"{path} cannot be used: {error}")
+                continue
+            if request is None or (request.site_id, request.public_key) != (
+                    site_id, roster.site(site_id).public_key):
+                faults.append(f"{path} is not the request of the {site_id} on the roster; restore it from backup")
+                continue
+            found[site_id] = request.node_key
+        return found, faults
 
     @staticmethod
     def _present(path: Path) -> Path:

@@ -57,12 +57,14 @@ def _init(arguments: argparse.Namespace) -> int:
     from coordinator.roster_files import new_signing_key, officer_of
     from privacy.durable import new_folder
     from privacy.enrolment import Invitation
+    from privacy.state_version import claim_version
 
     officers, now = tuple(officer_of(text) for text in arguments.officers), datetime.now(UTC)
     text = _config_text(arguments)
     with new_folder(arguments.folder.absolute()) as partial:
         for name in ("keys", "tls", "requests", "rosters", "runs", "log"):
             (partial / name).mkdir(mode=0o700)
+        claim_version(partial)
         _write(partial / "coordinator.yaml", text.encode())
         _check_config(partial / "coordinator.yaml")
         key = new_signing_key(partial / "keys" / "coordinator.key")

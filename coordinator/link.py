@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -51,20 +52,27 @@ class FlowerLink:
         self._node_of: dict[str, int] = {}
         self._met: list[int] = []
         self._met_at: dict[int, float] = {}  # monotonic
+        self._silent: set[int] = set()
+        self._gone: set[int] = set()  # given up, and not seen since: not waited for again, round after round
 
     def newcomers(self) -> bool:
-        """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute."""
+        """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute; one that
+        was silent then, once it was away."""
+        online = {int(node) for node in self._grid.get_node_ids()}
+        self._silent &= online
         recently = {node for node, at in self._met_at.items() if time.monotonic() - at < _MEET_AGAIN_S}
-        return bool({int(node) for node in self._grid.get_node_ids()} - set(self._node_of.values()) - recently)
+        return bool(online - set(self._node_of.values()) - recently - self._silent)
 
     def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.meet`."""
         self._met = []
         names = self._names()
-        nodes = {int(node): Outgoing(body) for node in self._grid.get_node_ids()}
+        nodes = {int(node): Outgoing(body) for node in self._grid.get_node_ids() if int(node) not in self._silent}
         self._met_at.update(dict.fromkeys(nodes, time.monotonic()))
         for node, reply in self._send(step, nodes, timeout_s, 0.0):
             self._met.append(node)
+            if reply.failure == "no-reply":
+                self._silent.add(node)
             yield Reply(names.get(node, ""), reply.body, reply.vector, reply.failure)
 
     def _names(self) -> dict[int, str]:
@@ -80,6 +88,11 @@ class FlowerLink:
         """See :meth:`coordinator.exchange.Link.exchange`."""
         site_of = {self._node_of[site]: site for site in outgoing}
         to_nodes = {self._node_of[site]: out for site, out in outgoing.items()}
+        if self._gone:
+            self._gone -= {int(node) for node in self._grid.get_node_ids()}
+        for node in [node for node in to_nodes if node in self._gone]:
+            del to_nodes[node]
+            yield Reply(site_of[node], failure="transport")
         for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s):
             yield Reply(site_of[node], reply.body, reply.vector, reply.failure)
             del reply  # before the next one is read: one upload at a time in memory
@@ -91,10 +104,20 @@ class FlowerLink:
         waiting = set(outgoing)
         lost, pause = _Lost(resend_s), self._poll_s
         pending = self._push(step, outgoing, timeout_s, lost)
+        one_by_one = step in _BULKY
         while (pending or lost) and time.monotonic() < deadline:
             some = False
-            for reply in self._pull(step, pending):
+            for reply in self._pull(pending, one_by_one):
                 some = True
+                if reply is None:  # somebody's reply cannot be read, and whose is not known: ask all of them again
+                    one_by_one, again = True, {node: outgoing[node] for node in pending.values()}
+                    pending = self._push(step, again, max(1.0, deadline - time.monotonic()), lost)
+                    break
+                if isinstance(reply, _Unreadable):
+                    faulty = pending.pop(reply.identifier)
+                    waiting.discard(faulty)
+                    yield faulty, Reply("", failure="malformed")
+                    continue
                 node = pending.pop(reply.metadata.reply_to_message_id, None)
                 if node is None or (reply.has_error() and lost.keep(node)):
                     continue
@@ -105,6 +128,7 @@ class FlowerLink:
                 del taken
             for node in lost.given_up():
                 waiting.discard(node)
+                self._gone.add(node)
                 yield node, Reply("", failure="transport")
             back = lost.back(self._grid)
             if back:
@@ -116,10 +140,16 @@ class FlowerLink:
         for node in sorted(waiting):
             yield node, Reply("", failure="no-reply")
 
-    def _pull(self, step: str, pending: Mapping[str, int]) -> Iterator[Message]:
-        """The replies that are there, without keeping any."""
-        for asked in [{one} for one in pending] if step in _BULKY else [set(pending)]:
-            replies = list(self._grid.pull_messages(asked)) if asked else []
+    def _pull(self, pending: Mapping[str, int], one_by_one: bool) -> Iterator[Message | _Unreadable | None]:
+        """The replies that are there, without keeping any; None, at the end, when one of several cannot be read."""
+        for asked in [{one} for one in pending] if one_by_one else [set(pending)]:
+            try:
+                replies = list(self._grid.pull_messages(asked)) if asked else []
+            except Exception as error:
+                if type(error).__module__.startswith("httpx"):  # the hub's fault, not a site's
+                    raise
+                yield _Unreadable(next(iter(asked))) if len(asked) == 1 else None
+                continue
             while replies:
                 yield replies.pop(0)
 
@@ -135,6 +165,13 @@ class FlowerLink:
         for node in set(outgoing) - {node for identifier, node in taken.items() if identifier}:
             lost.refuse(node)
         return {identifier: node for identifier, node in taken.items() if identifier}
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    """A reply whose bytes are no message."""
+
+    identifier: str
 
 
 class _Lost:
@@ -192,7 +229,7 @@ def _reply(message: Message) -> Reply:
     try:
         body = content["message"]["body"]
         vector = _numbers(content["vector"]["v"]) if "vector" in content else None
-    except (KeyError, TypeError, ValueError):
+    except Exception:  # bytes of another party: whatever they raise, a size that no memory has included
         return Reply("", failure="malformed")
     return Reply("", body=body, vector=vector) if isinstance(body, bytes) else Reply("", failure="malformed")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,18 +21,21 @@ from privacy.wire import check_id
 __all__ = ["STOP_FILE", "QueuedRun", "RunQueue"]
 
 State = Literal["queued", "running", "finished", "failed", "stopped"]
+_MOST_DEATHS = 8
 STOP_FILE = "stop"  # in the run's folder: end after the round that is going on
 
 
 @dataclass(frozen=True)
 class QueuedRun:
-    """Where a run stands. `reason` says why it failed or stopped; `queued` is the time (s) that orders the queue."""
+    """Where a run stands. `reason` says why it failed or stopped; `queued` is the time (s) that orders the queue,
+    `tries` how often in a row it ended without a further round, `rounds` how many it had when it was taken up."""
 
     run_id: str
     state: State
     queued: float
     tries: int = 0
     reason: str = ""
+    rounds: int = 0
 
 
 class RunQueue:
@@ -48,10 +52,10 @@ class RunQueue:
     def add(self, config: RunConfig) -> QueuedRun:
         """Put a new run in. Raises ValueError when its name was used before; nothing was changed."""
         folder = self.folder(config.run_id)
-        if folder.exists():
+        if (folder / "state.json").exists():
             raise ValueError(f"run {config.run_id} exists already; give the new one another run_id, or go on with it: "
                              f"`coordinator resume`")
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "run.json", json.dumps(asdict(config), indent=1).encode())
         run = QueuedRun(config.run_id, "queued", time.time())
         self.put(run)
@@ -75,14 +79,27 @@ class RunQueue:
         return sorted(self._present(), key=lambda run: run.queued)
 
     def _present(self) -> Iterator[QueuedRun]:
+        """A damaged state is left out, so that it holds up no other run; `get` says what is wrong with it."""
         for path in self._folder.glob("*/state.json"):
-            yield _read(path)
+            with suppress(ValueError):
+                yield _read(path)
 
     def take_up_again(self) -> None:
-        """What ran when the executor died goes on, before what was queued after it."""
+        """What ran when the executor died goes on, before what was queued after it; not one that kills it each time."""
         for run in self._present():
-            if run.state == "running":
-                self.put(replace(run, state="queued", reason="the executor was restarted"))
+            if run.state != "running":
+                continue
+            tries = 0 if self.rounds(run.run_id) > run.rounds else run.tries + 1
+            if tries > _MOST_DEATHS:
+                self.put(replace(run, state="failed", reason=(
+                    f"the executor ended {tries} times in a row during this run; see log/executor.log")))
+            else:
+                self.put(replace(run, state="queued", tries=tries, reason="the executor was restarted"))
+
+    def rounds(self, run_id: str) -> int:
+        """Finished rounds on the disk."""
+        found = self.folder(run_id).glob("checkpoints/round-*")
+        return max((int(path.name.rpartition("-")[2]) for path in found), default=0)
 
     def next(self) -> QueuedRun | None:
         """The oldest run that waits."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,12 +27,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--ready", type=Path, required=True)
+    parser.add_argument("--descriptor", type=int, help="of the socket that listens on the port already")
     arguments = parser.parse_args(argv)
+    os.umask(0o077)
     home = Home.open(arguments.folder)
     prepare(timing_of(home), home.folder / "flower")
     host, port = split_address(home.config.listen)
     serve_hub(
-        PrivateListener(arguments.port, arguments.secret_file.read_text("ascii")),
+        PrivateListener(arguments.port, arguments.secret_file.read_text("ascii"), arguments.descriptor),
         PublicListener(host, port, home.server_certificate_file, home.server_key_file, FLEET_ROUTES),
         home.folder / "superlink.sqlite", lambda: _node_keys(home), arguments.ready.touch)
     return 0
@@ -50,14 +53,17 @@ def split_address(text: str) -> tuple[str, int]:
 
 
 def _node_keys(home: Home) -> Mapping[str, bytes]:
-    """Site -> its node's key as Flower keeps it (PEM); none while no roster is in force."""
+    """Site -> its node's key as Flower keeps it (PEM): of the active sites of the roster in force, none without one.
+
+    A site whose request is damaged is left out and said; that keeps nobody else out, and lets nobody in.
+    """
     try:
-        keys = home.node_keys()
+        keys, faults = home.admitted_keys()
     except ValueError as error:
-        if home.in_force() is not None:  # somebody is wrong: keep those who are admitted
-            raise
         print(error, flush=True)
         return {}
+    for fault in faults:
+        print(fault, flush=True)
     return {site: serialization.load_ssh_public_key(text.encode()).public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo) for site, text in keys.items()}
 

@@ -33,6 +33,7 @@ def status_file(folder: Path) -> Path:
 
 def _up(arguments: argparse.Namespace) -> int:
     from coordinator.home import Home
+    from privacy.state_version import claim_version
     from privacy.transport.service import alone, say, serve
 
     home = Home.open(arguments.folder)
@@ -40,6 +41,7 @@ def _up(arguments: argparse.Namespace) -> int:
     _check_certificate(home)
     home.log_folder.mkdir(exist_ok=True, mode=0o700)
     with alone(home.log_folder / "up.lock", f"`coordinator up` runs already for {home.folder}; end it first"):
+        claim_version(home.folder)
         say(f"federation {home.config.federation_id}: sites connect to {home.config.address}, "
             f"listening on {home.config.listen}")
         say(_roster_line(home))
@@ -79,18 +81,19 @@ def _children(home: Home) -> list[Child]:
     """The two processes. The private listener's port and secret are new at each start of `up`."""
     from privacy.durable import write_whole
     from privacy.entropy import SystemEntropy
-    from privacy.transport.service import free_port
+    from privacy.transport.service import listening_socket
     from privacy.transport.supervisor import Child
 
     secret = home.log_folder / "private.secret"
     write_whole(secret, SystemEntropy().random_bytes(32).hex().encode())
-    port = str(free_port())
+    listening = listening_socket()
+    shared = ["--port", str(listening.getsockname()[1]), "--secret-file", str(secret)]
 
-    def child(name: str, module: str) -> Child:
+    def child(name: str, module: str, *more: str, inherits: tuple[int, ...] = ()) -> Child:
         ready = home.log_folder / f"{name}.ready"
-        return Child(
-            name, [sys.executable, "-m", module, str(home.folder), "--port", port, "--secret-file", str(secret),
-                   "--ready", str(ready)], home.log_folder / f"{name}.log", ready=ready)
+        return Child(name, [sys.executable, "-m", module, str(home.folder), *shared, "--ready", str(ready), *more],
+                     home.log_folder / f"{name}.log", ready=ready, inherits=inherits)
 
-    return [child("superlink", "coordinator.superlink_process"), child("executor", "coordinator.executor")]
-
+    descriptor = listening.detach()  # open until this process ends
+    hub = child("superlink", "coordinator.superlink_process", "--descriptor", str(descriptor), inherits=(descriptor,))
+    return [hub, child("executor", "coordinator.executor")]

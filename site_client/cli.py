@@ -70,15 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=_check)
     from site_client.approve_commands import add_approve_command
     from site_client.audit_commands import add_audit_command
+    from site_client.backup_commands import add_backup_commands
+    from site_client.doctor_command import add_doctor_command
     from site_client.init_command import add_init_command
     from site_client.roster_commands import add_roster_commands
     from site_client.start_command import add_start_command
+    from site_client.status_command import add_status_command
 
     add_init_command(commands)
     add_start_command(commands)
     add_roster_commands(commands)
     add_approve_command(commands)
     add_audit_command(commands)
+    add_doctor_command(commands)
+    add_status_command(commands)
+    add_backup_commands(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)
@@ -93,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 def _quiet_environment() -> None:
     """No hub, no telemetry, no advisory output: before any library reads these."""
     for name, value in {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
-                        "FLWR_TELEMETRY_ENABLED": "0"}.items():
+                        "FLWR_TELEMETRY_ENABLED": "0", "GRPC_VERBOSITY": "ERROR"}.items():
         os.environ.setdefault(name, value)
 
 
@@ -235,7 +241,7 @@ def _approve(config: SiteConfig) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     config = _site(arguments.site_file)
     failed = False
-    for name, part in _PARTS.items():
+    for name, part in _parts().items():
         try:
             line = f"PASS  {name:<11} {part(config)}"
         except Exception as error:  # each part reports; one that is broken must not hide the others
@@ -256,76 +262,8 @@ def _reason(error: Exception) -> str:
     return f"failed unexpectedly ({type(error).__name__}); run `site-client index` or `ledger` for this part alone"
 
 
-def _check_keys(config: SiteConfig) -> str:
-    from site_client.keystore import load_or_create_secret, signing_key
+def _parts() -> dict[str, Callable[[SiteConfig], str]]:
+    from site_client import installation_checks as checks
 
-    load_or_create_secret(Path(config.state) / "pseudonym.key")
-    return f"identity {signing_key(Path(config.state)).public_bytes().hex()}"
-
-
-def _check_roster(config: SiteConfig) -> str:
-    from site_client.keystore import signing_key
-    from site_client.roster_pin import RosterPin
-
-    roster = RosterPin(config).roster()
-    if config.site_id not in roster.site_ids:
-        raise ValueError(f"{config.site_id} is not on the roster; ask the consortium to enrol this site")
-    site = roster.site(config.site_id)
-    if site.public_key != signing_key(Path(config.state)).public_bytes():
-        raise ValueError(f"the roster has another key for {config.site_id}; restore identity.key from backup, or ask "
-                         "the consortium for a roster with the identity shown above")
-    if site.declared_patients < config.policy.min_patients:
-        raise ValueError(f"this site declares {site.declared_patients} patients and its own policy.min_patients is "
-                         f"{config.policy.min_patients}; every run would be refused")
-    if site.status != "active":
-        raise ValueError(f"{config.site_id} is suspended on version {roster.version} and takes part in no run; ask the "
-                         "consortium")
-    return f"version {roster.version}, {len(roster.active_ids)} sites, {site.declared_patients} patients declared here"
-
-
-def _check_ledger(config: SiteConfig) -> str:
-    from site_client.keystore import has_ledger
-    from site_client.ledger_report import epsilon_text, facts_of
-
-    if not (Path(config.state) / "ledger.sqlite").is_file():
-        if has_ledger(Path(config.state)):
-            raise ValueError("it was begun here and is gone; restore the whole state folder from backup")
-        return "none yet, the first run makes it (if this site has trained before, restore it from backup)"
-    facts = facts_of(config)
-    if facts["epsilon"] is None or facts["epsilon"] >= facts["max_epsilon"]:
-        raise ValueError(f"epsilon {epsilon_text(facts['epsilon'])} is spent and policy.max_epsilon is "
-                         f"{facts['max_epsilon']:g}; no further run will be accepted")
-    return f"chain intact, epsilon {epsilon_text(facts['epsilon'])} of {facts['max_epsilon']:g} spent"
-
-
-def _check_base_model(config: SiteConfig) -> str:
-    from model.backbone import hash_model
-
-    found = hash_model(Path(config.base_model)).hex()
-    allowed = config.policy.allowed_base_models
-    if allowed and found not in allowed:
-        raise ValueError(f"{config.base_model} has hash {found}, which policy.allowed_base_models does not list; "
-                         "get the agreed folder, or add the hash")
-    return f"hash {found}" + ("" if allowed else " (policy.allowed_base_models is empty: any is allowed)")
-
-
-def _check_data(config: SiteConfig) -> str:
-    from site_client.sources.reports import read_questions
-
-    folder = Path(config.data)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} does not exist; name the folder that holds questions.csv")
-    questions, refused = read_questions(folder / "questions.csv")
-    if not questions:
-        raise ValueError("questions.csv has no usable row; `site-client index SITE_FILE` says why")
-    if config.policy.max_patients is not None:
-        from site_client.installation import require_bounded
-
-        require_bounded(_read_index(config), config.policy.max_patients)
-    return f"{len(questions)} questions, {len(refused)} rows refused (`site-client index` reads everything)"
-
-
-_PARTS: dict[str, Callable[[SiteConfig], str]] = {
-    "keys": _check_keys, "roster": _check_roster, "ledger": _check_ledger, "base model": _check_base_model,
-    "data": _check_data,
-}
+    return {"keys": checks.check_keys, "roster": checks.check_roster, "ledger": checks.check_ledger,
+            "base model": checks.check_base_model, "data": lambda config: checks.check_data(config, _read_index)}

@@ -46,7 +46,7 @@ def probe(address: str, ca_certificate: str, timeout_s: float = 10.0) -> Connect
         ends = _certificate_end(connection)
         connection.request("GET", "/health")
         answer = connection.getresponse()
-        answer.read()
+        answer.read(64)
         return _judge(answer.status, answer.getheader("Date"), ends)
     except ssl.SSLCertVerificationError as error:
         return _certificate_fault(error, host)
@@ -59,6 +59,9 @@ def probe(address: str, ca_certificate: str, timeout_s: float = 10.0) -> Connect
         return Connection(f"nothing answers at {address} ({type(error).__name__})",
                           "see whether the VPN and the firewall let this host reach it, and whether the coordinator "
                           "is up")
+    except Exception as error:  # a name or an answer that no genuine coordinator has
+        return Connection(f"what answers at {address} is no coordinator ({type(error).__name__})",
+                          "compare the address with the invitation")
     finally:
         connection.close()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -19,8 +20,8 @@ from typing import Any
 from configs.load import load_config
 from configs.schema import SiteConfig
 from privacy.entropy import SystemEntropy
-from privacy.errors import NOBODY
-from privacy.messages import ErrorReply
+from privacy.errors import NOBODY, MessageFormatError
+from privacy.messages import ErrorReply, RoundStart, SignedManifest, SignedResult
 from privacy.release import release_hash
 from privacy.transport.app_bundle import bundle_hash
 from privacy.transport.flower_internals import NodeTask, NodeTasks, Timing, prepare
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--secret-file", type=Path, required=True)
     parser.add_argument("--ready", type=Path, required=True)
     arguments = parser.parse_args(argv)
+    os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -75,6 +77,7 @@ class Executor:
             site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()),
             lambda roster: audit.note("roster", version=roster.version, hash=roster.hash().hex()))
         self._app, self._site_file = app, site_file
+        self._belongs: tuple[str, int | None] = ("", None)
         app.set_session_factory(lambda _: self._reception)
 
     def warm_up(self) -> None:
@@ -82,7 +85,10 @@ class Executor:
         from model.adapted import open_adapted
         from model.spec import LoraSpec
 
-        self._reception.session()
+        session = self._reception.session()
+        if session is not None:  # also where the process ended between a roster's pin and its event
+            roster = self._reception.roster()
+            self._audit.note("roster", version=roster.version, hash=roster.hash().hex())
         try:
             open_adapted(self._config.base_model, LoraSpec())
         except ValueError as error:
@@ -109,7 +115,7 @@ class Executor:
         step = str(task.message.metadata.message_type).split(".")[-1]
         try:
             reply = self._answer(task)
-            self._book(step, reply)
+            self._book(step, task.message, reply)
             task.reply(reply)
         except Exception as error:  # nothing left, or the node is gone: the coordinator asks again
             _log.error("step=%s not answered kind=%s", step, type(error).__name__)
@@ -123,11 +129,40 @@ class Executor:
         task.context.node_config = {"site-file": self._site_file}
         return self._app.app(task.message, task.context)
 
-    def _book(self, step: str, reply: Any) -> None:
+    def _book(self, step: str, request: Any, reply: Any) -> None:
         if reply.has_error():  # a message of a kind that this release does not have
             raise RuntimeError("the message has no handler")
         vector = reply.content["vector"]["v"].numpy() if "vector" in reply.content else None
-        self._audit.egress(step=step, body=reply.content["message"]["body"], vector=vector)
+        body = reply.content["message"]["body"]
+        named = _belongs_to(step, request.content["message"]["body"])
+        if named is not None and not _is_refusal(body):  # a refused message's names are anybody's
+            self._belongs = named
+        run_id, number = self._belongs
+        self._audit.egress(step=step, body=body, vector=vector, run_id=run_id, round=number)
+
+
+def _is_refusal(body: bytes) -> bool:
+    try:
+        ErrorReply.from_bytes(body)
+    except MessageFormatError:
+        return False
+    return True
+
+
+def _belongs_to(step: str, body: bytes) -> tuple[str, int | None] | None:
+    """(run, round) that a message names, for the audit log; None for one that goes on with the last."""
+    try:
+        if step == "hello":
+            return SignedManifest.from_bytes(body).manifest.run_id, None
+        if step == "sa_train":
+            plan = RoundStart.from_bytes(body).plan.plan
+            return plan.run_id, plan.round
+        if step == "sa_result":
+            result = SignedResult.from_bytes(body).result
+            return result.run_id, result.round
+    except MessageFormatError:
+        pass
+    return ("", None) if step == "roster" else None
 
 
 if __name__ == "__main__":

@@ -77,9 +77,11 @@ def _policy(arguments: argparse.Namespace) -> PolicyConfig:
 def _request(arguments: argparse.Namespace, invitation: Invitation, state: Path) -> SiteRequest:
     """Makes the site's three keys in `state` and signs what it asks for."""
     from privacy.enrolment import SiteRequest
+    from privacy.state_version import claim_version
     from site_client.keystore import load_or_create_secret, node_public_key, signing_key
 
     state.mkdir(mode=0o700)
+    claim_version(state)
     load_or_create_secret(state / "pseudonym.key")
     return SiteRequest.make(
         signing_key(state), invitation, site_id=arguments.site_id, declared_patients=arguments.patients,

@@ -65,6 +65,10 @@ class Reception:
                 _log.error("the installation cannot be opened kind=%s; see `site-client doctor`", type(error).__name__)
         return self._session
 
+    def roster(self) -> Roster:
+        """The roster in force here. Raises ConfigError while there is none."""
+        return RosterPin(load_config(SiteConfig, self._site_file)).roster()
+
     def _roster(self, body: bytes) -> Answer:
         pin = RosterPin(load_config(SiteConfig, self._site_file))
         try:

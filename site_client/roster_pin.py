@@ -22,6 +22,7 @@ from site_client.keystore import has_ledger, signing_key
 __all__ = ["PinnedRoster", "RosterPin"]
 
 _FILE = "roster.pin"
+_HIGHEST = "roster.highest"  # beside the pin, so that a lost pin lets no older version in
 _OFFERED = "roster.offered"
 
 
@@ -93,6 +94,10 @@ class RosterPin:
 
     def check_new(self, signed: SignedRoster) -> None:
         """Raises ValueError when `signed` may not replace what is in force here; the text says why."""
+        highest = self._highest()
+        if signed.roster.version < highest:
+            raise RosterError(f"the roster has version {signed.roster.version} and version {highest} was in force "
+                              "here; a roster never goes back, ask the consortium for a higher version")
         pinned = self.before()
         if pinned is None:
             return self._check_invited(signed)
@@ -136,14 +141,28 @@ class RosterPin:
         lost = kept is None and has_ledger(Path(self._config.state))
         if not lost and self.before() == signed.roster:
             return True
-        if self._config.policy.approve_rosters == "auto" and not lost:
-            try:
+        if self._is_acceptable(signed):
+            if self._config.policy.approve_rosters == "auto" and not lost:
                 return self.approve(signed)
-            except RosterError:
-                pass
+        elif self._waits_with_a_good_one():
+            return False
         self._make_state()
         write_whole(self.offered_path, signed.to_bytes())
         return False
+
+    def _is_acceptable(self, signed: SignedRoster) -> bool:
+        try:
+            self.check_new(signed)
+        except RosterError:
+            return False
+        return True
+
+    def _waits_with_a_good_one(self) -> bool:
+        """Whether what waits for the operator may be approved: one that may not never takes its place."""
+        try:
+            return self._is_acceptable(SignedRoster.parse(self.offered_path.read_bytes()))
+        except (FileNotFoundError, RosterError):
+            return False
 
     def _first(self) -> SignedRoster:
         path = Path(self._config.roster)
@@ -184,6 +203,17 @@ class RosterPin:
         said = self._invitation().hash() if self._invited else bytes.fromhex(self._config.roster_hash)
         self._make_state()
         write_whole(self.path, PinnedRoster(said, signed).to_bytes())
+        if signed.roster.version > self._highest():
+            write_whole(self.path.with_name(_HIGHEST), str(signed.roster.version).encode())
+
+    def _highest(self) -> int:
+        """The highest version that was ever in force here, also when the pin was lost; 0 for none."""
+        try:
+            return int(self.path.with_name(_HIGHEST).read_text("ascii"))
+        except FileNotFoundError:
+            return 0
+        except ValueError:
+            raise ConfigError(f"{self.path.with_name(_HIGHEST)} is damaged; restore it from backup") from None
 
     def _make_state(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -200,7 +200,7 @@ def dry_run_text(config: SiteConfig) -> str:
              "what the coordinator may ask for", *_policy_lines(policy), "what can leave, and nothing else"]
     lines += [f"  in answer to {step:<11} {kind.__name__}" for step, kind in REPLIES.items()]
     lines += [f"  beside {REPLIES['sa_mask'].__name__:<17} the masked vector, clipped and noised before it is masked",
-              "  to any of them         ErrorReply", "their fields in clear"]
+              f"  {'to any of them':<24} ErrorReply", "their fields in clear"]
     lines += [f"  {kind:<13} {', '.join(clear)}" + (f"; sealed for another site: {', '.join(sealed)}" if sealed else "")
               for kind, (clear, sealed) in leaving_fields().items()]
     return "\n".join([*lines, *waiting_lines(config)])

@@ -39,6 +39,7 @@ def _start(arguments: argparse.Namespace) -> int:
     from configs.load import load_config
     from configs.schema import SiteConfig
     from privacy.enrolment import Invitation
+    from privacy.state_version import claim_version
     from privacy.transport.service import alone
 
     config = load_config(SiteConfig, arguments.site_file)
@@ -55,6 +56,7 @@ def _start(arguments: argparse.Namespace) -> int:
     if not state.is_dir():
         raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
     with alone(state / "start.lock", f"`site-client start` runs already for {config.site_id}; end it first"):
+        claim_version(state)
         _serve(arguments.site_file, config, invitation)
     return EXIT_OK
 
@@ -64,20 +66,34 @@ def _serve(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
 
     node, executor = _children(site_file, config)
     say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
-    _note(config, "start")
+    _book(config, "start")
     try:
         serve([node, executor], status_file(config), config.health_port, "ready: waiting for runs",
               lambda supervisor: _explain_exits(supervisor, node, executor, invitation))
     finally:
-        _note(config, "stop")
+        _book(config, "stop")
     say("stopped; a step that was going on was finished, or counts as not answered")
 
 
-def _note(config: SiteConfig, kind: str) -> None:
-    from site_client.audit_log import site_log
+def _book(config: SiteConfig, kind: str) -> None:
+    """Into the audit log: that the site starts or stops, and what its node has sent since the last time."""
+    from privacy.release import release_hash
+    from site_client.audit_log import AuditBrokenError, AuditUnwritableError, site_log
+    from site_client.supernode_process import read_counts
 
-    with site_log(Path(config.state)) as audit:
-        audit.note(kind)
+    counts = Path(config.state) / "transport.json"
+    try:
+        with site_log(Path(config.state)) as audit:
+            for name, one in read_counts(counts).items():
+                audit.note("transport", request=name, count=one["requests"], bytes_out=one["bytes_out"],
+                           bytes_in=one["bytes_in"])
+            counts.unlink(missing_ok=True)
+            if kind == "start":
+                audit.note("start", release=release_hash())
+            else:
+                audit.note("stop", reason="asked")
+    except (AuditBrokenError, AuditUnwritableError) as error:
+        raise ValueError(f"nothing may leave without the audit log: {error}") from None
 
 
 def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitation: Invitation) -> None:
@@ -91,6 +107,8 @@ def _explain_exits(supervisor: Supervisor, node: Child, executor: Child, invitat
             return f"{found.reason}; {found.fix}"
         if code in (-signal.SIGTERM, 0) and node.reason:
             return node.reason
+        if code < 0:
+            return f"the node ended (exit code {code}): killed or out of memory"
         return (f"the node ended (exit code {code}) though the coordinator can be reached: it has not admitted this "
                 "site's key yet, or still counts it as connected")
 
@@ -114,9 +132,11 @@ def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
     write_whole(secret, SystemEntropy().random_bytes(32).hex().encode())
     port = str(free_port())
     shared = [str(Path(site_file).resolve()), "--port", port, "--secret-file", str(secret)]
-    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log")
     executor = Child(
         "executor", [sys.executable, "-m", "site_client.executor", *shared, "--ready", str(ready)],
         state / "log" / "executor.log", ready=ready)
+    # Without the executor a node would take messages and hold them, and the coordinator wait a whole step for it.
+    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log",
+                 needs=executor)
     return node, executor
 

@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import os
 import sys
 import threading
 import time
-from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from configs.load import load_config
@@ -20,11 +22,11 @@ from privacy.durable import write_whole
 from privacy.enrolment import Invitation
 from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run_node
 
-__all__ = ["TransportCount", "main", "timing_of"]
+__all__ = ["TransportCount", "main", "read_counts", "timing_of"]
 
 _WRITE_EVERY_S = 1.0
 _QUIET_WRITE_EVERY_S = 30.0  # while the node only asks whether there is a message, and says that it lives
-_QUIET = ("pull-messages", "pull-messages answer", "send-node-heartbeat", "send-node-heartbeat answer")
+_QUIET = ("pull-messages", "send-node-heartbeat")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--secret-file", type=Path, required=True)
     arguments = parser.parse_args(argv)
+    os.umask(0o077)
     config = load_config(SiteConfig, arguments.site_file)
     state = Path(config.state)
     invitation = Invitation.from_json(Path(config.invitation).read_bytes())
@@ -42,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     timing = timing_of(config)
     prepare(timing, state / "flower")
     count = TransportCount(state / "transport.json")
+    atexit.register(count.write)
     run_node(NodeOptions(invitation.address, authority, state / "node.key", arguments.port, arguments.secret_file),
              timing, count.add)
     return 0
@@ -54,30 +58,45 @@ def timing_of(config: SiteConfig) -> Timing:
 
 
 class TransportCount:
-    """Requests to the coordinator and their bytes, by kind, over this state folder's life."""
+    """Requests to the coordinator and bytes both ways, by kind, since `site-client start` began."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        self._requests: Counter[str] = Counter({kind: one["requests"] for kind, one in known.items()})
-        self._bytes: Counter[str] = Counter({kind: one["bytes"] for kind, one in known.items()})
+        self._counts: dict[str, list[int]] = {
+            kind: [one["requests"], one["bytes_out"], one["bytes_in"]] for kind, one in read_counts(path).items()}
         self._written, self._moved = time.monotonic(), False
 
-    def add(self, kind: str, size_bytes: int) -> None:
-        """One more request of that kind; on the disk a second later, or with the next request after that."""
+    def add(self, kind: str, size_bytes: int, is_answer: bool) -> None:
+        """One more request of that kind, or the answer to one; on the disk a second later, or with the next one."""
         with self._lock:
-            self._requests[kind] += 1
-            self._bytes[kind] += size_bytes
+            count = self._counts.setdefault(kind, [0, 0, 0])
+            count[0] += not is_answer
+            count[2 if is_answer else 1] += size_bytes
             self._moved = self._moved or kind not in _QUIET
             if time.monotonic() - self._written > (_WRITE_EVERY_S if self._moved else _QUIET_WRITE_EVERY_S):
-                self._written, self._moved = time.monotonic(), False
                 self._write()
 
+    def write(self) -> None:
+        """Now; for the end of the process."""
+        with self._lock:
+            self._write()
+
     def _write(self) -> None:
-        facts = {kind: {"requests": count, "bytes": self._bytes[kind]}
-                 for kind, count in sorted(self._requests.items())}
-        write_whole(self._path, json.dumps(facts, indent=1).encode())
+        facts = {kind: {"requests": count[0], "bytes_out": count[1], "bytes_in": count[2]}
+                 for kind, count in sorted(self._counts.items())}
+        self._written, self._moved = time.monotonic(), False
+        with suppress(OSError):  # a full disk: the audit log, not this count, decides whether anything leaves
+            write_whole(self._path, json.dumps(facts, indent=1).encode())
+
+
+def read_counts(path: Path) -> dict[str, dict[str, int]]:
+    """What a :class:`TransportCount` wrote: kind -> requests, bytes_out, bytes_in; empty without a file."""
+    try:
+        found: dict[str, dict[str, int]] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
     "site_client.cli": site_client.cli.main}
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
-                                   "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export"],
+                                   "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
+                                   "doctor", "backup", "restore"],
                "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
-                                   "start"]}
+                                   "start", "doctor", "status", "backup", "restore"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 

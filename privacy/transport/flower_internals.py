@@ -1,6 +1,8 @@
 """Every use of a module of Flower that is not public. Written against flwr 1.41.0; a conformance test holds it there.
 
 *Guarantees.*
+    * A request of Flower's goes to the address that it was made for: no redirect, no proxy of the environment.
+    * The node sends no duration of ours: Flower's own report of how long a message took is always 0.
     * Telemetry, update checks and run-time installation are off before Flower is imported (`prepare`).
     * A task's bundle is returned by its hash and is never written or imported.
 
@@ -27,6 +29,7 @@ from typing import Any
 
 from privacy.transport.app_bundle import RUN_KEY
 from privacy.transport.listeners import SECRET_HEADER, PrivateListener, PublicListener, serve_both
+from privacy.transport.timing import NodeOptions, Timing
 
 __all__ = [
     "FLEET_ROUTES", "FLOWER_VERSION", "HubControl", "NodeOptions", "NodeTask", "NodeTasks", "Timing", "as_wire",
@@ -39,16 +42,6 @@ FLEET_ROUTES: frozenset[str] = frozenset(f"/v1/fleet/{name}" for name in (
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
           "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_OIDC_ENABLED": "0"}
 _SERVER_APP, _CLIENT_APP = "flwr-serverapp", "flwr-clientapp"
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Seconds: between signs of life, and between two questions for messages (see `configs.checks.TransportConfig`)."""
-
-    heartbeat_s: float = 30.0
-    busy_poll_s: float = 0.1
-    idle_poll_s: float = 2.0
-    busy_s: float = 60.0
 
 
 def prepare(timing: Timing, home: Path | None = None) -> None:
@@ -74,6 +67,23 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
         constant.HEARTBEAT_DEFAULT_INTERVAL = timing.heartbeat_s
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
+    _keep_to_the_address(importlib.import_module("flwr.supercore.protobuf.client").ProtobufClient)
+
+
+def _keep_to_the_address(client_type: Any) -> None:
+    """No redirect is followed and no proxy of the environment used: a request goes where it was sent, or nowhere."""
+    build = client_type.__init__
+    if getattr(build, "straight", False):
+        return
+
+    def straight(self: Any, base_url: str, *, verify: Any = True, timeout: float = 30.0, **others: Any) -> None:
+        build(self, base_url, verify=verify, timeout=timeout, **others)
+        self._client.close()
+        self._client = importlib.import_module("httpx").Client(
+            verify=verify, timeout=timeout, follow_redirects=False, trust_env=False)
+
+    straight.straight = True  # type: ignore[attr-defined]
+    client_type.__init__ = straight
 
 
 def serve_hub(
@@ -82,18 +92,16 @@ def serve_hub(
 ) -> None:
     """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
 
-    Args:
-        node_keys: site -> public key of its node (PEM); asked every two seconds, and nobody else's node is admitted.
-        on_ready: called when both listeners answer.
+    `node_keys` gives site -> public key of its node (PEM). It is asked every two seconds; nobody else's node gets in.
     """
     superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
     app = importlib.import_module("flwr.superlink.main").create_app(
         _hub_config(private, public, database), superlink.SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
     _let_nodes_come_back(type(state))
-    _admit_only(state, node_keys())
-    stop = threading.Event()
-    threading.Thread(target=_keep_admitting, args=(state, node_keys, stop), daemon=True).start()
+    door, stop = _Doorkeeper(state, node_keys), threading.Event()
+    door.look()
+    threading.Thread(target=door.keep_looking, args=(stop,), daemon=True).start()
     try:
         asyncio.run(serve_both(app, private, public, on_ready))
     finally:
@@ -112,66 +120,67 @@ def _hub_config(private: PrivateListener, public: PublicListener, database: Path
 
 
 def _let_nodes_come_back(state_type: Any) -> None:
-    """A node that starts again while it still counts as online is marked offline first, and admitted at the next try.
-
-    Flower refuses it for two heartbeats; what its former process had taken would then wait for an answer that cannot
-    come. Marked offline, those messages fail at once and the coordinator sends them again.
-    """
+    """A node that starts again while it still counts as online is marked offline first, and admitted at the next try:
+    what its former process had taken fails at once and is sent again, instead of waiting for an answer in vain."""
     activate = state_type.activate_node
 
     def activate_node(self: Any, node_id: int, heartbeat_interval: float) -> bool:
-        if self.deactivate_node(node_id):
-            return False
-        return bool(activate(self, node_id, heartbeat_interval))
+        return not self.deactivate_node(node_id) and bool(activate(self, node_id, heartbeat_interval))
 
     state_type.activate_node = activate_node
 
 
-def _admit_only(state: Any, wanted: Mapping[str, bytes]) -> None:
-    constant = importlib.import_module("flwr.common.constant")
-    known = {bytes(info.public_key): info for info in state.get_node_info(statuses=["registered", "online", "offline"])}
-    for key, info in known.items():
-        if key not in wanted.values():
-            state.delete_node(owner_aid=constant.NOOP_FLWR_AID, node_id=info.node_id)
-    for site, key in wanted.items():
-        if key not in known:
-            state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, key,
-                              constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
+class _Doorkeeper:
+    """Lets in the nodes whose keys are wanted now. Nothing is deleted: who is wanted again is in again."""
+
+    def __init__(self, state: Any, node_keys: Callable[[], Mapping[str, bytes]]) -> None:
+        self._state, self._node_keys = state, node_keys
+        self._wanted: dict[str, bytes] = {}
+        self._find = find = type(state).get_node_id_by_public_key
+        type(state).get_node_id_by_public_key = lambda state, key: (
+            find(state, key) if key in self._wanted.values() else None)
+
+    def look(self) -> None:
+        """Once; a site that cannot be let in is said on standard output and keeps out no other."""
+        constant = importlib.import_module("flwr.common.constant")
+        wanted = dict(self._node_keys())
+        for key in set(self._wanted.values()) - set(wanted.values()):
+            self._state.deactivate_node(self._find(self._state, key))  # what waits for it fails at once
+        for site in [one for one in wanted if self._find(self._state, wanted[one]) is None]:
+            try:
+                self._state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, wanted[site],
+                                        constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
+            except ValueError as error:
+                print(f"{site} cannot be let in: {error}", flush=True)
+        self._wanted = wanted
+
+    def keep_looking(self, stop: threading.Event) -> None:
+        """Every two seconds until `stop`."""
+        while not stop.wait(2.0):
+            try:
+                self.look()
+            except Exception as error:
+                print(f"who may connect cannot be read, nothing changed: {error}", flush=True)
 
 
-def _keep_admitting(state: Any, node_keys: Callable[[], Mapping[str, bytes]], stop: threading.Event) -> None:
-    while not stop.wait(2.0):
-        with suppress(Exception):  # a roster that is being replaced: the next pass sees it whole
-            _admit_only(state, node_keys())
-
-
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """What a site's node needs; `port` is on loopback, where the executor asks for tasks with the secret."""
-
-    superlink: str
-    root_certificates: Path
-    private_key: Path
-    port: int
-    secret_file: Path
-
-
-def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int], None]) -> None:
+def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bool], None]) -> None:
     """Run Flower's own SuperNode, in process isolation, until a signal. Call `prepare` first.
 
     Args:
-        count: told the kind and the bytes of each request to the coordinator before it is sent, and of each answer.
+        count: told the kind and the bytes of each request before it is sent, and (True) of its answer.
     """
     loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
     loop.time = _Pace(timing, loop)
+    state: Any = importlib.import_module("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState
+    state.get_message_processing_duration = lambda self, message_id: 0.0  # Flower would send how long training took
     client = importlib.import_module("flwr.supernode.fleet_http_client").FleetHttpClient
     send = client._unary_unary
 
     def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
         kind = path.rsplit("/", 1)[-1]
-        count(kind, request.ByteSize())
+        count(kind, request.ByteSize(), False)
         answer = send(self, path=path, request=request, **others)
-        count(f"{kind} answer", answer.ByteSize())
+        count(kind, answer.ByteSize(), True)
         return answer
 
     client._unary_unary = counted
@@ -212,23 +221,12 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
     if secret:
         chain.append(interceptors.SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}))
-    if header:
-        chain.append(_Secret(header))
     module, name = (("flwr.supercore.control", "ControlHttpClient") if kind == "control"
                     else ("flwr.supercore.runtime", "RuntimeHttpClient"))
-    return getattr(importlib.import_module(module), name).from_server_address(
+    made = getattr(importlib.import_module(module), name).from_server_address(
         server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
-
-
-class _Secret:
-    """Adds the private listener's secret to each request."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def intercept(self, context: Any, call_next: Callable[[Any], Any]) -> Any:
-        context.request.headers[SECRET_HEADER] = self._secret
-        return call_next(context)
+    made._client.headers.update({SECRET_HEADER: header} if header else {})
+    return made
 
 
 def _acquire(client: Any, kind: str) -> str:
@@ -289,6 +287,7 @@ class NodeTasks:
     def __init__(self, port: int, secret: bytes, timing: Timing) -> None:
         self._host_port, self._timing = f"127.0.0.1:{port}", timing
         self._queue = _client("SuperExec", self._host_port, secret=secret)
+        importlib.import_module("flwr.supernode.runtime.run_clientapp")  # before a task is taken; see HubControl
 
     def take(self) -> NodeTask | None:
         """The next message, or None. Raises an httpx error when the node does not answer."""
@@ -312,6 +311,7 @@ class HubControl:
 
     def __init__(self, private: PrivateListener, timing: Timing) -> None:
         self._private, self._timing = private, timing
+        importlib.import_module("flwr.superlink.grid")  # seconds, in which a task that was taken is given up
         self._control = _client("control", private.host_port, header=private.secret)
         self._queue = _client(
             "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
@@ -340,8 +340,7 @@ class HubControl:
         self._control.StartRun(control.StartRunRequest(
             fab=fab, override_config=common.user_config_to_proto({RUN_KEY: name})))
         for _ in range(100):
-            token = _acquire(self._queue, _SERVER_APP)
-            if token:
+            if token := _acquire(self._queue, _SERVER_APP):
                 return self._take(token)
             time.sleep(0.05)
         raise RuntimeError("the hub began a run and gave no task for it; restart the coordinator")
@@ -349,12 +348,12 @@ class HubControl:
     def _take(self, token: str) -> tuple[Any, Any]:
         proto = importlib.import_module("flwr.proto.runtime_pb2")
         serde = importlib.import_module("flwr.common.serde")
-        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
-            runtime_api_address=self._private.host_port, insecure=True, token=token)
         client = _client("flwr-serverapp", self._private.host_port, token=token, header=self._private.secret)
         client._retry_invoker = _patient()
-        grid._client, self._task = client, client
         self._alive = _Alive(client, self._timing)
+        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
+            runtime_api_address=self._private.host_port, insecure=True, token=token)
+        grid._client, self._task = client, client
         given = client.PullTaskInput(proto.PullTaskInputRequest())
         be_in_process(given.run.run_id, given.task_id, given.context.node_id)
         grid.set_run(serde.run_from_proto(given.run))

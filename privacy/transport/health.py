@@ -10,6 +10,7 @@ the trailing metadata `reason` of `Check`, a fixed text of ours.
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,6 +21,7 @@ class HealthService:
     """Serves `grpc.health.v1.Health` for the service "" on 127.0.0.1:`port` (0 = any; see `port`)."""
 
     def __init__(self, port: int) -> None:
+        os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # children are other programs; gRPC would warn
         import grpc
         from grpc_health.v1 import health, health_pb2_grpc
 
@@ -33,7 +35,7 @@ class HealthService:
 
         self.reason = "starting"
         self._servicer = Servicer()
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=2))
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=(("grpc.so_reuseport", 0),))
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, self._server)
         try:
             self.port: int = self._server.add_insecure_port(f"127.0.0.1:{port}")

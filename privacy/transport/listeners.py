@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,15 @@ SECRET_HEADER = "x-coordinator-secret"
 
 @dataclass(frozen=True, slots=True)
 class PrivateListener:
-    """A loopback port, and the secret that it asks for."""
+    """A loopback port, and the secret that it asks for.
+
+    `descriptor` is a socket that listens on it already, bound by the supervisor: the port is never free, so nobody else
+    on the machine can take it and be told the secret. None = bind it.
+    """
 
     port: int
     secret: str
+    descriptor: int | None = None
 
     @property
     def host_port(self) -> str:
@@ -61,12 +67,13 @@ async def serve_both(
         def capture_signals(self) -> Any:  # ours, below: two servers in one loop
             yield
 
-    shared: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False, "workers": 1}
+    shared: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False, "workers": 1,
+                              "http": "httptools"}
     inner = Server(uvicorn.Config(_Private(app, private.secret), host="127.0.0.1", port=private.port, lifespan="on",
                                   **shared))
     outer = Server(uvicorn.Config(_Public(app, public.routes), host=public.host, port=public.port, lifespan="off",
                                   ssl_certfile=str(public.certificate), ssl_keyfile=str(public.key),
-                                  timeout_keep_alive=75, **shared))
+                                  timeout_keep_alive=75, limit_concurrency=1000, **shared))
 
     def stop() -> None:
         inner.should_exit = outer.should_exit = True
@@ -81,7 +88,8 @@ async def serve_both(
             await asyncio.sleep(0.05)
         on_ready()
 
-    await asyncio.gather(inner.serve(), outer.serve(), announce())
+    bound = None if private.descriptor is None else [socket.socket(fileno=private.descriptor)]
+    await asyncio.gather(inner.serve(sockets=bound), outer.serve(), announce())
 
 
 class _Public:
@@ -108,6 +116,8 @@ class _Private:
         self._app, self._secret = app, secret.encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] not in ("http", "lifespan"):
+            return
         if scope["type"] == "http":
             given = dict(scope["headers"]).get(SECRET_HEADER.encode(), b"")
             if not hmac.compare_digest(given, self._secret):
@@ -118,7 +128,10 @@ class _Private:
 
 def _length(scope: Any) -> int:
     """Of the body, in bytes; one that is not announced counts as too long."""
-    text = dict(scope["headers"]).get(b"content-length", b"" if scope["method"] == "POST" else b"0")
+    headers = dict(scope["headers"])
+    text = headers.get(b"content-length", b"" if scope["method"] == "POST" else b"0")
+    if b"transfer-encoding" in headers:
+        return LARGEST_REQUEST + 1
     return int(text) if text.isdigit() else LARGEST_REQUEST + 1
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from privacy.transport.health import HealthService
 from privacy.transport.supervisor import Child, Supervisor
 
-__all__ = ["alone", "free_port", "say", "serve"]
+__all__ = ["alone", "free_port", "listening_socket", "say", "serve"]
 
 
 def say(line: str) -> None:
@@ -48,6 +48,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def listening_socket() -> socket.socket:
+    """A socket that listens on a port of 127.0.0.1 that the kernel chose; a child may inherit it."""
+    made = socket.create_server(("127.0.0.1", 0), backlog=256)
+    made.set_inheritable(True)
+    return made
 
 
 def serve(

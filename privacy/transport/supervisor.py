@@ -40,6 +40,8 @@ class Child:
     Args:
         on_exit: told the exit code after each end; returns the reason for the status, and may end or start others.
         ready: a file that the child writes when it is ready; removed before each start.
+        needs: started only while that one is ready.
+        inherits: descriptors that the child gets.
     """
 
     name: str
@@ -47,6 +49,8 @@ class Child:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Path | None = None
+    needs: Child | None = None
+    inherits: tuple[int, ...] = ()
     on_exit: Callable[[int], str] = lambda code: ""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -97,7 +101,11 @@ class Supervisor:
         try:
             while not self._stop.is_set():
                 for child in self._children:
-                    self._look_after(child)
+                    try:
+                        self._look_after(child)
+                    except Exception as error:  # no process to be had, or no disk: the others go on
+                        child.reason = f"cannot be started ({type(error).__name__})"
+                        child.next_start = time.monotonic() + self._longest_s / 4
                 self._report()
                 self._stop.wait(0.2)
         finally:
@@ -111,12 +119,11 @@ class Supervisor:
                 if now - child.started_at > self._steady_s:
                     child.failures = 0
                 return
-            child.process = None
-            child.reason = child.on_exit(code) or f"ended with exit code {code}"
-            wait = min(self._longest_s, self._first_s * 2**child.failures)
+            child.process, child.reason = None, f"ended with exit code {code}"
+            child.next_start = now + min(self._longest_s, self._first_s * 2**child.failures)
             child.failures = min(child.failures + 1, 16)
-            child.next_start = now + wait
-        if now >= child.next_start:
+            child.reason = child.on_exit(code) or child.reason
+        if now >= child.next_start and (child.needs is None or child.needs.is_ready):
             self._start(child)
 
     def _start(self, child: Child) -> None:
@@ -125,7 +132,8 @@ class Supervisor:
         with _log_file(child.log) as log:
             child.process = subprocess.Popen(
                 list(child.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                env={**os.environ, **child.environment}, preexec_fn=_die_with_parent, start_new_session=True)
+                env={**os.environ, **child.environment}, preexec_fn=_die_with_parent, start_new_session=True,
+                pass_fds=child.inherits)
         child.starts += 1
         child.started_at = time.monotonic()
 

@@ -29,7 +29,8 @@ from pydicom.filereader import read_dataset, read_preamble
 
 from site_client.records import RefusedItemError, checked_patient_id
 
-__all__ = ["DicomImage", "MAX_FILE_BYTES", "MAX_SIDE_PIXELS", "SOP_CLASSES", "quiet_library", "read_image"]
+__all__ = [
+    "DicomImage", "MAX_FILE_BYTES", "MAX_SIDE_PIXELS", "NATIVE_SYNTAXES", "SOP_CLASSES", "quiet_library", "read_image"]
 
 SOP_CLASSES = frozenset(
     {
@@ -40,7 +41,7 @@ SOP_CLASSES = frozenset(
 MAX_FILE_BYTES = 64 * 2**20
 MAX_SIDE_PIXELS = 8192
 
-_NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})  # implicit and explicit little endian
+NATIVE_SYNTAXES = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1"})  # implicit and explicit little endian
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "PatientID", "IssuerOfPatientID", "Rows", "Columns", "SamplesPerPixel",
     "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "PixelRepresentation",
@@ -95,7 +96,7 @@ def _read_dataset(path: Path) -> Dataset:
     read_preamble(stream, False)  # raises when it is no DICOM file
     # From memory, where a length that the header makes up cannot ask for more than the file has.
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    if str(meta.TransferSyntaxUID) not in _NATIVE_SYNTAXES:
+    if str(meta.TransferSyntaxUID) not in NATIVE_SYNTAXES:
         raise RefusedItemError("transfer-syntax")
     stream.seek(0)
     return dcmread(stream, specific_tags=list(_TAGS))

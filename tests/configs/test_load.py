@@ -18,6 +18,7 @@ from configs.schema import (
     DataConfig,
     FederationConfig,
     PolicyConfig,
+    RunConfig,
     SimulationConfig,
     SiteConfig,
     StageConfig,
@@ -52,11 +53,24 @@ def refusal(cls: type, path: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_file_loads(path: Path) -> None:
-    cls = {"curriculum": CurriculumConfig, "simulations": SimulationConfig}[path.parent.name]
+    cls = {"curriculum": CurriculumConfig, "runs": RunConfig, "simulations": SimulationConfig}[path.parent.name]
     loaded = load_config(cls, path)
     assert isinstance(loaded, cls)
+    if isinstance(loaded, RunConfig):  # real sites refuse a run whose replies leave when they are ready (P_TIMING)
+        stages = load_config(CurriculumConfig, loaded.curriculum).stages
+        assert stages and all(stage.reply_after_s > 0 for stage in stages)
     if isinstance(loaded, SimulationConfig):
         assert load_config(CurriculumConfig, loaded.curriculum).stages
+
+
+def test_the_example_run_shows_every_key_with_its_default() -> None:
+    shown = load_config(RunConfig, "runs/example.yaml")
+    required = {name: getattr(shown, name) for name in ("run_id", "curriculum", "base_model", "public_examples")}
+    assert shown == RunConfig(**required)
+    text = (CONFIG_ROOT / "runs" / "example.yaml").read_text(encoding="utf-8")
+    for part in (RunConfig, type(shown.privacy), type(shown.lora), type(shown.federation)):
+        for field in dataclasses.fields(part):
+            assert re.search(rf"^ *{field.name}:", text, re.MULTILINE), field.name
 
 
 def test_the_shipped_curriculum_has_the_three_stages_of_the_recipe() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from privacy.identity import SigningKey
 from privacy.messages import Confirm, ErrorReply, Hello, LedgerMark, MaskedHeader
-from site_client.audit_chain import Head, event_hash, export_lines, read_export
+from site_client.audit_chain import Event, Head, check_events, event_hash, export_lines, read_export
 from site_client.audit_log import HEAD_EVERY, AuditBrokenError, AuditLog, AuditUnwritableError, head_path
 
 KEY = SigningKey.from_private_bytes(bytes(range(32)))
@@ -169,6 +169,13 @@ def test_a_rewritten_chain_lacks_the_signature(path: Path) -> None:
     tampered_head = Head.make(5, previous, SigningKey.from_private_bytes(bytes(32)))
     head_path(path).write_text(json.dumps(tampered_head.values()))
     assert "not signed by this site's identity key" in broken(path)
+
+
+def test_numbers_may_not_be_skipped_even_by_whoever_can_hash() -> None:
+    skipped = Event(2, "now", "stop", "{}", event_hash(bytes(32), 2, "now", "stop", "{}"))
+    with pytest.raises(AuditBrokenError, match="event 2"):
+        check_events([skipped])
+    check_events([skipped], after=1)
 
 
 def test_a_lost_or_damaged_head_and_a_lost_log_are_found(path: Path) -> None:

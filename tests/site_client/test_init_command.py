@@ -56,7 +56,7 @@ def test_init_makes_a_folder_that_is_ready_to_start(desk: Desk) -> None:
     folder = desk.folder / "site"
     assert (code, err) == (0, "") and INVITATION.fingerprint() in out and "site-1.request" in out
     assert names(folder) == {"site.yaml", "invitation.json", "site-1.request", "state", "state/identity.key",
-                             "state/pseudonym.key", "state/node.key"}
+                             "state/pseudonym.key", "state/node.key", "state/version"}
     assert {path.stat().st_mode & 0o777 for path in (folder, folder / "state")} == {0o700}
     assert {path.stat().st_mode & 0o777 for path in folder.rglob("*.*") if path.is_file()} == {0o600}
     assert (folder / "state" / "identity.key").read_bytes() != (folder / "state" / "pseudonym.key").read_bytes()

@@ -1,0 +1,133 @@
+"""What `privacy.transport.flower_internals` assumes of the pinned Flower, and one run with the real timings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from simulations.materials import Materials
+from simulations.real_checks import faults_of
+from simulations.real_federation import RealFederation
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def _facts(timing: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("flower_facts.py")), timing], check=False, capture_output=True,
+        text=True, timeout=120, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict[str, Any]:
+    """With the default timings."""
+    return _facts("default")
+
+
+@pytest.fixture(scope="module")
+def short() -> dict[str, Any]:
+    """With a heartbeat of two seconds."""
+    return _facts("short")
+
+
+def test_the_release_is_the_one_that_this_was_written_against(facts: dict[str, Any]) -> None:
+    assert facts["version"]
+
+
+def test_the_defaults_are_flowers_own(facts: dict[str, Any]) -> None:
+    assert (facts["default"], facts["least"], facts["call"], facts["patience"]) == (30, 10, 5, 2)
+    assert facts["everywhere"] == [30]
+
+
+def test_a_heartbeat_set_before_the_import_is_in_every_module(short: dict[str, Any]) -> None:
+    """Hub, node and heartbeat threads each copy the constant when they are imported."""
+    assert short["everywhere"] == [2]
+    assert (short["least"], short["call"]) == (2, 1)
+
+
+@pytest.mark.parametrize(("function", "parameters"), [
+    ("pull_task_input", ["client"]),
+    ("push_message", ["client", "message", "context"]),
+    ("push_task_output", ["client", "context", "sub_status", "details"]),
+    ("grid", ["self", "runtime_api_address", "insecure", "root_certificates", "token"]),
+    ("create_app", ["config", "superlink_lifespan_class"]),
+    ("create_node", ["self", "owner_aid", "owner_name", "public_key", "heartbeat_interval", "location", "name"]),
+    ("delete_node", ["self", "owner_aid", "node_id"]),
+    ("get_node_info", ["self", "node_ids", "owner_aids", "statuses"]),
+    ("activate_node", ["self", "node_id", "heartbeat_interval"]),
+    ("deactivate_node", ["self", "node_id"]),
+    ("send", ["self", "path", "rpc_method", "request", "response_type", "timeout"]),
+    ("config", [
+        "control_address", "health_server_address", "host", "port", "insecure", "certificates",
+        "superexec_auth_secret", "authn_plugin", "event_log_plugin", "fleet_event_log_plugin", "enable_event_log",
+        "artifact_provider", "enable_supernode_auth", "fleet_api_type", "fleet_api_address", "simulation",
+        "ssl_ca_certfile", "ssl_certfile", "ssl_keyfile", "database", "isolation", "runtime_dependency_install"]),
+])
+def test_signatures(facts: dict[str, Any], function: str, parameters: list[str]) -> None:
+    assert facts[function] == parameters
+
+
+def test_retries_take_a_wait_and_the_errors_to_retry(facts: dict[str, Any]) -> None:
+    assert {"wait_gen_factory", "recoverable_exceptions", "max_tries", "max_time"} <= set(facts["retry"])
+
+
+def test_the_sender_of_messages_is_the_processes(facts: dict[str, Any]) -> None:
+    assert facts["identity"] == [7, 8, 9]
+    assert facts["hub"] == 1
+
+
+def test_the_public_routes_are_the_fleets_without_registration(facts: dict[str, Any]) -> None:
+    own = {"/v1/fleet/register-node", "/v1/fleet/unregister-node"}
+    assert own <= set(facts["fleet"])  # nobody registers by himself: only enrolled keys are admitted
+    assert set(facts["ours"]) == set(facts["fleet"]) - own | {"/health"}
+
+
+def test_flower_refuses_a_node_that_still_counts_as_online(facts: dict[str, Any]) -> None:
+    assert facts["plain"] == [True, False]
+
+
+def test_with_us_it_is_offline_first_and_admitted_at_the_next_try(facts: dict[str, Any]) -> None:
+    assert facts["coming_back"] == [False, True]
+
+
+def test_only_enrolled_keys_are_admitted_under_their_sites_names(facts: dict[str, Any]) -> None:
+    assert facts["admitted"] == ["site-1", "site-2"]
+    assert facts["left"] == ["site-2"]  # a key that is revoked goes
+
+
+def test_the_nodes_loop_has_the_waits_that_are_shortened(facts: dict[str, Any]) -> None:
+    assert facts["waits"] == ["time.sleep(0.5)", "time.sleep(0.5)", "time.sleep(3)"]
+    assert facts["slept"] == [0.1, 0.05, 2.0]  # busy: 0.1 and half of it; idle: 2
+    assert facts["wrapped"]
+
+
+def test_flower_can_read_the_bundle(facts: dict[str, Any]) -> None:
+    assert facts["bundle"]["components"] == {"serverapp": "coordinator.app:app", "clientapp": "site_client.app:app"}
+    assert facts["bundle_hash"]
+
+
+def test_nothing_is_told_to_flowers_makers(facts: dict[str, Any]) -> None:
+    assert facts["telemetry"] == "0"
+    assert facts["sent"] == [] and facts["updates"] == []
+    assert facts["home"]  # nothing is read from the user's folder, or left there
+
+
+def test_a_run_with_the_real_heartbeat_and_polling(materials: Materials, tmp_path: Path) -> None:
+    """Every other test here shortens them."""
+    with RealFederation(tmp_path / "federation", materials, timing={}) as federation:
+        run = federation.launch("unhurried", rounds=2)
+        federation.wait(run, "finished", "failed", timeout_s=600)
+        assert federation.queue.get(run).state == "finished"
+        assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * 2
+        assert not faults_of(federation, run, 0)
