@@ -83,10 +83,11 @@ class Federation:
             "public_examples": str(self._materials.public_examples), "lora": {"rank": rank, "alpha": 2 * rank},
             "federation": {"timeout_s": 300.0}}))
         begun = {"event": "launch", "time": time.time()}
-        self.processes.start(f"launch-{run_id}", "coordinator.cli", "launch", self.home, file, "--detach")
-        wait_for(lambda: _ended(run), 600, f"run {run_id}")
-        if self.processes.running.pop(f"launch-{run_id}").wait(60):
+        launch = self.processes.start(f"launch-{run_id}", "coordinator.cli", "launch", self.home, file, "--detach")
+        wait_for(lambda: launch.poll() or _ended(run), 600, f"run {run_id}")
+        if launch.wait(60):
             raise RuntimeError(f"launch failed: {self.processes.tail(f'launch-{run_id}')}")
+        del self.processes.running[f"launch-{run_id}"]
         state = json.loads((run / "state.json").read_text())
         if state["state"] != "finished":
             raise RuntimeError(f"run {run_id} {state['state']}: {state['reason']}")

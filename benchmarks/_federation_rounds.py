@@ -34,6 +34,7 @@ from privacy.secagg.server import CoordinatorRound
 from privacy.transport.app_bundle import app_bundle
 from privacy.transport.flower_internals import HubControl, prepare
 from privacy.transport.listeners import PrivateListener
+from site_client.supernode_process import read_counts
 
 __all__ = ["BenchCoordinator", "Talk", "main"]
 
@@ -191,5 +192,4 @@ def _measured(coordinator: BenchCoordinator, rounds: int, pids: list[int], count
 def _bytes(counters: list[Path]) -> int:
     """What the sites' nodes have sent and received so far, once their counters are on the disk."""
     time.sleep(1.5)
-    known = [json.loads(path.read_text()) if path.is_file() else {} for path in counters]
-    return sum(one["bytes"] for file in known for one in file.values())
+    return sum(one["bytes_out"] + one["bytes_in"] for path in counters for one in read_counts(path).values())

@@ -97,9 +97,10 @@ class _Executor(Executor):
     def play(self, app: ClientApp) -> None:
         self._app = SimpleNamespace(app=app, with_body=with_body)  # type: ignore[assignment]
 
-    def _book(self, step: str, reply: Any) -> None:
+    def _book(self, step: str, request: Any, reply: Any) -> None:
         if step in _BOOKED:
-            super()._book(step, reply)
+            vector = reply.content["vector"]["v"].numpy() if "vector" in reply.content else None
+            self._audit.egress(step=step, body=reply.content["message"]["body"], vector=vector)
 
 
 def _client_app(site: BenchSite) -> ClientApp:
