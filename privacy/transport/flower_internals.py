@@ -331,11 +331,7 @@ class HubControl:
                     self._control.StopRun(proto.StopRunRequest(run_id=number))
 
     def begin(self, name: str, bundle: bytes) -> tuple[Any, Any]:
-        """Begin a run of Flower's for our run `name`; (grid, context) for the ServerApp.
-
-        Raises:
-            RuntimeError: the hub handed out no task for it.
-        """
+        """Begin a run of Flower's for our run `name`; (grid, context) for the ServerApp. RuntimeError: no task for it."""
         control = importlib.import_module("flwr.proto.control_pb2")
         common = importlib.import_module("flwr.common.serde")
         fab = importlib.import_module("flwr.proto.fab_pb2").Fab(
