@@ -67,6 +67,8 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
     if loaded and timing.heartbeat_s != constant.HEARTBEAT_DEFAULT_INTERVAL:
         raise RuntimeError("Flower was imported before its timing was set; call prepare first")
     if not loaded:
+        pulls: Any = importlib.import_module("flwr.supercore.constant")  # a message is seen before its objects are
+        pulls.PULL_INITIAL_BACKOFF, pulls.PULL_BACKOFF_CAP = 0.03, 2.0  # there: Flower waits 1 s, at each of three hops
         constant.HEARTBEAT_DEFAULT_INTERVAL = timing.heartbeat_s
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
@@ -331,7 +333,7 @@ class HubControl:
                     self._control.StopRun(proto.StopRunRequest(run_id=number))
 
     def begin(self, name: str, bundle: bytes) -> tuple[Any, Any]:
-        """Begin a run of Flower's for our run `name`; (grid, context) for the ServerApp. RuntimeError: no task for it."""
+        """Begin a run of Flower's for our run `name`: (grid, context) for the ServerApp. May raise RuntimeError."""
         control = importlib.import_module("flwr.proto.control_pb2")
         common = importlib.import_module("flwr.common.serde")
         fab = importlib.import_module("flwr.proto.fab_pb2").Fab(
