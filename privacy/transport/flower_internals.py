@@ -143,8 +143,8 @@ class _Doorkeeper:
         self._state, self._node_keys = state, node_keys
         self._wanted: dict[str, bytes] = {}
         self._find = find = type(state).get_node_id_by_public_key
-        type(state).get_node_id_by_public_key = lambda state, key: (
-            find(state, key) if key in self._wanted.values() else None)
+        type(state).get_node_id_by_public_key = lambda state, public_key: (
+            find(state, public_key) if public_key in self._wanted.values() else None)
 
     def look(self) -> None:
         """Once; a site that cannot be let in is said on standard output and keeps out no other."""
