@@ -68,5 +68,5 @@ def check_health(port: int, timeout_s: float = 3.0) -> tuple[str, str]:
                 health_pb2.HealthCheckRequest(service=""), timeout=timeout_s)
         except grpc.RpcError:
             return "UNREACHABLE", f"nothing answers on 127.0.0.1:{port}"
-    found = [str(value) for key, value in call.trailing_metadata() if key == "reason"]
+    found = [str(value) for name, value in call.trailing_metadata() if name == "reason"]
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status), found[0] if found else ""
