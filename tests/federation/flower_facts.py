@@ -81,16 +81,26 @@ def _node_state(home: Path) -> dict[str, Any]:
     state = app.state.linkstate_factory.state()
     assert isinstance(app.state.linkstate_factory, factory)
     original = type(state).activate_node
-    flower_internals._admit_only(state, {"site-1": b"key one", "site-2": b"key two"})
+    wanted = {"site-1": b"key one", "site-2": b"key two"}
+    find = type(state).get_node_id_by_public_key
+    door = flower_internals._Doorkeeper(state, lambda: dict(wanted))
+    door.look()
     node = {bytes(one.public_key): one.node_id for one in state.get_node_info()}
     plain = [state.activate_node(node[b"key one"], 30), state.activate_node(node[b"key one"], 30)]
     flower_internals._let_nodes_come_back(type(state))
     ours = [state.activate_node(node[b"key one"], 30), state.activate_node(node[b"key one"], 30)]
     type(state).activate_node = original
     names = sorted(one.name for one in state.get_node_info(statuses=["registered", "online", "offline"]))
-    flower_internals._admit_only(state, {"site-2": b"key two"})
-    left = sorted(one.name for one in state.get_node_info(statuses=["registered", "online", "offline"]))
-    return {"plain": plain, "coming_back": ours, "admitted": names, "left": left}
+    revoked = wanted.pop("site-1")
+    wanted["site-3"] = b"key three"
+    door.look()
+    left = [name for name, key in (("site-1", revoked), ("site-2", b"key two"), ("site-3", b"key three"))
+            if state.get_node_id_by_public_key(key) is not None]
+    wanted["site-1"] = revoked
+    door.look()
+    back = state.get_node_id_by_public_key(revoked) == node[revoked]
+    type(state).get_node_id_by_public_key = find
+    return {"plain": plain, "coming_back": ours, "admitted": names, "left": left, "back": back}
 
 
 def _config(home: Path) -> Any:
@@ -108,10 +118,12 @@ def _node_loop(timing: Timing) -> dict[str, Any]:
     slept: list[float] = []
     flower_internals.time.sleep = slept.append  # type: ignore[assignment]
     pace = flower_internals._Pace(timing, loop)
-    pace.sleep(3)
-    pace.sleep(0.5)
+    for _ in range(40):
+        pace.sleep(3)
     pace._last -= timing.busy_s + 1
     pace.sleep(3)
+    pace.sleep(0.5)
+    slept = [slept[0], slept[1], slept[39], slept[40], slept[41]]
     return {"waits": waits, "slept": slept, "wrapped": loop._push_messages is not before,
             "arguments": "argv" in inspect.getsource(_of("flwr.supernode.cli.flower_supernode"))}
 

@@ -103,12 +103,13 @@ def test_with_us_it_is_offline_first_and_admitted_at_the_next_try(facts: dict[st
 
 def test_only_enrolled_keys_are_admitted_under_their_sites_names(facts: dict[str, Any]) -> None:
     assert facts["admitted"] == ["site-1", "site-2"]
-    assert facts["left"] == ["site-2"]  # a key that is revoked goes
+    assert facts["left"] == ["site-2", "site-3"]  # a key that is revoked goes, and keeps nobody else out
+    assert facts["back"]  # one that is wanted again is in again, as the same node
 
 
 def test_the_nodes_loop_has_the_waits_that_are_shortened(facts: dict[str, Any]) -> None:
     assert facts["waits"] == ["time.sleep(0.5)", "time.sleep(0.5)", "time.sleep(3)"]
-    assert facts["slept"] == [0.1, 0.05, 2.0]  # busy: 0.1 and half of it; idle: 2
+    assert facts["slept"] == pytest.approx([0.05, 0.0575, 0.3, 2.0, 0.5])  # growing; busy: up to 0.3; idle: 2, or less
     assert facts["wrapped"]
 
 
@@ -131,3 +132,14 @@ def test_a_run_with_the_real_heartbeat_and_polling(materials: Materials, tmp_pat
         assert federation.queue.get(run).state == "finished"
         assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * 2
         assert not faults_of(federation, run, 0)
+
+
+def test_requests_follow_no_redirect_and_use_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in a review: a hub could send a site's node to any address inside the hospital."""
+    code = ("from privacy.transport.flower_internals import Timing, prepare; prepare(Timing())\n"
+            "from flwr.supercore.runtime import RuntimeHttpClient as C\n"
+            "c = C.from_server_address(server_address='127.0.0.1:1', insecure=True, root_certificates=None, "
+            "interceptors=[])\nprint(c._client.follow_redirects, c._client.trust_env)")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "False False"
