@@ -17,7 +17,7 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo federation-demo test test-slow mutation release lint environment clean
+.PHONY: help demo federation-demo test test-slow test-faults mutation release lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one
 test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, packaging
 	@$(PY) .ci/packages
 	@$(PY) .ci/checks slow
+
+test-faults: $(TEST_READY) ## SIGKILL in every protocol state, partitions, full disks, clocks: real processes (long; Linux, root)
+	@$(PY) .ci/packages
+	@$(PY) .ci/checks faults
 
 mutation: $(TEST_READY) ## switch off every refusal of privacy/secagg in turn; a test must fail for each (minutes)
 	@$(PY) .ci/mutation.py

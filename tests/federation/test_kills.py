@@ -12,7 +12,7 @@ from simulations.real_checks import faults_of
 from simulations.real_federation import COORDINATOR_KINDS, SITE_KINDS, RealFederation
 from tests.federation.long_run import LongRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
 
 STEPS = ("sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
 KINDS = ("superlink", "node", "executor", "coordinator-executor", "start", "up")
