@@ -6,9 +6,11 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -94,20 +96,32 @@ def test_the_secrets_are_their_owners_alone(federation: RealFederation) -> None:
     assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
 
 
+def _node_port(federation: RealFederation, site: str) -> int:
+    """Once it listens: a node that has just been started counts as running before it does."""
+    port, end = int(_argument(federation.pid("node", site), "--port")), time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return port
+        except ConnectionRefusedError:
+            assert time.monotonic() < end, f"the node of {site} does not listen"
+            time.sleep(0.2)
+
+
 def test_a_sites_port_gives_no_task_without_the_secret(federation: RealFederation) -> None:
-    port = int(_argument(federation.pid("node", "site-1"), "--port"))
+    port = _node_port(federation, "site-1")
     for path in ("/v1/runtime/acquire-task", "/v1/runtime/pull-task-input", "/v1/runtime/push-messages"):
         status, _ = _ask(http.client.HTTPConnection("127.0.0.1", port, timeout=20), path)
         assert status in (401, 403), path
 
 
 def test_nothing_else_listens_and_only_the_hub_beyond_loopback(federation: RealFederation) -> None:
+    nodes = {f"127.0.0.1:{_node_port(federation, site)}" for site in federation.site_ids}
     listening = subprocess.run(["ss", "-Htlnp"], capture_output=True, text=True, check=True).stdout.splitlines()
     pids = {str(federation.pid(kind)) for kind in COORDINATOR_KINDS}
     pids |= {str(federation.pid(kind, site)) for kind in SITE_KINDS for site in federation.site_ids}
     ours = {re.sub(r"\[::ffff:(.*)\]", r"\1", line.split()[3]) for line in listening
             if pids & set(re.findall(r"pid=(\d+)", line))}
-    nodes = {f"127.0.0.1:{_argument(federation.pid('node', site), '--port')}" for site in federation.site_ids}
     health = {f"127.0.0.1:{port}" for port in federation.health_ports.values()}
     assert ours == {federation.address, f"127.0.0.1:{_private_port(federation)}"} | nodes | health
 
