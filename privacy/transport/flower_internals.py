@@ -15,7 +15,6 @@ own signature.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import sys
 import threading
@@ -23,14 +22,18 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
 from privacy.transport.app_bundle import RUN_KEY
+from privacy.transport.direct_routes import DirectRoutes
+from privacy.transport.doorkeeper import Doorkeeper
 from privacy.transport.listeners import SECRET_HEADER, PrivateListener, PublicListener, serve_both
-from privacy.transport.timing import NodeOptions, Timing
+from privacy.transport.timing import Beat, NodeOptions, Pace, Timing
 
 __all__ = [
     "FLEET_ROUTES", "FLOWER_VERSION", "HubControl", "NodeOptions", "NodeTask", "NodeTasks", "Timing", "as_wire",
@@ -42,9 +45,7 @@ FLEET_ROUTES: frozenset[str] = frozenset(f"/v1/fleet/{name}" for name in (
     "push-object", "pull-object", "confirm-message-received")) | {"/health"}
 _QUIET = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1", "RAY_USAGE_STATS_ENABLED": "0",
           "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1", "FLWR_OIDC_ENABLED": "0"}
-_IDLE_LAYERS = {"ControlSensitiveResponseMiddleware", "ControlLicenseMiddleware", "RuntimeTracingMiddleware",
-                "ControlEventLogMiddleware", "FleetEventLogMiddleware"}
-_SERVER_APP, _CLIENT_APP = "flwr-serverapp", "flwr-clientapp"
+_HOT = ("pull-messages", "push-messages", "pull-object", "push-object", "confirm-message-received")
 
 
 def prepare(timing: Timing, home: Path | None = None) -> None:
@@ -60,32 +61,31 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
     if home is not None:
         os.environ["FLWR_HOME"] = str(home)
     loaded = "flwr.supercore.heartbeat" in sys.modules
-    constant: Any = importlib.import_module("flwr.common.constant")
-    version = importlib.import_module("flwr.supercore.version").package_version
+    constant: Any = import_module("flwr.common.constant")
+    version = import_module("flwr.supercore.version").package_version
     if version != FLOWER_VERSION:
         raise RuntimeError(f"flwr {version} is installed and {FLOWER_VERSION} is needed; install the release again")
     if loaded and timing.heartbeat_s != constant.HEARTBEAT_DEFAULT_INTERVAL:
         raise RuntimeError("Flower was imported before its timing was set; call prepare first")
     if not loaded:
-        pulls: Any = importlib.import_module("flwr.supercore.constant")  # a message is seen before its objects are
+        pulls: Any = import_module("flwr.supercore.constant")  # a message is seen before its objects are
         pulls.PULL_INITIAL_BACKOFF, pulls.PULL_BACKOFF_CAP = 0.03, 2.0  # there: Flower waits 1 s, at each of three hops
         constant.HEARTBEAT_DEFAULT_INTERVAL = timing.heartbeat_s
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
-    _keep_to_the_address(importlib.import_module("flwr.supercore.protobuf.client").ProtobufClient)
+    _keep_to_the_address(import_module("flwr.supercore.protobuf.client").ProtobufClient)
 
 
 def _keep_to_the_address(client_type: Any) -> None:
     """No redirect is followed and no proxy of the environment used: a request goes where it was sent, or nowhere."""
-    build = client_type.__init__
+    build, httpx = client_type.__init__, import_module("httpx")
     if getattr(build, "straight", False):
         return
 
     def straight(self: Any, base_url: str, *, verify: Any = True, timeout: float = 30.0, **others: Any) -> None:
         build(self, base_url, verify=verify, timeout=timeout, **others)
         self._client.close()
-        self._client = importlib.import_module("httpx").Client(
-            verify=verify, timeout=timeout, follow_redirects=False, trust_env=False)
+        self._client = httpx.Client(verify=verify, timeout=timeout, follow_redirects=False, trust_env=False)
 
     straight.straight = True  # type: ignore[attr-defined]
     client_type.__init__ = straight
@@ -98,24 +98,22 @@ def serve_hub(
     """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
 
     `node_keys` gives site -> public key of its node (PEM); it is asked every two seconds, nobody else gets in."""
-    superlink = importlib.import_module("flwr.superlink.cli.flower_superlink")
-    main: Any = importlib.import_module("flwr.superlink.main")
-    layers = main._get_middleware()  # those that only log, trace or count cost a third of each request
-    main._get_middleware = lambda: [layer for layer in layers if layer.cls.__name__ not in _IDLE_LAYERS]
-    app = main.create_app(_hub_config(private, public, database), superlink.SuperLinkLifespan)
+    lifespan = import_module("flwr.superlink.cli.flower_superlink").SuperLinkLifespan
+    app = import_module("flwr.superlink.main").create_app(_hub_config(private, public, database), lifespan)
     state = app.state.linkstate_factory.state()
     _let_nodes_come_back(type(state))
-    door, stop = _Doorkeeper(state, node_keys), threading.Event()
+    _spare_the_database(type(state))
+    door, stop = _doorkeeper(state, node_keys), threading.Event()
     door.look()
     threading.Thread(target=door.keep_looking, args=(stop,), daemon=True).start()
     try:
-        uvloop.run(serve_both(app, private, public, on_ready))
+        uvloop.run(serve_both(_directly(app, state), private, public, on_ready))
     finally:
         stop.set()
 
 
 def _hub_config(private: PrivateListener, public: PublicListener, database: Path) -> Any:
-    loader = importlib.import_module("flwr.superlink.config_loader")
+    loader = import_module("flwr.superlink.config_loader")
     return loader.SuperLinkLifespanConfig(
         control_address="", health_server_address=None, host="127.0.0.1", port=private.port, insecure=True,
         certificates=None, superexec_auth_secret=private.secret.encode(),
@@ -136,37 +134,77 @@ def _let_nodes_come_back(state_type: Any) -> None:
     state_type.activate_node = activate_node
 
 
-class _Doorkeeper:
-    """Lets in the nodes whose keys are wanted now. Nothing is deleted: who is wanted again is in again."""
+def _spare_the_database(state_type: Any) -> None:
+    """What Flower writes and reads at each request and need not: expired tasks are looked for once a second (a token
+    says by itself when it expires), a run that goes on counts so for half a second, and no traffic is booked: the
+    sites book theirs."""
+    clean, status_of = state_type._cleanup_expired_task_tokens, state_type.get_run_status
+    known: dict[int, tuple[float, Any]] = {}
+    cleaned = 0.0
 
-    def __init__(self, state: Any, node_keys: Callable[[], Mapping[str, bytes]]) -> None:
-        self._state, self._node_keys = state, node_keys
-        self._wanted: dict[str, bytes] = {}
-        self._find = find = type(state).get_node_id_by_public_key
-        type(state).get_node_id_by_public_key = lambda state, public_key: (
-            find(state, public_key) if public_key in self._wanted.values() else None)
+    def clean_now_and_then(self: Any) -> None:
+        nonlocal cleaned
+        if time.monotonic() - cleaned >= 1.0:
+            cleaned = time.monotonic()
+            clean(self)
 
-    def look(self) -> None:
-        """Once; a site that cannot be let in is said on standard output and keeps out no other."""
-        constant = importlib.import_module("flwr.common.constant")
-        wanted = dict(self._node_keys())
-        for key in set(self._wanted.values()) - set(wanted.values()):
-            self._state.deactivate_node(self._find(self._state, key))  # what waits for it fails at once
-        for site in [one for one in wanted if self._find(self._state, wanted[one]) is None]:
-            try:
-                self._state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, wanted[site],
-                                        constant.HEARTBEAT_DEFAULT_INTERVAL, name=site)
-            except ValueError as error:
-                print(f"{site} cannot be let in: {error}", flush=True)
-        self._wanted = wanted
+    def get_run_status(self: Any, run_ids: set[int]) -> Any:
+        now = time.monotonic()
+        if all(run in known and now - known[run][0] < 0.5 for run in run_ids):
+            return {run: known[run][1] for run in run_ids}
+        found = status_of(self, run_ids)
+        known.update({run: (now, one) for run, one in found.items() if one.status == "running"})
+        return found
 
-    def keep_looking(self, stop: threading.Event) -> None:
-        """Every two seconds until `stop`."""
-        while not stop.wait(2.0):
-            try:
-                self.look()
-            except Exception as error:
-                print(f"who may connect cannot be read, nothing changed: {error}", flush=True)
+    state_type._cleanup_expired_task_tokens, state_type.get_run_status = clean_now_and_then, get_run_status
+    state_type.store_traffic = lambda self, run_id, *, bytes_sent, bytes_recv: None
+
+
+def _doorkeeper(state: Any, node_keys: Callable[[], Mapping[str, bytes]]) -> Doorkeeper:
+    """One for the hub's nodes, in the place of the database's own search for a node by its key."""
+    constant = import_module("flwr.common.constant")
+    find = type(state).get_node_id_by_public_key
+    door = Doorkeeper(
+        node_keys, find=partial(find, state), leave=state.deactivate_node,
+        admit=lambda site, key: state.create_node(constant.NOOP_FLWR_AID, constant.NOOP_ACCOUNT_NAME, key,
+                                                  constant.HEARTBEAT_DEFAULT_INTERVAL, name=site))
+    type(state).get_node_id_by_public_key = lambda state, public_key: door.node_of(public_key)
+    return door
+
+
+def _directly(app: Any, state: Any) -> DirectRoutes:
+    """`app` with the routes that a round asks for most answered by Flower's own parsing, checks, handlers and errors,
+    without the layers of FastAPI between them."""
+    translation = import_module("flwr.supercore.protobuf.translation")
+    parsing, types = translation.ProtobufTranslationMiddleware, translation.PROTOBUF_REQUEST_TYPES
+    task = import_module("flwr.supercore.dependencies.task")
+    runtime = import_module("flwr.supercore.routers.runtime.router")
+    fleet = import_module("flwr.superlink.routers.fleet.router")
+
+    def parsed(path: str, call: Callable[[Any, Any], Any], request: Any, body: bytes) -> bytes:
+        parsing._check_request_media_type(request)
+        request.state.protobuf_request = message = parsing._parse_request(body, types["POST", path])
+        return bytes(call(request, message).SerializeToString())
+
+    def of_task(handle: Any, request: Any, message: Any) -> Any:
+        claimed = task.authenticate_task(request, request.headers.get(task.TASK_TOKEN_HEADER), state)
+        return handle(message, state, app.state.runtime_handlers, claimed)
+
+    def of_node(handle: Any, request: Any, message: Any) -> Any:
+        import_module("flwr.superlink.routers.fleet.node_auth").authenticate_node(request)
+        return handle(message, state)
+
+    async def refuse(request: Any, error: Exception) -> Any:
+        async def failed(_: Any) -> Any:
+            raise error
+
+        return await import_module("flwr.supercore.error.http").http_error_translator(request, failed)
+
+    calls = {f"/v1/runtime/{name}": partial(of_task, getattr(runtime, name.replace("-", "_"))) for name in _HOT}
+    calls |= {f"/v1/fleet/{name}": partial(of_node, getattr(fleet, f"fleet_{name.replace('-', '_')}")) for name in _HOT}
+    return DirectRoutes(
+        app, {path: partial(parsed, path, call) for path, call in calls.items()},
+        import_module("starlette.requests").Request, refuse, translation.PROTOBUF_MEDIA_TYPE)
 
 
 def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bool], None]) -> None:
@@ -175,11 +213,12 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bo
     Args:
         count: told the kind and the bytes of each request before it is sent, and (True) of its answer.
     """
-    loop: Any = importlib.import_module("flwr.supernode.start_client_internal")
-    loop.time = _Pace(timing, loop)
-    state: Any = importlib.import_module("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState
+    loop: Any = import_module("flwr.supernode.start_client_internal")
+    loop.time = pace = Pace(timing)
+    loop._push_messages = pace.after(loop._push_messages)
+    state: Any = import_module("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState
     state.get_message_processing_duration = lambda self, message_id: 0.0  # Flower would send how long training took
-    client = importlib.import_module("flwr.supernode.fleet_http_client").FleetHttpClient
+    client = import_module("flwr.supernode.fleet_http_client").FleetHttpClient
     send = client._unary_unary
 
     def counted(self: Any, *, path: str, request: Any, **others: Any) -> Any:
@@ -194,41 +233,20 @@ def run_node(options: NodeOptions, timing: Timing, count: Callable[[str, int, bo
         "flower-supernode", "--superlink", options.superlink, "--root-certificates", str(options.root_certificates),
         "--auth-supernode-private-key", str(options.private_key), "--isolation", "process", "--host", "127.0.0.1",
         "--port", str(options.port), "--superexec-auth-secret-file", str(options.secret_file)]
-    importlib.import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
-
-
-class _Pace:
-    """Stands for the module `time` in the SuperNode's loop: its two fixed waits are short, and grow from question to
-    question; after `busy_s` without a message the node asks at its idle pace."""
-
-    def __init__(self, timing: Timing, loop: Any) -> None:
-        self._timing, self._last, self._pause = timing, time.monotonic(), timing.first_poll_s
-        push = loop._push_messages
-
-        def pushed(*given: Any, **named: Any) -> None:
-            push(*given, **named)
-            self._last, self._pause = time.monotonic(), timing.first_poll_s
-
-        loop._push_messages = pushed
-
-    def sleep(self, seconds: float) -> None:
-        busy = time.monotonic() - self._last < self._timing.busy_s
-        time.sleep(self._pause if busy else min(seconds, self._timing.idle_poll_s))
-        self._pause = self._timing.later(self._pause)
+    import_module("flwr.supernode.cli.flower_supernode").flower_supernode()
 
 
 def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", header: str = "") -> Any:
     """A protobuf-over-HTTP client on loopback, without Flower's retries: they end the process on a refused token."""
-    interceptors = importlib.import_module("flwr.supercore.interceptors")
+    interceptors = import_module("flwr.supercore.interceptors")
     chain: list[Any] = [interceptors.RuntimeVersionHttpInterceptor(component_name=kind)]
-    if token:
-        chain.append(interceptors.RuntimeTokenHttpInterceptor(token))
+    chain += [interceptors.RuntimeTokenHttpInterceptor(token)] if token else []
     if secret:
         chain.append(interceptors.SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}))
     module, name = (("flwr.supercore.control", "ControlHttpClient") if kind == "control"
                     else ("flwr.supercore.runtime", "RuntimeHttpClient"))
-    made = getattr(importlib.import_module(module), name).from_server_address(
+    made = getattr(import_module(module), name).from_server_address(
         server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
     made._client.headers.update({SECRET_HEADER: header} if header else {})
     return made
@@ -236,29 +254,15 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
 
 def _acquire(client: Any, kind: str) -> str:
     """The token of a task of that kind, or ""."""
-    proto = importlib.import_module("flwr.proto.runtime_pb2")
+    proto = import_module("flwr.proto.runtime_pb2")
     answer = client.AcquireTask(proto.AcquireTaskRequest(supported_task_types=[kind]))
     return str(answer.token) if answer.HasField("task") else ""
 
 
-class _Alive:
-    """Says every third of a heartbeat that the task's process lives; a failure is the other side's to notice."""
-
-    def __init__(self, client: Any, timing: Timing) -> None:
-        request = importlib.import_module("flwr.proto.runtime_pb2").SendTaskHeartbeatRequest()
-        self._stop = threading.Event()
-
-        def beat() -> None:
-            done = False
-            while not done:
-                with suppress(Exception):
-                    client.SendTaskHeartbeat(request)
-                done = self._stop.wait(timing.heartbeat_s / 3)
-
-        threading.Thread(target=beat, daemon=True).start()
-
-    def stop(self) -> None:
-        self._stop.set()
+def _alive(client: Any, timing: Timing) -> Beat:
+    """Says every third of a heartbeat that the task's process lives."""
+    request = import_module("flwr.proto.runtime_pb2").SendTaskHeartbeatRequest()
+    return Beat(lambda: client.SendTaskHeartbeat(request), timing.heartbeat_s / 3)
 
 
 @dataclass(slots=True)
@@ -269,11 +273,11 @@ class NodeTask:
     context: Any
     bundle_hash: str
     _client: Any
-    _alive: _Alive
+    _alive: Beat
 
     def reply(self, message: Any) -> None:
         """Hand the reply to the node. Raises an httpx error when the node is gone; the coordinator asks again."""
-        tasks = importlib.import_module("flwr.supernode.runtime.run_clientapp")
+        tasks = import_module("flwr.supernode.runtime.run_clientapp")
         try:
             tasks.push_message(self._client, message, self.context)
             tasks.push_task_output(self._client, self.context, "completed", "")
@@ -292,18 +296,16 @@ class NodeTasks:
     def __init__(self, port: int, secret: bytes, timing: Timing) -> None:
         self._host_port, self._timing = f"127.0.0.1:{port}", timing
         self._queue = _client("SuperExec", self._host_port, secret=secret)
-        importlib.import_module("flwr.supernode.runtime.run_clientapp")  # before a task is taken; see HubControl
+        import_module("flwr.supernode.runtime.run_clientapp")  # before a task is taken; see HubControl
 
     def take(self) -> NodeTask | None:
         """The next message, or None. Raises an httpx error when the node does not answer."""
-        token = _acquire(self._queue, _CLIENT_APP)
-        if not token:
+        if not (token := _acquire(self._queue, "flwr-clientapp")):
             return None
         client = _client("flwr-clientapp", self._host_port, token=token)
-        alive = _Alive(client, self._timing)
+        alive = _alive(client, self._timing)
         try:
-            message, context, _, fab = importlib.import_module(
-                "flwr.supernode.runtime.run_clientapp").pull_task_input(client)
+            message, context, _, fab = import_module("flwr.supernode.runtime.run_clientapp").pull_task_input(client)
         except BaseException:
             alive.stop()
             client.close()
@@ -316,53 +318,48 @@ class HubControl:
 
     def __init__(self, private: PrivateListener, timing: Timing) -> None:
         self._private, self._timing = private, timing
-        importlib.import_module("flwr.superlink.grid")  # seconds, in which a task that was taken is given up
+        import_module("flwr.superlink.grid")  # seconds, in which a task that was taken is given up
         self._control = _client("control", private.host_port, header=private.secret)
-        self._queue = _client(
-            "SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
+        self._queue = _client("SuperExec", private.host_port, secret=private.secret.encode(), header=private.secret)
         self._task: Any = None
-        self._alive: _Alive | None = None
+        self._alive: Beat | None = None
 
     def end_all(self) -> None:
         """End what a former executor began: its messages are dropped at the sites."""
-        proto = importlib.import_module("flwr.proto.control_pb2")
-        listed = self._control.ListRuns(proto.ListRunsRequest())
-        for number, run in listed.run_dict.items():
+        proto = import_module("flwr.proto.control_pb2")
+        for number, run in self._control.ListRuns(proto.ListRunsRequest()).run_dict.items():
             if run.status.status != "finished":
                 with suppress(Exception):  # it has just ended
                     self._control.StopRun(proto.StopRunRequest(run_id=number))
 
     def begin(self, name: str, bundle: bytes) -> tuple[Any, Any]:
         """Begin a run of Flower's for our run `name`: (grid, context) for the ServerApp. May raise RuntimeError."""
-        control = importlib.import_module("flwr.proto.control_pb2")
-        common = importlib.import_module("flwr.common.serde")
-        fab = importlib.import_module("flwr.proto.fab_pb2").Fab(
-            hash_str=hashlib.sha256(bundle).hexdigest(), content=bundle)
-        self._control.StartRun(control.StartRunRequest(
-            fab=fab, override_config=common.user_config_to_proto({RUN_KEY: name})))
+        control = import_module("flwr.proto.control_pb2")
+        fab = import_module("flwr.proto.fab_pb2").Fab(hash_str=hashlib.sha256(bundle).hexdigest(), content=bundle)
+        config = import_module("flwr.common.serde").user_config_to_proto({RUN_KEY: name})
+        self._control.StartRun(control.StartRunRequest(fab=fab, override_config=config))
         for _ in range(100):
-            if token := _acquire(self._queue, _SERVER_APP):
+            if token := _acquire(self._queue, "flwr-serverapp"):
                 return self._take(token)
             time.sleep(0.05)
         raise RuntimeError("the hub began a run and gave no task for it; restart the coordinator")
 
     def _take(self, token: str) -> tuple[Any, Any]:
-        proto = importlib.import_module("flwr.proto.runtime_pb2")
-        serde = importlib.import_module("flwr.common.serde")
+        serde = import_module("flwr.common.serde")
         client = _client("flwr-serverapp", self._private.host_port, token=token, header=self._private.secret)
         client._retry_invoker = _patient()
-        self._alive = _Alive(client, self._timing)
-        grid = importlib.import_module("flwr.superlink.grid").HttpGrid(
+        self._alive = _alive(client, self._timing)
+        grid = import_module("flwr.superlink.grid").HttpGrid(
             runtime_api_address=self._private.host_port, insecure=True, token=token)
         grid._client, self._task = client, client
-        given = client.PullTaskInput(proto.PullTaskInputRequest())
+        given = client.PullTaskInput(import_module("flwr.proto.runtime_pb2").PullTaskInputRequest())
         be_in_process(given.run.run_id, given.task_id, given.context.node_id)
         grid.set_run(serde.run_from_proto(given.run))
         return grid, serde.context_from_proto(given.context)
 
     def finish(self, failure: str = "") -> None:
         """Tell the hub that the task is over; `failure` is for its own list of runs."""
-        proto = importlib.import_module("flwr.proto.runtime_pb2")
+        proto = import_module("flwr.proto.runtime_pb2")
         with suppress(Exception):  # the hub may be gone: `end_all` ends the run later
             self._task.PushTaskOutput(proto.PushTaskOutputRequest(
                 sub_status="failed" if failure else "completed", details=failure))
@@ -373,27 +370,25 @@ class HubControl:
 
 def _patient() -> Any:
     """Retries while the hub is away, as Flower's own, but never ends the process on a refused token."""
-    retry = importlib.import_module("flwr.supercore.retry")
-    httpx = importlib.import_module("httpx")
+    retry = import_module("flwr.supercore.retry")
     return retry.RetryInvoker(
         wait_gen_factory=lambda: retry.exponential(max_delay=2), max_tries=None, max_time=None,
-        recoverable_exceptions=(httpx.TransportError,))
+        recoverable_exceptions=(import_module("httpx").TransportError,))
 
 
 def be_in_process(run_id: int, task_id: int = 1, node_id: int | None = None) -> None:
     """Set the process-wide identity from which Flower reads the sender of a new message (the hub's by default)."""
-    identity = importlib.import_module("flwr.supercore.task_identity").TaskIdentity
-    hub = importlib.import_module("flwr.common.constant").SUPERLINK_NODE_ID
-    identity.task_id, identity.run_id, identity.node_id = task_id, run_id, hub if node_id is None else node_id
+    identity = import_module("flwr.supercore.task_identity").TaskIdentity
+    identity.task_id, identity.run_id = task_id, run_id
+    identity.node_id = import_module("flwr.common.constant").SUPERLINK_NODE_ID if node_id is None else node_id
 
 
 def as_wire(message: Any) -> bytes:
     """A message as Flower would send it."""
-    data: bytes = importlib.import_module("flwr.common.serde").message_to_proto(message).SerializeToString()
-    return data
+    return bytes(import_module("flwr.common.serde").message_to_proto(message).SerializeToString())
 
 
 def from_wire(data: bytes) -> Any:
     """The message in `data`. Raises google.protobuf's DecodeError."""
-    proto = importlib.import_module("flwr.proto.message_pb2").Message.FromString(data)
-    return importlib.import_module("flwr.common.serde").message_from_proto(proto)
+    proto = import_module("flwr.proto.message_pb2").Message.FromString(data)
+    return import_module("flwr.common.serde").message_from_proto(proto)

@@ -1,6 +1,6 @@
 """What Flower's processes are told: how often they ask and say that they live, and where a site's node connects.
 
-*Guarantees.* None; these are values.
+*Guarantees.* None; these are values and waits.
 
 *Assumes.* Both sides of one federation have the same heartbeat.
 
@@ -9,10 +9,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-__all__ = ["NodeOptions", "Timing"]
+__all__ = ["Beat", "NodeOptions", "Pace", "Timing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,49 @@ class Timing:
     def later(self, pause_s: float) -> float:
         """The pause after `pause_s`: longer, up to `busy_poll_s`."""
         return min(pause_s * 1.15, self.busy_poll_s)
+
+
+class Pace:
+    """Stands for the module `time` in a loop that asks for messages: its fixed waits are short and grow from question
+    to question; after `busy_s` without a message it asks at its idle pace."""
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing, self._last, self._pause = timing, time.monotonic(), timing.first_poll_s
+
+    def after(self, handle: Callable[..., None]) -> Callable[..., None]:
+        """`handle`, after which it asks at once: the next step often follows a message that was handled."""
+
+        def handled(*given: Any, **named: Any) -> None:
+            handle(*given, **named)
+            self._last, self._pause = time.monotonic(), self._timing.first_poll_s
+
+        return handled
+
+    def sleep(self, seconds: float) -> None:
+        """What the loop calls for its own wait of `seconds`."""
+        busy = time.monotonic() - self._last < self._timing.busy_s
+        time.sleep(self._pause if busy else min(seconds, self._timing.idle_poll_s))
+        self._pause = self._timing.later(self._pause)
+
+
+class Beat:
+    """Calls `send` now and every `every_s` until `stop`; a failure is the other side's to notice."""
+
+    def __init__(self, send: Callable[[], object], every_s: float) -> None:
+        self._stop = threading.Event()
+
+        def beat() -> None:
+            done = False
+            while not done:
+                with suppress(Exception):
+                    send()
+                done = self._stop.wait(every_s)
+
+        threading.Thread(target=beat, daemon=True).start()
+
+    def stop(self) -> None:
+        """No further one begins."""
+        self._stop.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ A process of its own, because Flower must be imported after `prepare`, with its 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import json
 import sys
 import tempfile
+from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ def main() -> None:
     prepare(timing, home)
     print(json.dumps({
         **_constants(), **_names(), **_node_state(home), **_node_loop(timing), **_bundle(), **_routes(home),
-        **_quiet(home)}))
+        **_direct(home), **_spared(home), **_quiet(home)}))
 
 
 def _of(module: str) -> Any:
@@ -83,7 +85,7 @@ def _node_state(home: Path) -> dict[str, Any]:
     original = type(state).activate_node
     wanted = {"site-1": b"key one", "site-2": b"key two"}
     find = type(state).get_node_id_by_public_key
-    door = flower_internals._Doorkeeper(state, lambda: dict(wanted))
+    door = flower_internals._doorkeeper(state, lambda: dict(wanted))
     door.look()
     node = {bytes(one.public_key): one.node_id for one in state.get_node_info()}
     plain = [state.activate_node(node[b"key one"], 30), state.activate_node(node[b"key one"], 30)]
@@ -114,17 +116,16 @@ def _node_loop(timing: Timing) -> dict[str, Any]:
     loop = _of("flwr.supernode.start_client_internal")
     source = inspect.getsource(loop)
     waits = sorted(line.strip() for line in source.splitlines() if "time.sleep(" in line)
-    before = loop._push_messages
     slept: list[float] = []
     flower_internals.time.sleep = slept.append  # type: ignore[assignment]
-    pace = flower_internals._Pace(timing, loop)
+    pace = flower_internals.Pace(timing)
     for _ in range(40):
         pace.sleep(3)
     pace._last -= timing.busy_s + 1
     pace.sleep(3)
     pace.sleep(0.5)
     slept = [slept[0], slept[1], slept[39], slept[40], slept[41]]
-    return {"waits": waits, "slept": slept, "wrapped": loop._push_messages is not before,
+    return {"waits": waits, "slept": slept, "wrapped": "_push_messages(" in source.split("def start_client_internal", 1)[1],
             "arguments": "argv" in inspect.getsource(_of("flwr.supernode.cli.flower_supernode"))}
 
 
@@ -138,6 +139,104 @@ def _bundle() -> dict[str, Any]:
 def _routes(home: Path) -> dict[str, Any]:
     router = _of("flwr.superlink.routers.fleet.router").router
     return {"fleet": sorted(route.path for route in router.routes), "ours": sorted(flower_internals.FLEET_ROUTES)}
+
+
+def _direct(home: Path) -> dict[str, Any]:
+    """What Flower's own application and ours say to the same requests, of a node and of strangers."""
+    folder = home / "direct"
+    folder.mkdir()
+    app = _of("flwr.superlink.main").create_app(
+        _config(folder), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan)
+    state = app.state.linkstate_factory.state()
+    node = Node(state)
+    ours = flower_internals._directly(app, state)
+    proto, objects = _of("flwr.proto.fleet_pb2"), _of("flwr.proto.message_pb2")
+    pull = proto.PullMessagesRequest(node=node.proto)
+    lacking = objects.PullObjectRequest(node=node.proto, run_id=5, object_id="ab" * 32)
+    said = []
+    for name, message, headers in (
+            ("pull-messages", pull, node.signed()), ("pull-messages", pull, {}),
+            ("pull-messages", pull, Node(state, known=False).signed()),
+            ("pull-messages", pull, {**node.signed(), "content-type": "text/plain"}),
+            ("pull-messages", proto.PullMessagesRequest(), node.signed()), ("pull-messages", b"\xff", node.signed()),
+            ("pull-object", lacking, node.signed()), ("push-messages", proto.PushMessagesRequest(node=node.proto),
+                                                      node.signed())):
+        body = message if isinstance(message, bytes) else message.SerializeToString()
+        said.append([asyncio.run(ask(one, f"/v1/fleet/{name}", body, headers)) for one in (app, ours)])
+    said += [[asyncio.run(ask(one, f"/v1/runtime/{name}", b"", headers)) for one in (app, ours)]
+             for name in flower_internals._HOT for headers in ({}, {"flwr-task-token": "00" * 16})]
+    return {"direct": said, "hot": len(ours._answers)}
+
+
+class Node:
+    """A site's node: a key that the hub knows, or does not, and the headers that it signs."""
+
+    def __init__(self, state: Any, known: bool = True) -> None:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        self.key = ec.generate_private_key(ec.SECP384R1())
+        self.public = self.key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        number = state.create_node("", "", self.public, 30, name="site") if known else 7
+        if known:
+            state.activate_node(number, 30)
+        self.proto = _of("flwr.proto.node_pb2").Node(node_id=number)
+
+    def signed(self) -> dict[str, str]:
+        constant = _of("flwr.supercore.constant")
+        stamp = _of("flwr.supercore.date").now().isoformat()
+        signature = _of("flwr.supercore.primitives.asymmetric").sign_message(self.key, stamp.encode())
+        return {constant.FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public).decode(),
+                constant.FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode(),
+                _of("flwr.common.constant").TIMESTAMP_HEADER: stamp}
+
+
+async def ask(app: Any, path: str, body: bytes, headers: dict[str, str]) -> list[Any]:
+    """Status, content type and body (hex) of the answer to a POST."""
+    sent: list[dict[str, Any]] = []
+    parts = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop() if parts else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    named = {"content-type": _of("flwr.supercore.protobuf.constants").PROTOBUF_MEDIA_TYPE, **headers}
+    await app({"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": path,
+               "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http", "state": {},
+               "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
+               "headers": [(key.lower().encode(), value.encode()) for key, value in named.items()]}, receive, send)
+    kind = dict(sent[0]["headers"]).get(b"content-type", b"").decode()
+    return [sent[0]["status"], kind, b"".join(one.get("body", b"") for one in sent[1:]).hex()]
+
+
+def _spared(home: Path) -> dict[str, Any]:
+    """How often the database is asked, of ten times, when `_spare_the_database` holds; what is not running is asked."""
+    status = _of("flwr.supercore.run").RunStatus
+    asked = {"clean": 0, "running": 0, "finished": 0}
+
+    class State:
+        def _cleanup_expired_task_tokens(self) -> None:
+            asked["clean"] += 1
+
+        def get_run_status(self, run_ids: set[int]) -> dict[int, Any]:
+            (run,) = run_ids
+            name = "running" if run == 1 else "finished"
+            asked[name] += 1
+            return {run: status(name, "", "")}
+
+        store_traffic = None
+
+    real = _of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
+    flower_internals._spare_the_database(State)
+    for _ in range(10):
+        State()._cleanup_expired_task_tokens()
+        assert State().get_run_status({1})[1].status == "running"
+        State().get_run_status({2})
+    return {"spared": asked, "traffic": _parameters(real.store_traffic) == _parameters(State.store_traffic),
+            "spares": [_parameters(getattr(real, name)) for name in ("_cleanup_expired_task_tokens", "get_run_status")]}
 
 
 def _quiet(home: Path) -> dict[str, Any]:

@@ -113,6 +113,19 @@ def test_the_nodes_loop_has_the_waits_that_are_shortened(facts: dict[str, Any]) 
     assert facts["wrapped"]
 
 
+def test_a_hot_route_says_what_flowers_own_would(facts: dict[str, Any]) -> None:
+    """To a node, to strangers, to another content type, to bytes that are no message, to tokens of no task."""
+    assert facts["hot"] == 10
+    assert [flowers for flowers, _ in facts["direct"]] == [ours for _, ours in facts["direct"]]
+    assert [ours[0] for _, ours in facts["direct"]] == [200, 401, 401, 415, 401, 400, 500, 500] + [401] * 10
+
+
+def test_the_database_is_spared_what_need_not_be_asked(facts: dict[str, Any]) -> None:
+    assert facts["spared"] == {"clean": 1, "running": 1, "finished": 10}  # only "running" is believed for a moment
+    assert facts["traffic"]
+    assert facts["spares"] == [["self"], ["self", "run_ids"]]
+
+
 def test_flower_can_read_the_bundle(facts: dict[str, Any]) -> None:
     assert facts["bundle"]["components"] == {"serverapp": "coordinator.app:app", "clientapp": "site_client.app:app"}
     assert facts["bundle_hash"]
