@@ -238,7 +238,8 @@ class RealFederation:
 
         def running() -> int:
             for one in self.status(owner).get("children", ()):
-                if one["name"] == child and one["pid"] is not None and one["state"] == "running" and _lives(one["pid"]):
+                if one["name"] == child and one["pid"] is not None and one["state"] in ("running", "lost") and (
+                        _lives(one["pid"])):
                     return int(one["pid"])
             return 0
 

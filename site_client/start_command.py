@@ -136,7 +136,10 @@ def _children(site_file: str, config: SiteConfig) -> tuple[Child, Child]:
         "executor", [sys.executable, "-m", "site_client.executor", *shared, "--ready", str(ready)],
         state / "log" / "executor.log", ready=ready)
     # Without the executor a node would take messages and hold them, and the coordinator wait a whole step for it.
-    node = Child("node", [sys.executable, "-m", "site_client.supernode_process", *shared], state / "log" / "node.log",
-                 needs=executor)
+    connected = state / "node.connected"
+    node = Child(
+        "node", [sys.executable, "-m", "site_client.supernode_process", *shared, "--ready", str(connected)],
+        state / "log" / "node.log", ready=connected, needs=executor,
+        lost="the coordinator does not answer any more; see the VPN and the network, then `site-client doctor`")
     return node, executor
 

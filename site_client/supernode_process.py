@@ -1,7 +1,7 @@
 """The node's process: Flower's own SuperNode in process isolation, so that it never runs what the coordinator sends.
 
 `site-client start` starts it and starts it again. It counts what it sends and what is answered, by kind of request, in
-`state/transport.json`.
+`state/transport.json`, and keeps a file while the coordinator answers.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from privacy.durable import write_whole
 from privacy.enrolment import Invitation
 from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run_node
 
-__all__ = ["TransportCount", "main", "read_counts", "timing_of"]
+__all__ = ["Contact", "TransportCount", "main", "read_counts", "timing_of"]
 
 _WRITE_EVERY_S = 1.0
 _QUIET_WRITE_EVERY_S = 30.0  # while the node only asks whether there is a message, and says that it lives
 _QUIET = ("pull-messages", "send-node-heartbeat")
+_PATIENCE = 2  # heartbeats without an answer, as the coordinator's own patience with a node
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`python -m site_client.supernode_process SITE_FILE --port PORT --secret-file FILE`."""
+    """`python -m site_client.supernode_process SITE_FILE --port PORT --secret-file FILE --ready FILE`."""
     parser = argparse.ArgumentParser(prog="site_client.supernode_process", description=__doc__)
     parser.add_argument("site_file")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--secret-file", type=Path, required=True)
+    parser.add_argument("--ready", type=Path, required=True)
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     config = load_config(SiteConfig, arguments.site_file)
@@ -46,8 +48,15 @@ def main(argv: list[str] | None = None) -> int:
     prepare(timing, state / "flower")
     count = TransportCount(state / "transport.json")
     atexit.register(count.write)
+    contact = Contact(arguments.ready, _PATIENCE * timing.heartbeat_s)
+
+    def counted(kind: str, size_bytes: int, is_answer: bool) -> None:
+        count.add(kind, size_bytes, is_answer)
+        if is_answer:
+            contact.heard()
+
     run_node(NodeOptions(invitation.address, authority, state / "node.key", arguments.port, arguments.secret_file),
-             timing, count.add)
+             timing, counted)
     return 0
 
 
@@ -55,6 +64,31 @@ def timing_of(config: SiteConfig) -> Timing:
     """The site's timing as Flower's processes take it."""
     chosen = config.transport
     return Timing(chosen.heartbeat_s, chosen.busy_poll_s, chosen.idle_poll_s, chosen.busy_s)
+
+
+class Contact:
+    """`path` is there from an answer of the coordinator on, until `patience_s` went by without another."""
+
+    def __init__(self, path: Path, patience_s: float) -> None:
+        self._path, self._patience_s = path, patience_s
+        self._heard, self._there = time.monotonic(), False
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        """The coordinator answered."""
+        self._heard = time.monotonic()
+        if not self._there:
+            with suppress(OSError):  # a full disk; the next answer tries again
+                self._path.touch(0o600)
+                self._there = True
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(self._patience_s / 8)
+            if self._there and time.monotonic() - self._heard > self._patience_s:
+                self._there = False
+                with suppress(OSError):
+                    self._path.unlink(missing_ok=True)
 
 
 class TransportCount:

@@ -8,8 +8,7 @@
 
 *Assumes.* `prepare` runs before anything else of Flower in the process; timings are those of one process.
 
-*Does not cover.* Authenticity: Flower's node signature covers a time stamp only, so every message of ours carries its
-own signature.
+*Does not cover.* Authenticity: a node of Flower's signs a time stamp only, so every message of ours is signed by us.
 """
 
 from __future__ import annotations
@@ -91,10 +90,8 @@ def _keep_to_the_address(client_type: Any) -> None:
     client_type.__init__ = straight
 
 
-def serve_hub(
-    private: PrivateListener, public: PublicListener, database: Path, node_keys: Callable[[], Mapping[str, bytes]],
-    on_ready: Callable[[], None] = lambda: None,
-) -> None:
+def serve_hub(private: PrivateListener, public: PublicListener, database: Path,
+              node_keys: Callable[[], Mapping[str, bytes]], on_ready: Callable[[], None] = lambda: None) -> None:
     """Run Flower's SuperLink until SIGTERM or SIGINT. Call `prepare` first.
 
     `node_keys` gives site -> public key of its node (PEM); it is asked every two seconds, nobody else gets in."""
@@ -102,6 +99,7 @@ def serve_hub(
     app = import_module("flwr.superlink.main").create_app(_hub_config(private, public, database), lifespan)
     state = app.state.linkstate_factory.state()
     _let_nodes_come_back(type(state))
+    _hold_back_parts(type(state))
     _spare_the_database(type(state))
     door, stop = _doorkeeper(state, node_keys), threading.Event()
     door.look()
@@ -134,10 +132,23 @@ def _let_nodes_come_back(state_type: Any) -> None:
     state_type.activate_node = activate_node
 
 
+def _hold_back_parts(state_type: Any) -> None:
+    """A reply is handed on when all of it has come. Flower hands on its head at once, and when the node ends before the
+    rest came, whoever waits for it waits three minutes. That a node is gone is said as before."""
+    get, coming = state_type.get_message_res, (
+        "SELECT r.reply_to_message_id AS message FROM message_res r JOIN node n ON n.node_id = r.src_node_id "
+        "JOIN object_push_session_roots p ON p.root_object_id = r.message_id WHERE n.online_until > :now")
+
+    def get_message_res(self: Any, message_ids: set[str], run_id: int) -> Any:
+        parts = {row["message"] for row in self.query(coming, {"now": time.time()})}
+        return get(self, message_ids - parts, run_id)
+
+    state_type.get_message_res = get_message_res
+
+
 def _spare_the_database(state_type: Any) -> None:
-    """What Flower writes and reads at each request and need not: expired tasks are looked for once a second (a token
-    says by itself when it expires), a run that goes on counts so for half a second, and no traffic is booked: the
-    sites book theirs."""
+    """What Flower does at each request and need not: expired tasks are looked for once a second (a token says itself
+    when it ends), a run that goes on counts so for half a second, and no traffic is booked: the sites book theirs."""
     clean, status_of = state_type._cleanup_expired_task_tokens, state_type.get_run_status
     known: dict[int, tuple[float, Any]] = {}
     cleaned = 0.0
@@ -244,9 +255,9 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
     if secret:
         chain.append(interceptors.SuperExecAuthHttpInterceptor(
             master_secret=secret, protected_methods={"/flwr.proto.Runtime/AcquireTask"}))
-    module, name = (("flwr.supercore.control", "ControlHttpClient") if kind == "control"
-                    else ("flwr.supercore.runtime", "RuntimeHttpClient"))
-    made = getattr(import_module(module), name).from_server_address(
+    client = (import_module("flwr.supercore.control").ControlHttpClient if kind == "control"
+              else import_module("flwr.supercore.runtime").RuntimeHttpClient)
+    made = client.from_server_address(
         server_address=host_port, insecure=True, root_certificates=None, interceptors=chain)
     made._client.headers.update({SECRET_HEADER: header} if header else {})
     return made
@@ -254,15 +265,15 @@ def _client(kind: str, host_port: str, *, token: str = "", secret: bytes = b"", 
 
 def _acquire(client: Any, kind: str) -> str:
     """The token of a task of that kind, or ""."""
-    proto = import_module("flwr.proto.runtime_pb2")
-    answer = client.AcquireTask(proto.AcquireTaskRequest(supported_task_types=[kind]))
+    runtime = import_module("flwr.proto.runtime_pb2")
+    answer = client.AcquireTask(runtime.AcquireTaskRequest(supported_task_types=[kind]))
     return str(answer.token) if answer.HasField("task") else ""
 
 
 def _alive(client: Any, timing: Timing) -> Beat:
     """Says every third of a heartbeat that the task's process lives."""
-    request = import_module("flwr.proto.runtime_pb2").SendTaskHeartbeatRequest()
-    return Beat(lambda: client.SendTaskHeartbeat(request), timing.heartbeat_s / 3)
+    request = import_module("flwr.proto.runtime_pb2").SendTaskHeartbeatRequest
+    return Beat(lambda: client.SendTaskHeartbeat(request()), timing.heartbeat_s / 3)
 
 
 @dataclass(slots=True)
@@ -347,7 +358,10 @@ class HubControl:
     def _take(self, token: str) -> tuple[Any, Any]:
         serde = import_module("flwr.common.serde")
         client = _client("flwr-serverapp", self._private.host_port, token=token, header=self._private.secret)
-        client._retry_invoker = _patient()
+        retry = import_module("flwr.supercore.retry")
+        client._retry_invoker = retry.RetryInvoker(  # while the hub is away, as Flower's own; never ends the process
+            wait_gen_factory=lambda: retry.exponential(max_delay=2), max_tries=None, max_time=None,
+            recoverable_exceptions=(import_module("httpx").TransportError,))
         self._alive = _alive(client, self._timing)
         grid = import_module("flwr.superlink.grid").HttpGrid(
             runtime_api_address=self._private.host_port, insecure=True, token=token)
@@ -359,21 +373,13 @@ class HubControl:
 
     def finish(self, failure: str = "") -> None:
         """Tell the hub that the task is over; `failure` is for its own list of runs."""
-        proto = import_module("flwr.proto.runtime_pb2")
+        output = import_module("flwr.proto.runtime_pb2").PushTaskOutputRequest(
+            sub_status="failed" if failure else "completed", details=failure)
         with suppress(Exception):  # the hub may be gone: `end_all` ends the run later
-            self._task.PushTaskOutput(proto.PushTaskOutputRequest(
-                sub_status="failed" if failure else "completed", details=failure))
+            self._task.PushTaskOutput(output)
         if self._alive is not None:
             self._alive.stop()
         self._task.close()
-
-
-def _patient() -> Any:
-    """Retries while the hub is away, as Flower's own, but never ends the process on a refused token."""
-    retry = import_module("flwr.supercore.retry")
-    return retry.RetryInvoker(
-        wait_gen_factory=lambda: retry.exponential(max_delay=2), max_tries=None, max_time=None,
-        recoverable_exceptions=(import_module("httpx").TransportError,))
 
 
 def be_in_process(run_id: int, task_id: int = 1, node_id: int | None = None) -> None:

@@ -39,7 +39,8 @@ class Child:
 
     Args:
         on_exit: told the exit code after each end; returns the reason for the status, and may end or start others.
-        ready: a file that the child writes when it is ready; removed before each start.
+        ready: a file that the child writes when it is ready, and may take away again; removed before each start.
+        lost: the reason for the status when it took the file away.
         needs: started only while that one is ready.
         inherits: descriptors that the child gets.
     """
@@ -49,6 +50,7 @@ class Child:
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     ready: Path | None = None
+    lost: str = ""
     needs: Child | None = None
     inherits: tuple[int, ...] = ()
     on_exit: Callable[[int], str] = lambda code: ""
@@ -58,6 +60,7 @@ class Child:
     started_at: float = 0.0     # monotonic
     next_start: float = 0.0
     reason: str = ""
+    was_ready: bool = False     # since its last start
 
     @property
     def is_ready(self) -> bool:
@@ -134,7 +137,7 @@ class Supervisor:
                 list(child.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 env={**os.environ, **child.environment}, preexec_fn=_die_with_parent, start_new_session=True,
                 pass_fds=child.inherits)
-        child.starts += 1
+        child.starts, child.was_ready = child.starts + 1, False
         child.started_at = time.monotonic()
 
     def _end_all(self) -> None:
@@ -154,8 +157,9 @@ class Supervisor:
         self._report()
 
     def _report(self) -> None:
-        facts = [(c.name, self._state(c), c.process.pid if c.process else None, c.starts, c.reason)
-                 for c in self._children]
+        states = [(c, self._state(c)) for c in self._children]
+        facts = [(c.name, state, c.process.pid if c.process else None, c.starts,
+                  c.lost if state == "lost" else c.reason) for c, state in states]
         if tuple(facts) == self._said:
             return
         self._said = tuple(facts)
@@ -173,7 +177,9 @@ class Supervisor:
     def _state(child: Child) -> str:
         if child.process is None or child.process.poll() is not None:
             return "waiting" if child.starts else "not started"
-        return "running" if child.is_ready else "starting"
+        ready = child.is_ready
+        child.was_ready = child.was_ready or ready
+        return "running" if ready else "lost" if child.was_ready else "starting"
 
 
 def read_status(path: Path) -> dict[str, Any] | None:

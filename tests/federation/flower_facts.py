@@ -28,7 +28,7 @@ def main() -> None:
     prepare(timing, home)
     print(json.dumps({
         **_constants(), **_names(), **_node_state(home), **_node_loop(timing), **_bundle(), **_routes(home),
-        **_direct(home), **_spared(home), **_quiet(home)}))
+        **_direct(home), **_spared(home), **_parts(home), **_quiet(home)}))
 
 
 def _of(module: str) -> Any:
@@ -125,7 +125,8 @@ def _node_loop(timing: Timing) -> dict[str, Any]:
     pace.sleep(3)
     pace.sleep(0.5)
     slept = [slept[0], slept[1], slept[39], slept[40], slept[41]]
-    return {"waits": waits, "slept": slept, "wrapped": "_push_messages(" in source.split("def start_client_internal", 1)[1],
+    asked = source.split("def start_client_internal", 1)[1]
+    return {"waits": waits, "slept": slept, "wrapped": "_push_messages(" in asked,
             "arguments": "argv" in inspect.getsource(_of("flwr.supernode.cli.flower_supernode"))}
 
 
@@ -237,6 +238,64 @@ def _spared(home: Path) -> dict[str, Any]:
         State().get_run_status({2})
     return {"spared": asked, "traffic": _parameters(real.store_traffic) == _parameters(State.store_traffic),
             "spares": [_parameters(getattr(real, name)) for name in ("_cleanup_expired_task_tokens", "get_run_status")]}
+
+
+def _parts(home: Path) -> dict[str, Any]:
+    """What is handed on, and whether as an error: before the reply's head came; with it alone, by Flower and by us; with
+    its node away; when all of it is there."""
+    folder = home / "parts"
+    folder.mkdir()
+    state = _of("flwr.superlink.main").create_app(
+        _config(folder), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan).state.linkstate_factory.state()
+    original = type(state).get_message_res
+    node, constant = Node(state), _of("flwr.supercore.constant")
+    run = state.create_run("a/b", "1", "", {}, constant.NOOP_FEDERATION_ID, None, "", "flwr-serverapp")
+    task = state.get_run_info(run_ids=[run])[0].primary_task_id
+    flower_internals.be_in_process(run, task)
+    app = _of("flwr.app")
+    asked = app.Message(app.RecordDict(), dst_node_id=node.proto.node_id, message_type="query")
+    _store(state, run, asked, whole=True)
+    flower_internals.be_in_process(run, task, node.proto.node_id)
+    reply = app.Message(app.RecordDict({"m": app.ConfigRecord({"body": b"1"})}), reply_to=asked)
+
+    def handed() -> list[bool]:
+        return [one.has_error() for one in state.get_message_res({asked.metadata.message_id}, run)]
+
+    def looked_at(get: Any) -> list[bool]:
+        with state.session() as session:  # and not taken
+            found = [one.has_error() for one in get(state, {asked.metadata.message_id}, run)]
+            session.rollback()
+        return found
+
+    flower_internals._hold_back_parts(type(state))
+    said = [handed()]
+    session = _store(state, run, reply, whole=False)
+    said += [looked_at(original), handed()]
+    state.deactivate_node(node.proto.node_id)
+    said.append(looked_at(type(state).get_message_res))
+    state.activate_node(node.proto.node_id, 30)
+    for name, content in _contents(reply).items():
+        state.store_object(run, session, name, content)
+    said.append(handed())
+    type(state).get_message_res = original
+    return {"parts": said}
+
+
+def _contents(message: Any) -> dict[str, bytes]:
+    inflatable = _of("flwr.supercore.inflatable.inflatable_object")
+    return {name: one.deflate() for name, one in inflatable.get_all_nested_objects(message).items()}
+
+
+def _store(state: Any, run: int, message: Any, whole: bool) -> str:
+    """Its head, and with `whole` what it holds; the session in which the rest may come."""
+    message.metadata.__dict__["_message_id"] = message.object_id
+    session: str = state.start_session(run)
+    stored, _ = state.store_message_and_object_tree(
+        message, _of("flwr.supercore.inflatable.inflatable_object").get_object_tree(message), session)
+    assert stored
+    for name, content in _contents(message).items() if whole else ():
+        state.store_object(run, session, name, content)
+    return session
 
 
 def _quiet(home: Path) -> dict[str, Any]:

@@ -82,6 +82,21 @@ def test_not_ready_before_the_child_says_so(tmp_path: Path):
         until(lambda: (True, "") in said)
 
 
+def test_a_child_that_takes_its_word_back_is_lost_until_it_says_so_again(tmp_path: Path):
+    ready = tmp_path / "ready"
+    said: list[tuple[bool, str]] = []
+    one = child(tmp_path, SLEEPS, ready=ready, lost="nobody answers")
+    with running(Supervisor([one], tmp_path / "status.json", on_change=lambda up, why: said.append((up, why)))):
+        until(lambda: said == [(False, "one: starting")])
+        ready.touch()
+        until(lambda: said[-1] == (True, ""))
+        ready.unlink()
+        until(lambda: said[-1] == (False, "one: nobody answers"))
+        ready.touch()
+        until(lambda: said[-1] == (True, ""))
+    assert one.starts == 1
+
+
 def test_a_child_that_ignores_the_end_is_killed(tmp_path: Path):
     mark = tmp_path / "mark"
     code = (f"import pathlib, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
