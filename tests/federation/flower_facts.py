@@ -241,8 +241,8 @@ def _spared(home: Path) -> dict[str, Any]:
 
 
 def _parts(home: Path) -> dict[str, Any]:
-    """What is handed on, and whether as an error: before the reply's head came; with it alone, by Flower and by us; with
-    its node away; when all of it is there."""
+    """What is handed on, and whether as an error: before the reply's head came; with it alone, by Flower and by us;
+    with its node away; when all of it is there."""
     folder = home / "parts"
     folder.mkdir()
     state = _of("flwr.superlink.main").create_app(

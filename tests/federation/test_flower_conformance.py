@@ -127,7 +127,7 @@ def test_the_database_is_spared_what_need_not_be_asked(facts: dict[str, Any]) ->
 
 
 def test_a_reply_is_handed_on_when_all_of_it_has_come(facts: dict[str, Any]) -> None:
-    """Found by killing an executor: its node had sent the head of a reply, and the run stood still for three minutes."""
+    """Found by killing an executor: its node had sent the head of a reply, and the run stood still for minutes."""
     before, flowers, ours, away, whole = facts["parts"]
     assert (before, flowers) == ([], [False])
     assert (ours, away, whole) == ([], [True], [False])  # True: the error that says that the node is gone
