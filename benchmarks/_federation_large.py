@@ -29,7 +29,8 @@ def large_rounds(folder: Path, materials: Materials, dimension: int, rounds: int
         for site, file in made.site_files.items():
             port, secret = free_port(), _secret(folder / f"{site}.secret")
             shared = [file, "--port", str(port), "--secret-file", secret]
-            processes.start(f"{site}-node", "site_client.supernode_process", *shared)
+            processes.start(f"{site}-node", "site_client.supernode_process", *shared, "--ready",
+                            folder / f"{site}.connected")
             processes.start(f"{site}-executor", "benchmarks._federation_site", *shared, "--ready",
                             folder / f"{site}.ready", "--roster", made.home / "roster.bin",
                             "--dimension", str(dimension))
