@@ -21,7 +21,7 @@ from coordinator.exchange import Outgoing, Reply
 
 __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
-_MEET_AGAIN_S = 60.0
+_MEET_AGAIN_S, _SILENT_AGAIN_S = 60.0, 600.0
 _SLOWEST_POLL_S = 0.3
 _BULKY = ("sa_mask",)  # replies with a vector: pulled one at a time, for a grid holds all that it was asked for
 MESSAGE_TYPES = {
@@ -52,16 +52,17 @@ class FlowerLink:
         self._node_of: dict[str, int] = {}
         self._met: list[int] = []
         self._met_at: dict[int, float] = {}  # monotonic
-        self._silent: set[int] = set()
+        self._silent: dict[int, float] = {}  # since when (monotonic)
         self._gone: set[int] = set()  # given up, and not seen since: not waited for again, round after round
 
     def newcomers(self) -> bool:
         """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute; one that
-        was silent then, once it was away."""
+        was silent then, once it was away, or after ten minutes: everybody waits for it."""
         online = {int(node) for node in self._grid.get_node_ids()}
-        self._silent &= online
+        over = time.monotonic() - _SILENT_AGAIN_S
+        self._silent = {node: since for node, since in self._silent.items() if node in online and since > over}
         recently = {node for node, at in self._met_at.items() if time.monotonic() - at < _MEET_AGAIN_S}
-        return bool(online - set(self._node_of.values()) - recently - self._silent)
+        return bool(online - set(self._node_of.values()) - recently - self._silent.keys())
 
     def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.meet`."""
@@ -72,7 +73,7 @@ class FlowerLink:
         for node, reply in self._send(step, nodes, timeout_s, 0.0):
             self._met.append(node)
             if reply.failure == "no-reply":
-                self._silent.add(node)
+                self._silent[node] = time.monotonic()
             yield Reply(names.get(node, ""), reply.body, reply.vector, reply.failure)
 
     def _names(self) -> dict[int, str]:

@@ -18,8 +18,6 @@ from flwr.clientapp import ClientApp
 from privacy.entropy import SystemEntropy
 from privacy.errors import NOBODY
 from privacy.messages import ErrorReply
-from site_client.installation import Installation
-from site_client.session import SiteSession
 
 __all__ = ["Answering", "app", "set_session_factory", "with_body"]
 
@@ -39,7 +37,10 @@ class Answering(Protocol):
 SessionFactory = Callable[[str], Answering]
 
 
-def _open_session(site_file: str) -> SiteSession:
+def _open_session(site_file: str) -> Answering:
+    from site_client.installation import Installation  # with torch and peft: seconds
+    from site_client.session import SiteSession
+
     return SiteSession(Installation.open(site_file), lambda purpose: SystemEntropy())
 
 

@@ -21,6 +21,7 @@ from configs.load import load_config
 from configs.schema import SiteConfig
 from privacy.entropy import SystemEntropy
 from privacy.errors import NOBODY, MessageFormatError
+from privacy.identity import Roster
 from privacy.messages import ErrorReply, RoundStart, SignedManifest, SignedResult
 from privacy.release import release_hash
 from privacy.transport.app_bundle import bundle_hash
@@ -67,32 +68,32 @@ class Executor:
     """Answers tasks for one site."""
 
     def __init__(self, site_file: str, config: SiteConfig, audit: AuditLog) -> None:
-        from site_client import app  # torch, peft, flwr: seconds, before the first message
-        from site_client.reception import Reception
-        from site_client.session import SiteSession
+        from site_client import app
 
         self._audit, self._config = audit, config
         self._expected = bundle_hash(release_hash())
-        self._reception = Reception(
-            site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()),
-            lambda roster: audit.note("roster", version=roster.version, hash=roster.hash().hex()))
         self._app, self._site_file = app, site_file
         self._belongs: tuple[str, int | None] = ("", None)
-        app.set_session_factory(lambda _: self._reception)
 
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
-        from model.adapted import open_adapted
+        from model.adapted import open_adapted  # torch, peft: seconds, before the first message
         from model.spec import LoraSpec
+        from site_client.reception import Reception
+        from site_client.session import SiteSession
 
-        session = self._reception.session()
-        if session is not None:  # also where the process ended between a roster's pin and its event
-            roster = self._reception.roster()
-            self._audit.note("roster", version=roster.version, hash=roster.hash().hex())
+        self._reception = reception = Reception(
+            self._site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()), self._note)
+        self._app.set_session_factory(lambda _: reception)
+        if reception.session() is not None:  # also where the process ended between a roster's pin and its event
+            self._note(reception.roster())
         try:
             open_adapted(self._config.base_model, LoraSpec())
         except ValueError as error:
             _log.error("base model: %s", error)
+
+    def _note(self, roster: Roster) -> None:
+        self._audit.note("roster", version=roster.version, hash=roster.hash().hex())
 
     def run_until(self, stop: threading.Event, tasks: NodeTasks, timing: Timing) -> None:
         """Task after task; `stop` lets the one that goes on finish."""

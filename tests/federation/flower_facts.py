@@ -11,15 +11,19 @@ import inspect
 import json
 import sys
 import tempfile
+import time
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from privacy.transport import flower_internals
 from privacy.transport.app_bundle import app_bundle, bundle_hash
-from privacy.transport.flower_internals import Timing, prepare
+from privacy.transport.flower_internals import Timing, hub, prepare
+from privacy.transport.flower_internals.node import _mend_loop
 from privacy.transport.listeners import PrivateListener, PublicListener
+from privacy.transport.timing import Pace
 
 
 def main() -> None:
@@ -28,7 +32,8 @@ def main() -> None:
     prepare(timing, home)
     print(json.dumps({
         **_constants(), **_names(), **_node_state(home), **_node_loop(timing), **_bundle(), **_routes(home),
-        **_direct(home), **_spared(home), **_parts(home), **_quiet(home)}))
+        **_direct(home), **_spared(home), **_parts(home), **_left_behind(),
+        **_quiet(home)}))
 
 
 def _of(module: str) -> Any:
@@ -85,11 +90,11 @@ def _node_state(home: Path) -> dict[str, Any]:
     original = type(state).activate_node
     wanted = {"site-1": b"key one", "site-2": b"key two"}
     find = type(state).get_node_id_by_public_key
-    door = flower_internals._doorkeeper(state, lambda: dict(wanted))
+    door = hub._doorkeeper(state, lambda: dict(wanted))
     door.look()
     node = {bytes(one.public_key): one.node_id for one in state.get_node_info()}
     plain = [state.activate_node(node[b"key one"], 30), state.activate_node(node[b"key one"], 30)]
-    flower_internals._let_nodes_come_back(type(state))
+    hub._let_nodes_come_back(type(state))
     ours = [state.activate_node(node[b"key one"], 30), state.activate_node(node[b"key one"], 30)]
     type(state).activate_node = original
     names = sorted(one.name for one in state.get_node_info(statuses=["registered", "online", "offline"]))
@@ -102,11 +107,11 @@ def _node_state(home: Path) -> dict[str, Any]:
     door.look()
     back = state.get_node_id_by_public_key(revoked) == node[revoked]
     type(state).get_node_id_by_public_key = find
-    return {"plain": plain, "coming_back": ours, "admitted": names, "left": left, "back": back}
+    return {"plain": plain, "coming_back": ours, "admitted": names, "still_in": left, "back": back}
 
 
 def _config(home: Path) -> Any:
-    return flower_internals._hub_config(
+    return hub._hub_config(
         PrivateListener(1, "00" * 32),
         PublicListener("127.0.0.1", 2, home / "c", home / "k", flower_internals.FLEET_ROUTES), home / "hub.sqlite")
 
@@ -117,8 +122,8 @@ def _node_loop(timing: Timing) -> dict[str, Any]:
     source = inspect.getsource(loop)
     waits = sorted(line.strip() for line in source.splitlines() if "time.sleep(" in line)
     slept: list[float] = []
-    flower_internals.time.sleep = slept.append  # type: ignore[assignment]
-    pace = flower_internals.Pace(timing)
+    time.sleep = slept.append  # type: ignore[assignment]
+    pace = Pace(timing)
     for _ in range(40):
         pace.sleep(3)
     pace._last -= timing.busy_s + 1
@@ -150,7 +155,7 @@ def _direct(home: Path) -> dict[str, Any]:
         _config(folder), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
     node = Node(state)
-    ours = flower_internals._directly(app, state)
+    ours = hub._directly(app, state)
     proto, objects = _of("flwr.proto.fleet_pb2"), _of("flwr.proto.message_pb2")
     pull = proto.PullMessagesRequest(node=node.proto)
     lacking = objects.PullObjectRequest(node=node.proto, run_id=5, object_id="ab" * 32)
@@ -165,7 +170,7 @@ def _direct(home: Path) -> dict[str, Any]:
         body = message if isinstance(message, bytes) else message.SerializeToString()
         said.append([asyncio.run(ask(one, f"/v1/fleet/{name}", body, headers)) for one in (app, ours)])
     said += [[asyncio.run(ask(one, f"/v1/runtime/{name}", b"", headers)) for one in (app, ours)]
-             for name in flower_internals._HOT for headers in ({}, {"flwr-task-token": "00" * 16})]
+             for name in hub._HOT for headers in ({}, {"flwr-task-token": "00" * 16})]
     return {"direct": said, "hot": len(ours._answers)}
 
 
@@ -231,7 +236,7 @@ def _spared(home: Path) -> dict[str, Any]:
         store_traffic = None
 
     real = _of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
-    flower_internals._spare_the_database(State)
+    hub._spare_the_database(State)
     for _ in range(10):
         State()._cleanup_expired_task_tokens()
         assert State().get_run_status({1})[1].status == "running"
@@ -267,7 +272,7 @@ def _parts(home: Path) -> dict[str, Any]:
             session.rollback()
         return found
 
-    flower_internals._hold_back_parts(type(state))
+    hub._hold_back_parts(type(state))
     said = [handed()]
     session = _store(state, run, reply, whole=False)
     said += [looked_at(original), handed()]
@@ -296,6 +301,35 @@ def _store(state: Any, run: int, message: Any, whole: bool) -> str:
     for name, content in _contents(message).items() if whole else ():
         state.store_object(run, session, name, content)
     return session
+
+
+def _left_behind() -> dict[str, Any]:
+    """What the node's loop is told after a take, and which messages its state then holds."""
+    source, pulls = _of("flwr.supernode.start_client_internal"), iter((7, None, None, None))
+    stores = _of("flwr.supercore.object_store").ObjectStoreFactory().store()
+    state = _of("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState(stores)
+    app = _of("flwr.app")
+    flower_internals.be_in_process(5)
+    asked = app.Message(app.RecordDict(), dst_node_id=3, message_type="query")
+    asked.metadata.__dict__["_message_id"] = asked.object_id
+    reply = app.Message(app.RecordDict(), reply_to=asked)
+    reply.metadata.__dict__["_message_id"] = reply.object_id
+    comes = {2: asked, 3: reply}
+    count = iter(range(1, 9))
+
+    def pull(*, state: Any, **others: Any) -> int | None:
+        if message := comes.get(next(count)):
+            state.store_message(message)
+        return next(pulls)
+
+    loop = SimpleNamespace(_pull_and_store_message=pull, _push_messages=None)
+    _mend_loop(loop, Timing())
+    said: list[Any] = []
+    for _ in range(4):
+        said.append([loop._pull_and_store_message(state=state), len(state.msg_store)])
+        state.get_messages_legacy(is_reply=True)
+    return {"left": said, "takes": _parameters(source._pull_and_store_message)[0],
+            "pushes": _parameters(source._push_messages)[0], "by_name": "state=state," in inspect.getsource(source)}
 
 
 def _quiet(home: Path) -> dict[str, Any]:

@@ -47,11 +47,14 @@ class LongRun:
         return "none" if not history else f"{history[-1]['round']} {history[-1]['summed']} {history[-1]['missing']}"
 
     @contextmanager
-    def fault(self, name: str) -> Iterator[None]:
-        """Something is done inside; afterwards every site takes part again, sums are right and budgets in bounds."""
+    def fault(self, name: str, in_flight: int = 1) -> Iterator[None]:
+        """Something is done inside; afterwards every site takes part again, sums are right and budgets in bounds.
+
+        :param in_flight: rounds that it may cost a site.
+        """
         begin = time.monotonic()
         before = len(self.federation.history(self.run))
-        self.faults += 1
+        self.faults += in_flight
         yield
         self.wait_for_everybody()
         self.seconds[name] = time.monotonic() - begin

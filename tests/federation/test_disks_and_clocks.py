@@ -20,7 +20,7 @@ from simulations.real_checks import faults_of
 from simulations.real_federation import RealFederation, until
 from tests.federation.long_run import LongRun
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

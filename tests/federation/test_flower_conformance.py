@@ -103,7 +103,7 @@ def test_with_us_it_is_offline_first_and_admitted_at_the_next_try(facts: dict[st
 
 def test_only_enrolled_keys_are_admitted_under_their_sites_names(facts: dict[str, Any]) -> None:
     assert facts["admitted"] == ["site-1", "site-2"]
-    assert facts["left"] == ["site-2", "site-3"]  # a key that is revoked goes, and keeps nobody else out
+    assert facts["still_in"] == ["site-2", "site-3"]  # a key that is revoked goes, and keeps nobody else out
     assert facts["back"]  # one that is wanted again is in again, as the same node
 
 
@@ -131,6 +131,12 @@ def test_a_reply_is_handed_on_when_all_of_it_has_come(facts: dict[str, Any]) -> 
     before, flowers, ours, away, whole = facts["parts"]
     assert (before, flowers) == ([], [False])
     assert (ours, away, whole) == ([], [True], [False])  # True: the error that says that the node is gone
+
+
+def test_no_reply_is_left_behind_and_no_message_of_a_run_that_ended(facts: dict[str, Any]) -> None:
+    """Found by killing `up`: a site's replies came one message too late from then on, and the last one never."""
+    assert facts["left"] == [[7, 0], [None, 0], [5, 1], [None, 1]]  # a take, one that failed, a reply, it was sent
+    assert (facts["takes"], facts["pushes"], facts["by_name"]) == ("state", "state", True)
 
 
 def test_flower_can_read_the_bundle(facts: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from simulations.real_federation import RealFederation, until
 from tests.federation.long_run import LongRun
 from tests.simulations.lab_here import need_lab
 
-pytestmark = [pytest.mark.slow, pytest.mark.faults, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PARTITION_S, FREEZE_S = 120.0, 90.0
 

@@ -190,7 +190,6 @@ def test_garbage_at_the_door_is_named_as_well(federation: RealFederation) -> Non
         assert federation.history(run)[-1]["summed"] == ["site-1", "site-2", "site-3"]
 
 
-@pytest.mark.faults  # with the long ones
 def test_of_two_runs_the_second_waits_and_both_finish(federation: RealFederation) -> None:
     first, second = federation.launch("one", rounds=2), federation.launch("two", rounds=2)
     federation.wait(first, "running", timeout_s=60)
