@@ -36,7 +36,7 @@ test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, pa
 	@$(PY) .ci/packages
 	@$(PY) .ci/checks slow
 
-test-faults: $(TEST_READY) ## SIGKILL in every protocol state, partitions, full disks, clocks: real processes (long; Linux, root)
+test-faults: $(TEST_READY) ## SIGKILL of each process alone in every protocol state (test-slow: two at once; long; Linux)
 	@$(PY) .ci/packages
 	@$(PY) .ci/checks faults
 

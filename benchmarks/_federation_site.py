@@ -30,6 +30,7 @@ from privacy.roster import SignedRoster
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, quantize, unpack
+from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals import NodeTasks, prepare
 from site_client.app import with_body
 from site_client.audit_log import AuditLog
@@ -118,22 +119,21 @@ def _client_app(site: BenchSite) -> ClientApp:
     return app
 
 
+def _more(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--roster", type=Path, required=True)
+    parser.add_argument("--dimension", type=int, required=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     """`SITE_FILE --port PORT --secret-file FILE --ready FILE --roster FILE --dimension D`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("site_file")
-    for name in ("--port", "--dimension"):
-        parser.add_argument(name, type=int, required=True)
-    for name in ("--secret-file", "--ready", "--roster"):
-        parser.add_argument(name, type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    config = load_config(SiteConfig, arguments.site_file)
+    arguments = child_arguments("benchmarks._federation_site", __doc__, argv, _more)
+    config = load_config(SiteConfig, arguments.owner)
     timing = timing_of(config)
     prepare(timing, Path(config.state) / "flower")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
-    executor = _Executor(arguments.site_file, config, audit)
+    executor = _Executor(str(arguments.owner), config, audit)
     roster = SignedRoster.open(arguments.roster.read_bytes())
     executor.play(_client_app(BenchSite(config, roster, arguments.dimension)))
     arguments.ready.touch()

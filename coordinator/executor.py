@@ -7,7 +7,6 @@ checkpoint, a few times in a row; what it fails of in the end is in the run's st
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import signal
@@ -16,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from coordinator.home import Home
@@ -24,6 +22,7 @@ from coordinator.run_queue import QueuedRun, RunQueue
 from coordinator.superlink_process import timing_of
 from privacy.release import release_hash
 from privacy.transport.app_bundle import app_bundle
+from privacy.transport.child import child_arguments, log_to_output
 from privacy.transport.flower_internals import HubControl, prepare
 from privacy.transport.listeners import PrivateListener
 
@@ -35,17 +34,9 @@ _POLL_S = 0.2
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m coordinator.executor DIR --port PORT --secret-file FILE --ready FILE`."""
-    parser = argparse.ArgumentParser(prog="coordinator.executor", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--secret-file", type=Path, required=True)
-    parser.add_argument("--ready", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for noisy in ("httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    home = Home.open(arguments.folder)
+    arguments = child_arguments("coordinator.executor", __doc__, argv)
+    log_to_output()
+    home = Home.open(arguments.owner)
     timing = timing_of(home)
     prepare(timing, home.folder / "flower")
     private = PrivateListener(arguments.port, arguments.secret_file.read_text("ascii"))

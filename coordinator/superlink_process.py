@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
 from coordinator.home import Home
+from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals import FLEET_ROUTES, Timing, prepare, serve_hub
 from privacy.transport.listeners import PrivateListener, PublicListener
 
@@ -22,15 +20,9 @@ __all__ = ["main", "split_address", "timing_of"]
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m coordinator.superlink_process DIR --port PORT --secret-file FILE --ready FILE`."""
-    parser = argparse.ArgumentParser(prog="coordinator.superlink_process", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--secret-file", type=Path, required=True)
-    parser.add_argument("--ready", type=Path, required=True)
-    parser.add_argument("--descriptor", type=int, help="of the socket that listens on the port already")
-    arguments = parser.parse_args(argv)
-    os.umask(0o077)
-    home = Home.open(arguments.folder)
+    arguments = child_arguments("coordinator.superlink_process", __doc__, argv, lambda parser: parser.add_argument(
+        "--descriptor", type=int, help="of the socket that listens on the port already"))
+    home = Home.open(arguments.owner)
     prepare(timing_of(home), home.folder / "flower")
     host, port = split_address(home.config.listen)
     serve_hub(

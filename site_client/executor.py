@@ -7,9 +7,7 @@ cannot be written there, nothing leaves.
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import signal
 import sys
 import threading
@@ -25,6 +23,7 @@ from privacy.identity import Roster
 from privacy.messages import ErrorReply, RoundStart, SignedManifest, SignedResult
 from privacy.release import release_hash
 from privacy.transport.app_bundle import bundle_hash
+from privacy.transport.child import child_arguments, log_to_output
 from privacy.transport.flower_internals import NodeTask, NodeTasks, Timing, prepare
 from site_client.audit_log import AuditLog
 from site_client.keystore import signing_key
@@ -37,23 +36,15 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m site_client.executor SITE_FILE --port PORT --secret-file FILE --ready FILE`."""
-    parser = argparse.ArgumentParser(prog="site_client.executor", description=__doc__)
-    parser.add_argument("site_file")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--secret-file", type=Path, required=True)
-    parser.add_argument("--ready", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for noisy in ("httpx", "httpcore"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    config = load_config(SiteConfig, arguments.site_file)
+    arguments = child_arguments("site_client.executor", __doc__, argv)
+    log_to_output()
+    config = load_config(SiteConfig, arguments.owner)
     timing = timing_of(config)
     prepare(timing, Path(config.state) / "flower")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     audit = AuditLog.open(Path(config.state) / "audit.sqlite", signing_key(Path(config.state)))
-    executor = Executor(arguments.site_file, config, audit)
+    executor = Executor(str(arguments.owner), config, audit)
     executor.warm_up()
     arguments.ready.touch()
     tasks = NodeTasks(arguments.port, arguments.secret_file.read_bytes(), timing)

@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import json
-import os
 import sys
 import threading
 import time
@@ -20,6 +18,7 @@ from configs.load import load_config
 from configs.schema import SiteConfig
 from privacy.durable import write_whole
 from privacy.enrolment import Invitation
+from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run_node
 
 __all__ = ["Contact", "TransportCount", "main", "read_counts", "timing_of"]
@@ -32,14 +31,8 @@ _PATIENCE = 2  # heartbeats without an answer, as the coordinator's own patience
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m site_client.supernode_process SITE_FILE --port PORT --secret-file FILE --ready FILE`."""
-    parser = argparse.ArgumentParser(prog="site_client.supernode_process", description=__doc__)
-    parser.add_argument("site_file")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--secret-file", type=Path, required=True)
-    parser.add_argument("--ready", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    os.umask(0o077)
-    config = load_config(SiteConfig, arguments.site_file)
+    arguments = child_arguments("site_client.supernode_process", __doc__, argv)
+    config = load_config(SiteConfig, arguments.owner)
     state = Path(config.state)
     invitation = Invitation.from_json(Path(config.invitation).read_bytes())
     authority = state / "coordinator-ca.crt"
