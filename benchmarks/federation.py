@@ -69,7 +69,7 @@ class Size:
 
 
 FULL = Size(5, 9, 10.0, 16 * M, 5, ((4, 4 * M), (16, 4 * M), (50, 4 * M)), (20, 100), 10)
-QUICK = Size(1, 3, 0.0, 0, 0, ((4, M), (16, M)), (0, 0), 0, ("deploy", "memory"))
+QUICK = Size(0, 0, 0.0, M // 4, 1, ((4, M), (16, M)), (0, 0), 0, ("large", "memory"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

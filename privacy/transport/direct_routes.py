@@ -2,6 +2,7 @@
 
 *Guarantees.*
     * A request for one of the routes is answered by its function or refused by `refuse`, once; any other is handed on.
+    * Nothing of a body is read before the route's `admit` let the request in.
     * The functions run one at a time, in one thread: they never wait for each other's database lock.
 
 *Assumes.* A function checks by itself who asks; nothing before it does.
@@ -14,40 +15,54 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DirectRoutes"]
+__all__ = ["DirectRoutes", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A function of the request and its body that gives the answer's body, or raises; and who is let in.
+
+    `admit` is given the request without its body, and raises for a stranger; None = whoever comes as far as this.
+    """
+
+    answer: Callable[[Any, bytes], bytes]
+    admit: Callable[[Any], None] | None = None
 
 
 class DirectRoutes:
     """An ASGI application around `app`.
 
     Args:
-        answers: path of a POST -> function of the request and its body that gives the answer's body, or raises.
-        new_request: what a function is given, from an ASGI scope whose `app` is the application.
+        routes: by the path of a POST.
+        new_request: what their functions are given, from an ASGI scope whose `app` is the application.
         refuse: the ASGI response for what a function raised.
         media_type: of every answer.
     """
 
     def __init__(
-        self, app: Any, answers: Mapping[str, Callable[[Any, bytes], bytes]], new_request: Callable[[Any], Any],
+        self, app: Any, routes: Mapping[str, Route], new_request: Callable[[Any], Any],
         refuse: Callable[[Any, Exception], Awaitable[Any]], media_type: str,
     ) -> None:
-        self._app, self._answers, self._new_request, self._refuse = app, answers, new_request, refuse
+        self._app, self._routes, self._new_request, self._refuse = app, routes, new_request, refuse
         self._media_type = media_type.encode()
         self._worker = ThreadPoolExecutor(1, "direct-routes")
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        answer = self._answers.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if answer is None:
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
             await self._app(scope, receive, send)
             return
-        body = await _body(receive)
-        if body is None:
-            return
-        request = self._new_request({**scope, "app": self._app})
+        request, loop = self._new_request({**scope, "app": self._app}), asyncio.get_running_loop()
         try:
-            content = await asyncio.get_running_loop().run_in_executor(self._worker, answer, request, body)
+            if route.admit is not None:
+                await loop.run_in_executor(self._worker, route.admit, request)
+            body = await _body(receive)
+            if body is None:
+                return
+            content = await loop.run_in_executor(self._worker, route.answer, request, body)
         except Exception as error:  # `refuse` says what of it the other side is told
             await (await self._refuse(request, error))(scope, receive, send)
             return

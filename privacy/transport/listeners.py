@@ -1,7 +1,8 @@
 """The hub's two listeners: a public one that answers few routes, and a private one that asks for a secret.
 
 *Guarantees.*
-    * The public listener hands on the routes it was given, within `LARGEST_REQUEST`; anything else is not found.
+    * The public listener hands on the routes it was given, within `LARGEST_REQUEST` where a route carries objects and
+      `LARGEST_QUESTION` elsewhere; anything else is not found.
     * The private one is on loopback, and a request without the secret is refused before the application sees it.
 
 *Assumes.* The file that holds the secret is readable by the coordinator's user only.
@@ -21,9 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LARGEST_REQUEST", "SECRET_HEADER", "PrivateListener", "PublicListener", "serve_both"]
+__all__ = ["LARGEST_QUESTION", "LARGEST_REQUEST", "SECRET_HEADER", "PrivateListener", "PublicListener", "serve_both"]
 
 LARGEST_REQUEST = 32 << 20  # bytes; Flower cuts arrays into 5 MiB objects
+LARGEST_QUESTION = 1 << 20  # of any other route: a message's head names its objects, 70 bytes each
+_OBJECTS = "push-object"
 SECRET_HEADER = "x-coordinator-secret"
 
 
@@ -93,7 +96,7 @@ async def serve_both(
 
 
 class _Public:
-    """Lets `routes` through, within `LARGEST_REQUEST`; anything else is not found."""
+    """Lets `routes` through, within their sizes; anything else is not found."""
 
     def __init__(self, app: Any, routes: frozenset[str]) -> None:
         self._app, self._routes = app, routes
@@ -103,7 +106,7 @@ class _Public:
             return
         if scope["path"] not in self._routes:
             await _answer(send, 404)
-        elif _length(scope) > LARGEST_REQUEST:
+        elif _length(scope) > (LARGEST_REQUEST if scope["path"].endswith(_OBJECTS) else LARGEST_QUESTION):
             await _answer(send, 413)
         else:
             await self._app(scope, receive, send)

@@ -171,7 +171,7 @@ def _direct(home: Path) -> dict[str, Any]:
         said.append([asyncio.run(ask(one, f"/v1/fleet/{name}", body, headers)) for one in (app, ours)])
     said += [[asyncio.run(ask(one, f"/v1/runtime/{name}", b"", headers)) for one in (app, ours)]
              for name in hub._HOT for headers in ({}, {"flwr-task-token": "00" * 16})]
-    return {"direct": said, "hot": len(ours._answers)}
+    return {"direct": said, "hot": len(ours._routes)}
 
 
 class Node:

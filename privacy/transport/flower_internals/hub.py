@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvloop
 
-from privacy.transport.direct_routes import DirectRoutes
+from privacy.transport.direct_routes import DirectRoutes, Route
 from privacy.transport.doorkeeper import Doorkeeper
 from privacy.transport.listeners import PrivateListener, PublicListener, serve_both
 
@@ -128,12 +131,23 @@ def _doorkeeper(state: Any, node_keys: Callable[[], Mapping[str, bytes]]) -> Doo
 
 def _directly(app: Any, state: Any) -> DirectRoutes:
     """`app` with the routes that a round asks for most answered by Flower's own parsing, checks, handlers and errors,
-    without the layers of FastAPI between them."""
+    without the layers of FastAPI between them. A node's signature is checked before its body is read."""
     translation = import_module("flwr.supercore.protobuf.translation")
     parsing, types = translation.ProtobufTranslationMiddleware, translation.PROTOBUF_REQUEST_TYPES
     task = import_module("flwr.supercore.dependencies.task")
     runtime = import_module("flwr.supercore.routers.runtime.router")
     fleet = import_module("flwr.superlink.routers.fleet.router")
+    http, node_auth = import_module("fastapi"), import_module("flwr.superlink.routers.fleet.node_auth")
+
+    def admit(request: Any) -> None:
+        """Flower's check, for the node whose key it is; `of_node` compares it with the one that the message names."""
+        given = request.headers.get(node_auth.FLEET_HTTP_PUBLIC_KEY_HEADER, "")
+        with suppress(ValueError):
+            request.state.node = state.get_node_id_by_public_key(b64decode(given, validate=True))
+        if getattr(request.state, "node", None) is None:
+            raise http.HTTPException(401, "Invalid SuperNode authentication")
+        request.state.protobuf_request = SimpleNamespace(node_id=request.state.node)
+        node_auth.authenticate_node(request)
 
     def parsed(path: str, call: Callable[[Any, Any], Any], request: Any, body: bytes) -> bytes:
         parsing._check_request_media_type(request)
@@ -145,7 +159,8 @@ def _directly(app: Any, state: Any) -> DirectRoutes:
         return handle(message, state, app.state.runtime_handlers, claimed)
 
     def of_node(handle: Any, request: Any, message: Any) -> Any:
-        import_module("flwr.superlink.routers.fleet.node_auth").authenticate_node(request)
+        if message.node.node_id != request.state.node:
+            raise http.HTTPException(401, "Invalid SuperNode authentication")
         return handle(message, state)
 
     async def refuse(request: Any, error: Exception) -> Any:
@@ -154,8 +169,11 @@ def _directly(app: Any, state: Any) -> DirectRoutes:
 
         return await import_module("flwr.supercore.error.http").http_error_translator(request, failed)
 
-    calls = {f"/v1/runtime/{name}": partial(of_task, getattr(runtime, name.replace("-", "_"))) for name in _HOT}
-    calls |= {f"/v1/fleet/{name}": partial(of_node, getattr(fleet, f"fleet_{name.replace('-', '_')}")) for name in _HOT}
-    return DirectRoutes(
-        app, {path: partial(parsed, path, call) for path, call in calls.items()},
-        import_module("starlette.requests").Request, refuse, translation.PROTOBUF_MEDIA_TYPE)
+    routes = {}
+    for name, function in ((name, name.replace("-", "_")) for name in _HOT):
+        path = f"/v1/runtime/{name}"  # whoever comes as far as this has the coordinator's secret
+        routes[path] = Route(partial(parsed, path, partial(of_task, getattr(runtime, function))))
+        path = f"/v1/fleet/{name}"
+        routes[path] = Route(partial(parsed, path, partial(of_node, getattr(fleet, f"fleet_{function}"))), admit)
+    request_type = import_module("starlette.requests").Request
+    return DirectRoutes(app, routes, request_type, refuse, translation.PROTOBUF_MEDIA_TYPE)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from privacy.transport.direct_routes import DirectRoutes
+from privacy.transport.direct_routes import DirectRoutes, Route
 
 
 class Inner:
@@ -35,6 +35,11 @@ def answer(request: Any, body: bytes) -> bytes:
     return body[::-1]
 
 
+def admit(request: Any) -> None:
+    if not request["known"]:
+        raise ValueError("a stranger")
+
+
 def ask(inner: Inner, messages: list[dict[str, Any]], **scope: Any) -> list[dict[str, Any]]:
     """What is sent for a POST /hot whose body comes in `messages`."""
     sent: list[dict[str, Any]] = []
@@ -46,7 +51,7 @@ def ask(inner: Inner, messages: list[dict[str, Any]], **scope: Any) -> list[dict
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    app = DirectRoutes(inner, {"/hot": answer}, dict, refuse, "a/b")
+    app = DirectRoutes(inner, {"/hot": Route(answer), "/kept": Route(answer, admit)}, dict, refuse, "a/b")
     asyncio.run(app({"type": "http", "method": "POST", "path": "/hot", **scope}, receive, send))
     return sent
 
@@ -65,6 +70,12 @@ def test_a_hot_route_is_answered_and_the_application_sees_nothing():
 def test_what_a_function_raises_becomes_the_refusal():
     start, body = ask(Inner(), [part(b"bad")])
     assert (start["status"], body["body"]) == (418, b"refused")
+
+
+def test_of_a_stranger_no_body_is_read():
+    start, body = ask(Inner(), [], path="/kept", known=False)  # reading would raise: there is nothing to read
+    assert (start["status"], body["body"]) == (418, b"a stranger")
+    assert ask(Inner(), [part(b"ab")], path="/kept", known=True)[1]["body"] == b"ba"
 
 
 def test_a_caller_who_leaves_before_the_end_is_not_answered():

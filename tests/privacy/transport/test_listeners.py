@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from privacy.transport.flower_internals import FLEET_ROUTES
-from privacy.transport.listeners import LARGEST_REQUEST, SECRET_HEADER, _Private, _Public
+from privacy.transport.listeners import LARGEST_QUESTION, LARGEST_REQUEST, SECRET_HEADER, _Private, _Public
 
 
 class Inner:
@@ -50,6 +50,12 @@ def test_everything_else_is_not_found(path: str):
     inner = Inner()
     assert ask(_Public(inner, FLEET_ROUTES), path) == 404
     assert inner.reached == 0
+
+
+@pytest.mark.parametrize(("name", "status"), [("push-object", None), ("push-messages", 413), ("get-run", 413)])
+def test_only_what_carries_objects_may_be_large(name: str, status: int | None):
+    large = {"content-length": str(LARGEST_QUESTION + 1)}
+    assert ask(_Public(Inner(), FLEET_ROUTES), f"/v1/fleet/{name}", headers=large) == status
 
 
 @pytest.mark.parametrize("length", [str(LARGEST_REQUEST + 1), "-1", "nonsense", ""])
