@@ -53,16 +53,29 @@ class FlowerLink:
         self._met: list[int] = []
         self._met_at: dict[int, float] = {}  # monotonic
         self._silent: dict[int, float] = {}  # since when (monotonic)
+        self._late: dict[str, int] = {}      # what they were asked
         self._gone: set[int] = set()  # given up, and not seen since: not waited for again, round after round
 
     def newcomers(self) -> bool:
         """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute; one that
-        was silent then, once it was away, or after ten minutes: everybody waits for it."""
+        was silent then, once it was away, when its answer comes after all, or after ten minutes: everybody waits."""
+        self._hear_late_ones()
         online = {int(node) for node in self._grid.get_node_ids()}
         over = time.monotonic() - _SILENT_AGAIN_S
         self._silent = {node: since for node, since in self._silent.items() if node in online and since > over}
         recently = {node for node, at in self._met_at.items() if time.monotonic() - at < _MEET_AGAIN_S}
         return bool(online - set(self._node_of.values()) - recently - self._silent.keys())
+
+    def _hear_late_ones(self) -> None:
+        """Who was silent and has answered since is a newcomer; what it said then counts for nothing now."""
+        for reply in self._pull(self._late, one_by_one=True):
+            if isinstance(reply, Message):
+                node = self._late.pop(reply.metadata.reply_to_message_id, None)
+                if node is not None and not reply.has_error():
+                    self._silent.pop(node, None)
+                    self._met_at.pop(node, None)
+            elif reply is not None:
+                del self._late[reply.identifier]
 
     def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.meet`."""
@@ -70,7 +83,7 @@ class FlowerLink:
         names = self._names()
         nodes = {int(node): Outgoing(body) for node in self._grid.get_node_ids() if int(node) not in self._silent}
         self._met_at.update(dict.fromkeys(nodes, time.monotonic()))
-        for node, reply in self._send(step, nodes, timeout_s, 0.0):
+        for node, reply in self._send(step, nodes, timeout_s, 0.0, self._late):
             self._met.append(node)
             if reply.failure == "no-reply":
                 self._silent[node] = time.monotonic()
@@ -99,7 +112,8 @@ class FlowerLink:
             del reply  # before the next one is read: one upload at a time in memory
 
     def _send(
-        self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, resend_s: float
+        self, step: str, outgoing: Mapping[int, Outgoing], timeout_s: float, resend_s: float,
+        late: dict[str, int] | None = None,
     ) -> Iterator[tuple[int, Reply]]:
         deadline = time.monotonic() + timeout_s
         waiting = set(outgoing)
@@ -138,6 +152,8 @@ class FlowerLink:
             pause = self._poll_s if some else min(pause * 1.1, _SLOWEST_POLL_S)
             if waiting and not some:
                 time.sleep(pause)
+        if late is not None:
+            late.update(pending)
         for node in sorted(waiting):
             yield node, Reply("", failure="no-reply")
 

@@ -194,6 +194,33 @@ def test_a_silent_node_is_not_met_again_before_it_was_away():
     assert [body for node, body in grid.sent if node == 1] == [b"x", b"z"]
 
 
+def test_a_silent_node_that_answers_late_is_a_newcomer_again():
+    """Found by killing `up`: one late answer kept a site out of the run for good."""
+    grid = Nodes(lambda node, number: "silent" if node == 1 else "reply")
+    link = FlowerLink(grid, poll_s=0.01)  # type: ignore[arg-type]
+    list(link.meet(b"x", 0.3))
+    link._node_of = {"b": 2}
+    list(link.meet(b"y", 0.3, "roster"))  # it is not asked, and what it was asked before is still listened for
+    assert not link.newcomers()
+    request = Message(RecordDict({}), dst_node_id=1, message_type="query.hello")
+    request.metadata.__dict__["_message_id"] = "m0" if grid.sent[0][0] == 1 else "m1"
+    grid._ready[request.metadata.message_id] = Message(RecordDict({}), reply_to=request)
+    assert link.newcomers()
+    grid.behave = lambda node, number: "reply"
+    assert [reply.failure for reply in link.meet(b"z", 5.0)] == [None, None]
+
+
+def test_after_ten_minutes_a_silent_node_is_asked_again(monkeypatch: pytest.MonkeyPatch):
+    grid = Nodes(lambda node, number: "silent" if node == 1 else "reply")
+    link = FlowerLink(grid, poll_s=0.01)  # type: ignore[arg-type]
+    list(link.meet(b"x", 0.3))
+    link._node_of = {"b": 2}
+    assert not link.newcomers()
+    monkeypatch.setattr(link_module, "_SILENT_AGAIN_S", -1.0)
+    monkeypatch.setattr(link_module, "_MEET_AGAIN_S", -1.0)
+    assert link.newcomers()
+
+
 def test_a_node_that_was_given_up_is_not_waited_for_again_before_it_is_back():
     """Seen with a revoked site: every round of the run took a resend's patience longer."""
     grid = Nodes(lambda node, number: "lose" if node == 1 and 1 not in grid.online else "reply")

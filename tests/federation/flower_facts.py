@@ -319,6 +319,7 @@ def _left_behind() -> dict[str, Any]:
 
     def pull(*, state: Any, **others: Any) -> int | None:
         if message := comes.get(next(count)):
+            stores.preregister(5, _of("flwr.supercore.inflatable.inflatable_object").get_object_tree(message))
             state.store_message(message)
         return next(pulls)
 
@@ -326,10 +327,12 @@ def _left_behind() -> dict[str, Any]:
     _mend_loop(loop, Timing())
     said: list[Any] = []
     for _ in range(4):
-        said.append([loop._pull_and_store_message(state=state), len(state.msg_store)])
+        run = loop._pull_and_store_message(state=state, object_store=stores)
+        said.append([run, len(state.msg_store), len(stores)])
         state.get_messages_legacy(is_reply=True)
     return {"left": said, "takes": _parameters(source._pull_and_store_message)[0],
-            "pushes": _parameters(source._push_messages)[0], "by_name": "state=state," in inspect.getsource(source)}
+            "pushes": _parameters(source._push_messages)[0],
+            "by_name": "state=state,\n                object_store=store," in inspect.getsource(source)}
 
 
 def _quiet(home: Path) -> dict[str, Any]:

@@ -52,14 +52,16 @@ def _mend_loop(loop: Any, timing: Timing) -> None:
     never. Here such a message is dropped, and replies that wait are sent although no message came."""
     pull = loop._pull_and_store_message
 
-    def pulled(*, state: Any, **others: Any) -> int | None:
+    def pulled(*, state: Any, object_store: Any, **others: Any) -> int | None:
         before = set(state.msg_store)
-        run: int | None = pull(state=state, **others)
+        run: int | None = pull(state=state, object_store=object_store, **others)
         if run is not None:
             return run
         held = [(name, entry, entry.message.metadata) for name, entry in list(state.msg_store.items())]
-        state.delete_messages(message_ids=[
-            name for name, _, about in held if name not in before and not about.reply_to_message_id])
+        dropped = [name for name, _, about in held if name not in before and not about.reply_to_message_id]
+        state.delete_messages(message_ids=dropped)
+        for name in dropped:  # or the executor, if it has begun with it, waits for what it lacks
+            object_store.delete(name)
         return next((about.run_id for _, entry, about in held
                      if about.reply_to_message_id and not entry.is_retrieved), None)
 
