@@ -21,7 +21,7 @@ from benchmarks._secagg_round import SATURATION, Federation, record
 from coordinator.link import FlowerLink
 from model.server_optimizer import ServerOptimizer, ServerState
 from privacy.secagg.quantize import dequantize_sum, pack
-from privacy.transport.flower_internals import as_wire, be_in_process, from_wire
+from privacy.transport.flower_internals.process import as_wire, be_in_process, from_wire
 
 __all__ = ["RecordedGrid", "coordinator_memory"]
 

@@ -32,7 +32,8 @@ from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, pack
 from privacy.secagg.server import CoordinatorRound
 from privacy.transport.app_bundle import app_bundle
-from privacy.transport.flower_internals import HubControl, prepare
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.flower_internals.tasks import HubControl
 from privacy.transport.listeners import PrivateListener
 from site_client.supernode_process import read_counts
 

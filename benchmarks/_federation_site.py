@@ -31,7 +31,8 @@ from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, quantize, unpack
 from privacy.transport.child import child_arguments
-from privacy.transport.flower_internals import NodeTasks, prepare
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.flower_internals.tasks import NodeTasks
 from site_client.app import with_body
 from site_client.audit_log import AuditLog
 from site_client.executor import Executor

@@ -23,7 +23,8 @@ from coordinator.superlink_process import timing_of
 from privacy.release import release_hash
 from privacy.transport.app_bundle import app_bundle
 from privacy.transport.child import child_arguments, log_to_output
-from privacy.transport.flower_internals import HubControl, prepare
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.flower_internals.tasks import HubControl
 from privacy.transport.listeners import PrivateListener
 
 __all__ = ["Executor", "main"]

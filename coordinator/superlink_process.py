@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives import serialization
 
 from coordinator.home import Home
 from privacy.transport.child import child_arguments
-from privacy.transport.flower_internals import FLEET_ROUTES, Timing, prepare, serve_hub
+from privacy.transport.flower_internals.hub import FLEET_ROUTES, serve_hub
+from privacy.transport.flower_internals.process import prepare
 from privacy.transport.listeners import PrivateListener, PublicListener
+from privacy.transport.timing import Timing
 
 __all__ = ["main", "split_address", "timing_of"]
 

@@ -19,7 +19,7 @@ from flwr.serverapp import Grid
 from configs.schema import FaultConfig
 from privacy.errors import MessageFormatError
 from privacy.messages import Hello, RoundStart, SignedResult
-from privacy.transport.flower_internals import as_wire, be_in_process, from_wire
+from privacy.transport.flower_internals.process import as_wire, be_in_process, from_wire
 
 __all__ = ["InProcessGrid", "LossyGrid", "Traffic"]
 

@@ -24,7 +24,9 @@ from privacy.messages import ErrorReply, RoundStart, SignedManifest, SignedResul
 from privacy.release import release_hash
 from privacy.transport.app_bundle import bundle_hash
 from privacy.transport.child import child_arguments, log_to_output
-from privacy.transport.flower_internals import NodeTask, NodeTasks, Timing, prepare
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.flower_internals.tasks import NodeTask, NodeTasks
+from privacy.transport.timing import Timing
 from site_client.audit_log import AuditLog
 from site_client.keystore import signing_key
 from site_client.supernode_process import timing_of

@@ -19,7 +19,9 @@ from configs.schema import SiteConfig
 from privacy.durable import write_whole
 from privacy.enrolment import Invitation
 from privacy.transport.child import child_arguments
-from privacy.transport.flower_internals import NodeOptions, Timing, prepare, run_node
+from privacy.transport.flower_internals.node import run_node
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.timing import NodeOptions, Timing
 
 __all__ = ["Contact", "TransportCount", "main", "read_counts", "timing_of"]
 

@@ -252,7 +252,7 @@ def _memory(needed: int) -> Finding:
 
 
 def _flower() -> Finding:
-    from privacy.transport.flower_internals import FLOWER_VERSION
+    from privacy.transport.flower_internals.process import FLOWER_VERSION
 
     try:
         found = metadata.version("flwr")

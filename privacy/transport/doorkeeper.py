@@ -42,20 +42,19 @@ class Doorkeeper:
 
     def look(self) -> None:
         """Once; a site that cannot be let in is said on standard output and keeps out no other."""
-        wanted = dict(self.node_keys())
         nodes: dict[bytes, int] = {}
-        for site, key in wanted.items():
-            node = self._nodes.get(key) or self.find(key)
+        for site, public_key in self.node_keys().items():
+            node = self._nodes.get(public_key) or self.find(public_key)
             if node is None:
                 try:
-                    self.admit(site, key)
+                    self.admit(site, public_key)
                 except ValueError as error:
                     print(f"{site} cannot be let in: {error}", flush=True)
                     continue
-                node = self.find(key)
+                node = self.find(public_key)
             if node is not None:
-                nodes[key] = node
-        gone = [node for key, node in self._nodes.items() if key not in nodes]
+                nodes[public_key] = node
+        gone = [node for public_key, node in self._nodes.items() if public_key not in nodes]
         self._nodes = nodes
         for node in gone:
             self.leave(node)

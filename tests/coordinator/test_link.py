@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from coordinator import link as link_module
 from coordinator.exchange import Outgoing, Reply
 from coordinator.link import FlowerLink
-from privacy.transport.flower_internals import be_in_process
+from privacy.transport.flower_internals.process import be_in_process
 
 
 class Nodes:

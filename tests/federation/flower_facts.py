@@ -18,12 +18,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from privacy.transport import flower_internals
 from privacy.transport.app_bundle import app_bundle, bundle_hash
-from privacy.transport.flower_internals import Timing, hub, prepare
+from privacy.transport.flower_internals import hub, process
 from privacy.transport.flower_internals.node import _mend_loop
+from privacy.transport.flower_internals.process import prepare
 from privacy.transport.listeners import PrivateListener, PublicListener
-from privacy.transport.timing import Pace
+from privacy.transport.timing import Pace, Timing
 
 
 def main() -> None:
@@ -71,11 +71,11 @@ def _names() -> dict[str, Any]:
         "send": _parameters(_of("flwr.supernode.fleet_http_client").FleetHttpClient._unary_unary),
         "retry": _parameters(_of("flwr.supercore.retry").RetryInvoker.__init__),
         "identity": _identity(),
-        "version": _of("flwr.supercore.version").package_version == flower_internals.FLOWER_VERSION}
+        "version": _of("flwr.supercore.version").package_version == process.FLOWER_VERSION}
 
 
 def _identity() -> list[int]:
-    flower_internals.be_in_process(7, 8, 9)
+    process.be_in_process(7, 8, 9)
     identity = _of("flwr.supercore.task_identity").TaskIdentity
     return [identity.run_id, identity.task_id, identity.node_id]
 
@@ -113,7 +113,7 @@ def _node_state(home: Path) -> dict[str, Any]:
 def _config(home: Path) -> Any:
     return hub._hub_config(
         PrivateListener(1, "00" * 32),
-        PublicListener("127.0.0.1", 2, home / "c", home / "k", flower_internals.FLEET_ROUTES), home / "hub.sqlite")
+        PublicListener("127.0.0.1", 2, home / "c", home / "k", hub.FLEET_ROUTES), home / "hub.sqlite")
 
 
 def _node_loop(timing: Timing) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _bundle() -> dict[str, Any]:
 
 def _routes(home: Path) -> dict[str, Any]:
     router = _of("flwr.superlink.routers.fleet.router").router
-    return {"fleet": sorted(route.path for route in router.routes), "ours": sorted(flower_internals.FLEET_ROUTES)}
+    return {"fleet": sorted(route.path for route in router.routes), "ours": sorted(hub.FLEET_ROUTES)}
 
 
 def _direct(home: Path) -> dict[str, Any]:
@@ -256,11 +256,11 @@ def _parts(home: Path) -> dict[str, Any]:
     node, constant = Node(state), _of("flwr.supercore.constant")
     run = state.create_run("a/b", "1", "", {}, constant.NOOP_FEDERATION_ID, None, "", "flwr-serverapp")
     task = state.get_run_info(run_ids=[run])[0].primary_task_id
-    flower_internals.be_in_process(run, task)
+    process.be_in_process(run, task)
     app = _of("flwr.app")
     asked = app.Message(app.RecordDict(), dst_node_id=node.proto.node_id, message_type="query")
     _store(state, run, asked, whole=True)
-    flower_internals.be_in_process(run, task, node.proto.node_id)
+    process.be_in_process(run, task, node.proto.node_id)
     reply = app.Message(app.RecordDict({"m": app.ConfigRecord({"body": b"1"})}), reply_to=asked)
 
     def handed() -> list[bool]:
@@ -309,7 +309,7 @@ def _left_behind() -> dict[str, Any]:
     stores = _of("flwr.supercore.object_store").ObjectStoreFactory().store()
     state = _of("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState(stores)
     app = _of("flwr.app")
-    flower_internals.be_in_process(5)
+    process.be_in_process(5)
     asked = app.Message(app.RecordDict(), dst_node_id=3, message_type="query")
     asked.metadata.__dict__["_message_id"] = asked.object_id
     reply = app.Message(app.RecordDict(), reply_to=asked)

@@ -13,8 +13,10 @@ import zipfile
 from pathlib import Path
 
 from privacy.messages import ErrorReply
-from privacy.transport.flower_internals import HubControl, Timing, prepare
+from privacy.transport.flower_internals.process import prepare
+from privacy.transport.flower_internals.tasks import HubControl
 from privacy.transport.listeners import PrivateListener
+from privacy.transport.timing import Timing
 
 PROJECT = """\
 [project]

@@ -164,7 +164,8 @@ def test_a_run_with_the_real_heartbeat_and_polling(materials: Materials, tmp_pat
 
 def test_requests_follow_no_redirect_and_use_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found in a review: a hub could send a site's node to any address inside the hospital."""
-    code = ("from privacy.transport.flower_internals import Timing, prepare; prepare(Timing())\n"
+    code = ("from privacy.transport.flower_internals.process import prepare\n"
+            "from privacy.transport.timing import Timing\nprepare(Timing())\n"
             "from flwr.supercore.runtime import RuntimeHttpClient as C\n"
             "c = C.from_server_address(server_address='127.0.0.1:1', insecure=True, root_certificates=None, "
             "interceptors=[])\nprint(c._client.follow_redirects, c._client.trust_env)")

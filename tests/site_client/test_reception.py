@@ -20,7 +20,7 @@ from privacy.messages import Confirm, ErrorReply, RosterInForce
 from privacy.release import release_hash
 from privacy.roster import SignedRoster
 from privacy.transport.app_bundle import bundle_hash
-from privacy.transport.flower_internals import be_in_process
+from privacy.transport.flower_internals.process import be_in_process
 from site_client import app as site_app
 from site_client.audit_log import AuditLog, AuditUnwritableError, site_log
 from site_client.executor import Executor

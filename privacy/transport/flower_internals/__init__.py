@@ -10,13 +10,3 @@
 
 *Does not cover.* Authenticity: a node of Flower's signs a time stamp only, so every message of ours is signed by us.
 """
-
-from privacy.transport.flower_internals.hub import FLEET_ROUTES, serve_hub
-from privacy.transport.flower_internals.node import run_node
-from privacy.transport.flower_internals.process import FLOWER_VERSION, as_wire, be_in_process, from_wire, prepare
-from privacy.transport.flower_internals.tasks import HubControl, NodeTask, NodeTasks
-from privacy.transport.timing import NodeOptions, Timing
-
-__all__ = [
-    "FLEET_ROUTES", "FLOWER_VERSION", "HubControl", "NodeOptions", "NodeTask", "NodeTasks", "Timing", "as_wire",
-    "be_in_process", "from_wire", "prepare", "run_node", "serve_hub"]

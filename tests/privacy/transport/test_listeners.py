@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from privacy.transport.flower_internals import FLEET_ROUTES
+from privacy.transport.flower_internals.hub import FLEET_ROUTES
 from privacy.transport.listeners import LARGEST_QUESTION, LARGEST_REQUEST, SECRET_HEADER, _Private, _Public
 
 
