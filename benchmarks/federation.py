@@ -22,7 +22,8 @@ sum; the server's step after it is in the table, it does not depend on the numbe
 many: 100 simulated sites in one process with adapters of 1 MiB, ten rounds (`benchmarks._federation_many`).
 
 Nothing but the machine's load is left out: wall-clock goals mean something on quiet cores only. `--quick` ends within
-50 s on two of them; it finds a goal short where size does not matter, it cannot find one met.
+50 s on two of them: one pair of large rounds whose vector is small, and the coordinator's memory. It finds a goal short
+where size does not matter, it cannot find one met.
 """
 
 from __future__ import annotations

@@ -25,13 +25,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import simulations
 from coordinator.run_queue import QueuedRun, RunQueue
+from privacy.enrolment import Invitation
 from privacy.transport.service import free_port
 from privacy.transport.supervisor import read_status
 from simulations.materials import Materials
@@ -151,10 +152,10 @@ class RealFederation:
             self.change_invitation(site, address=self.address_of[site])
 
     def change_invitation(self, site: str, **changes: str) -> None:
-        """Change what a site believes of its coordinator, from its next start on."""
+        """Change what a site believes of its coordinator, from its next start on: another invitation is there."""
         path = self.folder / site / "invitation.json"
         path.chmod(0o600)
-        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}), encoding="utf-8")
+        path.write_text(replace(Invitation.from_json(path.read_bytes()), **changes).to_json(), encoding="utf-8")
 
     def _transport(self) -> dict[str, Any]:
         return {"transport": json.dumps(dict(self.timing))} if self.timing else {}
