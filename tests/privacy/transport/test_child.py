@@ -28,8 +28,8 @@ def test_what_is_given_and_files_that_are_the_users_alone(tmp_path: Path):
 
 
 def test_a_module_may_ask_for_more():
-    found = child_arguments("a.b", None, [*GIVEN, "--more", "7"], lambda parser: parser.add_argument("--more", type=int))
-    assert found.more == 7
+    more = [*GIVEN, "--more", "7"]
+    assert child_arguments("a.b", None, more, lambda parser: parser.add_argument("--more", type=int)).more == 7
 
 
 @pytest.mark.parametrize("lacking", ["--port", "--secret-file", "--ready"])
