@@ -80,7 +80,7 @@ class Supervisor:
     def __init__(
         self, children: Sequence[Child], status_file: Path, *,
         on_change: Callable[[bool, str], None] = lambda up, why: None,
-        first_s: float = 1.0, longest_s: float = 60.0, steady_s: float = 120.0, grace_s: float = 20.0,
+        first_s: float = 1.0, longest_s: float = 60.0, steady_s: float = 60.0, grace_s: float = 20.0,
     ) -> None:
         self._children = list(children)
         self._status_file, self._on_change = status_file, on_change
