@@ -112,6 +112,19 @@ def _changed(federation: RealFederation, site: str, change: Callable[[], None], 
         federation.wait_until_ready(site)
 
 
+@contextmanager
+def _node_with(federation: RealFederation, site: str, change: Callable[[], None], back: Callable[[], None]
+               ) -> Iterator[None]:
+    """The same for what only the site's node reads, at its start: the executor goes on."""
+    change()
+    federation.kill("node", site)
+    try:
+        yield
+    finally:
+        back()
+        federation.wait_until_ready(site)
+
+
 def _others_go_on(long_run: LongRun, site: str, rounds: int = 2) -> None:
     """Rounds without the site are made while it cannot take part."""
     federation = long_run.federation
@@ -159,19 +172,11 @@ def _authority() -> str:
 def test_a_site_that_trusts_another_authority_does_not_connect(long_run: LongRun) -> None:
     federation, site = long_run.federation, "site-3"
     right = (federation.home / "tls" / "ca.crt").read_text()
-    with long_run.fault("wrong authority"), _changed(
+    with long_run.fault("wrong authority"), _node_with(
             federation, site, lambda: federation.change_invitation(site, ca_certificate=_authority()),
             lambda: federation.change_invitation(site, ca_certificate=right)):
         _reason(federation, site, "certificate")
         _others_go_on(long_run, site)
-
-
-@contextmanager
-def _other_key(federation: RealFederation, site: str, name: str, content: bytes) -> Iterator[None]:
-    path = federation.state(site) / name
-    kept = path.read_bytes()
-    with _changed(federation, site, lambda: _write(path, content), lambda: _write(path, kept)):
-        yield
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -181,8 +186,11 @@ def _write(path: Path, content: bytes) -> None:
 def test_a_site_with_another_nodes_key_is_not_admitted(long_run: LongRun) -> None:
     key = ec.generate_private_key(ec.SECP384R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-    with long_run.fault("wrong node key"), _other_key(long_run.federation, "site-4", "node.key", key):
-        _reason(long_run.federation, "site-4", "node", "not admitted")
+    federation, path = long_run.federation, long_run.federation.state("site-4") / "node.key"
+    kept = path.read_bytes()
+    with long_run.fault("wrong node key"), _node_with(
+            federation, "site-4", lambda: _write(path, key), lambda: _write(path, kept)):
+        _reason(federation, "site-4", "node", "not admitted")
         _others_go_on(long_run, "site-4")
 
 
