@@ -148,9 +148,19 @@ def _reason(federation: RealFederation, site: str, *parts: str) -> None:
 def test_a_site_with_a_wrong_clock_is_told_so(long_run: LongRun, shift_s: int, side: str) -> None:
     federation, site = long_run.federation, "site-2"
     wrong = {"CLOCK_SHIFT_S": str(shift_s), "PYTHONPATH": str(Path(__file__).parent / "wrong_clock")}
-    with long_run.fault(f"clock {shift_s:+d} s"), _changed(
-            federation, site, lambda: federation.environment.update({site: wrong}),
-            lambda: federation.environment.pop(site).clear()):
+    file, port = federation.site_file(site), f"health_port: {federation.health_ports[site]}"
+    right = file.read_text()
+    assert port in right
+
+    def shift() -> None:
+        federation.environment[site] = wrong
+        file.write_text(right.replace(port, "health_port: 0"))  # gRPC mixes Python's clock with the system's
+
+    def back() -> None:
+        del federation.environment[site]
+        file.write_text(right)
+
+    with long_run.fault(f"clock {shift_s:+d} s"), _changed(federation, site, shift, back):
         _reason(federation, site, "clock", side)
         _others_go_on(long_run, site)
 
