@@ -191,13 +191,14 @@ def test_garbage_at_the_door_is_named_as_well(federation: RealFederation) -> Non
 
 
 def test_of_two_runs_the_second_waits_and_both_finish(federation: RealFederation) -> None:
-    first, second = federation.launch("one", rounds=2), federation.launch("two", rounds=2)
+    rounds = {"one": 8, "two": 2}  # the first must still go on when the second is launched
+    first, second = (federation.launch(run, rounds=number) for run, number in rounds.items())
     federation.wait(first, "running", timeout_s=60)
     assert federation.queue.get(second).state == "queued"
     federation.wait(first, timeout_s=600)
     federation.wait(second, timeout_s=600)
-    for run in (first, second):
-        assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * 2
+    for run, number in rounds.items():
+        assert [entry["summed"] for entry in federation.history(run)] == [list(federation.site_ids)] * number
         assert not faults_of(federation, run, 0)
 
 
