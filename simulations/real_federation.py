@@ -291,14 +291,16 @@ class RealFederation:
 
     # -------------------------------------------------------------- its runs
 
-    def launch(self, run: str, rounds: int, **federation: Any) -> str:
-        """Queue a run of short rounds; its name. `federation` are keys of `configs.schema.FederationConfig`."""
+    def launch(self, run: str, rounds: int, detach: bool = False, **federation: Any) -> str:
+        """Queue a run of short rounds and (without `detach`) wait until the sites were asked; its name.
+
+        `federation` are keys of `configs.schema.FederationConfig`."""
         curriculum, file = self.folder / f"{run}.curriculum.yaml", self.folder / f"{run}.yaml"
         curriculum.write_text(_CURRICULUM.format(rounds=rounds), encoding="utf-8")
         file.write_text(_RUN.format(
             run=run, curriculum=curriculum, base=self.materials.base_model, public=self.materials.public_examples,
             federation=json.dumps({"timeout_s": 120, **federation})), encoding="utf-8")
-        self.command("coordinator", "launch", "C", str(file))
+        self.command("coordinator", "launch", "C", str(file), *(["--detach"] if detach else []))
         return run
 
     def wait(self, run: str, *states: str, timeout_s: float = 300.0) -> QueuedRun:
