@@ -178,7 +178,7 @@ def _authority() -> str:
 def test_a_site_that_trusts_another_authority_does_not_connect(long_run: LongRun) -> None:
     federation, site = long_run.federation, "site-3"
     right = (federation.home / "tls" / "ca.crt").read_text()
-    with long_run.fault("wrong authority"), _node_with(
+    with long_run.fault("wrong authority"), _changed(  # `start` reads the invitation too
             federation, site, lambda: federation.change_invitation(site, ca_certificate=_authority()),
             lambda: federation.change_invitation(site, ca_certificate=right)):
         _reason(federation, site, "certificate")
