@@ -18,6 +18,8 @@ from flwr.clientapp import ClientApp
 from privacy.entropy import SystemEntropy
 from privacy.errors import NOBODY
 from privacy.messages import ErrorReply
+from site_client.installation import Installation
+from site_client.session import SiteSession
 
 __all__ = ["Answering", "app", "set_session_factory", "with_body"]
 
@@ -37,10 +39,7 @@ class Answering(Protocol):
 SessionFactory = Callable[[str], Answering]
 
 
-def _open_session(site_file: str) -> Answering:
-    from site_client.installation import Installation  # with torch and peft: seconds
-    from site_client.session import SiteSession
-
+def _open_session(site_file: str) -> SiteSession:
     return SiteSession(Installation.open(site_file), lambda purpose: SystemEntropy())
 
 

@@ -61,7 +61,7 @@ class Executor:
     """Answers tasks for one site."""
 
     def __init__(self, site_file: str, config: SiteConfig, audit: AuditLog) -> None:
-        from site_client import app
+        from site_client import app  # torch, peft, flwr: seconds, before the first message
 
         self._audit, self._config = audit, config
         self._expected = bundle_hash(release_hash())
@@ -70,7 +70,7 @@ class Executor:
 
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
-        from model.adapted import open_adapted  # torch, peft: seconds, before the first message
+        from model.adapted import open_adapted
         from model.spec import LoraSpec
         from site_client.reception import Reception
         from site_client.session import SiteSession
