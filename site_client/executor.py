@@ -62,24 +62,24 @@ class Executor:
 
     def __init__(self, site_file: str, config: SiteConfig, audit: AuditLog) -> None:
         from site_client import app  # torch, peft, flwr: seconds, before the first message
+        from site_client.reception import Reception
+        from site_client.session import SiteSession
 
         self._audit, self._config = audit, config
         self._expected = bundle_hash(release_hash())
+        self._reception = Reception(
+            site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()), self._note)
         self._app, self._site_file = app, site_file
         self._belongs: tuple[str, int | None] = ("", None)
+        app.set_session_factory(lambda _: self._reception)
 
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
         from model.adapted import open_adapted
         from model.spec import LoraSpec
-        from site_client.reception import Reception
-        from site_client.session import SiteSession
 
-        self._reception = reception = Reception(
-            self._site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()), self._note)
-        self._app.set_session_factory(lambda _: reception)
-        if reception.session() is not None:  # also where the process ended between a roster's pin and its event
-            self._note(reception.roster())
+        if self._reception.session() is not None:  # also where it ended between a roster's pin and its event
+            self._note(self._reception.roster())
         try:
             open_adapted(self._config.base_model, LoraSpec())
         except ValueError as error:
