@@ -1,11 +1,11 @@
-"""Some routes of an ASGI application, answered without its layers: they cost four fifths of a small request.
+"""Some routes of an ASGI application, answered without its layers, which cost more than a small request itself.
 
 *Guarantees.*
     * A request for one of the routes is answered by its function or refused by `refuse`, once; any other is handed on.
     * Nothing of a body is read before the route's `admit` let the request in.
     * The functions run one at a time, in one thread: they never wait for each other's database lock.
 
-*Assumes.* A function checks by itself who asks; nothing before it does.
+*Assumes.* `admit` and the function check by themselves who asks; nothing before them does.
 
 *Does not cover.* The size of a body: the listener's limit comes first (`privacy.transport.listeners`).
 """

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
+from simulations.real_federation import until
 from site_client.supernode_process import Contact, TransportCount, read_counts
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def test_the_file_is_there_while_the_coordinator_answers(tmp_path: Path):
@@ -23,7 +16,7 @@ def test_the_file_is_there_while_the_coordinator_answers(tmp_path: Path):
     assert not path.exists()  # nothing was answered yet
     contact.heard()
     assert path.exists()
-    until(lambda: not path.exists())
+    until(lambda: "the file gone", lambda: not path.exists(), 10)
     contact.heard()
     assert path.exists()
 
