@@ -17,11 +17,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPVisionConfig, GptOssConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from model.mxfp4 import PackedExperts
+from model.projector import PixelShuffleProjector
 from model.sink_attention import SINK_ATTENTION
 from model.spec import ModelSpec
 from model.tokenizer import load_tokenizer, save_tokenizer, special_id
 
-__all__ = ["BASE_FILES", "BaseModel", "build", "check_tokenizer", "hash_model", "load_base", "save_base"]
+__all__ = ["BASE_FILES", "BaseModel", "build", "check_tokenizer", "empty", "hash_model", "load_base", "save_base"]
 
 BASE_FILES = ("config.json", "model.safetensors", "spec.json", "tokenizer.json")
 """What a base model folder holds, and what its content hash covers; any other file in the folder is ignored."""
@@ -40,27 +42,36 @@ class BaseModel:
 def build(
     spec: ModelSpec, seed: int, *, attention: str = SINK_ATTENTION, experts: str = "grouped_mm"
 ) -> LlavaForConditionalGeneration:
-    """A freshly initialised model, float32; torch's global random state is left as it was.
+    """A freshly initialised model in the spec's type; torch's global random state is left as it was.
 
-    attention: `fused_sinks` (fast) or `eager` (reference). experts: `grouped_mm` or `eager`, transformers' names;
-    both exact, float64 needs `eager`. Build the 20B model only under `torch.device("meta")`.
+    attention: `fused_sinks` (fast) or `eager` (reference). experts: `grouped_mm` or `eager`, transformers' names for
+    dense experts; both exact, float64 needs `eager`. Build the 20B model only under `torch.device("meta")`.
     """
-    config = LlavaConfig(
-        text_config=_text_config(spec),
-        vision_config=_vision_config(spec),
-        image_token_index=spec.image_token_id,
-        image_seq_length=spec.tokens_per_tile,
-        projector_hidden_act="gelu",
-        vision_feature_layer=spec.vision_feature_layer,
-        vision_feature_select_strategy="default",
-        tie_word_embeddings=False,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlavaForConditionalGeneration(config)
-    model.set_attn_implementation({"text_config": attention})
-    model.set_experts_implementation({"text_config": experts})
-    model.eval()  # no dropout anywhere, so evaluation and training mode compute the same
+        model = LlavaForConditionalGeneration(_config(spec))
+        if spec.projector == "internvl":
+            model.model.multi_modal_projector = PixelShuffleProjector(spec.vision_hidden_size, spec.hidden_size)
+    if spec.experts == "mxfp4":
+        _pack_experts(model, spec)
+    return _prepared(model.to(getattr(torch, spec.dtype)), attention, experts)
+
+
+def empty(
+    spec: ModelSpec, *, attention: str = SINK_ATTENTION, experts: str = "grouped_mm"
+) -> LlavaForConditionalGeneration:
+    """The model without weights: parameters and stored buffers on the meta device, what is computed from the spec
+    (rotary frequencies, position ids) real. Takes no memory to speak of, also at 20B; arguments as `build`."""
+    with torch.device("meta"):
+        model = build(spec, 0, attention=attention, experts=experts)
+    language, vision = model.model.language_model, model.model.vision_tower
+    language.rotary_emb = type(language.rotary_emb)(language.config)
+    positions = vision.embeddings.position_ids
+    vision.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
+    stored = model.state_dict().keys()
+    lost = [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in stored]
+    if lost:
+        raise RuntimeError(f"the model has a computed buffer that nothing restores: {lost[0]}")
     return model
 
 
@@ -93,9 +104,11 @@ def load_base(
     spec = ModelSpec.from_json((directory / "spec.json").read_text(encoding="utf-8", errors="replace"))
     tokenizer = load_tokenizer(directory / "tokenizer.json")
     check_tokenizer(tokenizer, spec)
-    model = build(spec, seed=0, attention=attention, experts=experts)
+    model = empty(spec, attention=attention, experts=experts)
     try:
-        model.load_state_dict(load_file(str(directory / "model.safetensors")), strict=True)
+        state = load_file(str(directory / "model.safetensors"))
+        _require_types(state, model)
+        model.load_state_dict(state, strict=True, assign=True)
     except (SafetensorError, RuntimeError) as error:
         raise ValueError("The base model's model.safetensors is damaged or does not fit its spec.json.") from error
     return BaseModel(model, tokenizer, spec, content_hash)
@@ -130,6 +143,47 @@ def check_tokenizer(tokenizer: Tokenizer, spec: ModelSpec) -> None:
             raise ValueError(f"The tokenizer does not fit the model spec: {token} has another id.")
     if tokenizer.get_vocab_size() > spec.vocab_size:
         raise ValueError("The tokenizer does not fit the model spec: its vocabulary is larger than the model's.")
+
+
+def _config(spec: ModelSpec) -> LlavaConfig:
+    return LlavaConfig(
+        text_config=_text_config(spec),
+        vision_config=_vision_config(spec),
+        image_token_index=spec.image_token_id,
+        image_seq_length=spec.tokens_per_tile,
+        projector_hidden_act="gelu",
+        vision_feature_layer=spec.vision_feature_layer,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
+
+
+def _prepared(model: LlavaForConditionalGeneration, attention: str, experts: str) -> LlavaForConditionalGeneration:
+    model.set_attn_implementation({"text_config": attention})
+    model.set_experts_implementation({"text_config": experts})
+    model.requires_grad_(True)
+    model.eval()  # no dropout anywhere, so evaluation and training mode compute the same
+    return model
+
+
+def _pack_experts(model: LlavaForConditionalGeneration, spec: ModelSpec) -> None:
+    """Put `PackedExperts` in the place of the dense experts; on a real device with their weights, rounded to MXFP4."""
+    for layer in model.model.language_model.layers:
+        dense = layer.mlp.experts
+        device = dense.down_proj.device
+        with torch.device(device):
+            packed = PackedExperts(
+                spec.num_experts, spec.hidden_size, spec.expert_size, alpha=dense.alpha, limit=dense.limit)
+        if device.type != "meta":
+            packed.pack(dense)
+        layer.mlp.experts = packed
+
+
+def _require_types(state: dict[str, torch.Tensor], model: LlavaForConditionalGeneration) -> None:
+    """Raises RuntimeError for a tensor of another type than the model's: assigning would take it over."""
+    for name, tensor in model.state_dict().items():
+        if name in state and state[name].dtype != tensor.dtype:
+            raise RuntimeError(f"{name} is {state[name].dtype}, not {tensor.dtype}")
 
 
 def _text_config(spec: ModelSpec) -> GptOssConfig:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model.harmony import HEADER_LENGTH, answer_header, render
-from model.inputs import IGNORE, Encoded, Example, collate, length_buckets, tile_image
+from model.inputs import IGNORE, Encoded, Example, collate, length_buckets, tiles_of
 from model.loss import answer_logits, per_sample
 from model.spec import ModelSpec
 
@@ -72,7 +72,7 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 def answer(model: Any, example: Example, tokenizer: Tokenizer, spec: ModelSpec, *, max_new_tokens: int = 64) -> str:
     """The model's own answer to the question: greedy, from `<|channel|>final<|message|>` to `<|return|>`."""
-    tiles = [tile_image(im, image_size=spec.image_size, max_tiles=spec.max_tiles) for im in example.images]
+    tiles = tiles_of(example, spec)
     prompt = render(example.question, None, [len(t) for t in tiles], tokenizer, spec).ids + answer_header(tokenizer)
     device = _device(model)
     step: dict[str, Any] = {"pixel_values": torch.cat(tiles).to(device) if tiles else None, "past_key_values": None}

@@ -20,7 +20,7 @@ from model.spec import ModelSpec
 from model.tiling import tile_image
 from model.tokenizer import text_ids
 
-__all__ = ["IGNORE", "Example", "Encoded", "Batch", "encode", "encode_all", "collate", "length_buckets", "tile_image"]
+__all__ = ["IGNORE", "Example", "Encoded", "Batch", "encode", "encode_all", "collate", "length_buckets", "tiles_of"]
 
 IGNORE = -100
 """Label of a token without loss (torch's `ignore_index`)."""
@@ -96,7 +96,7 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
         raise ValueError("encode: the answer of an example must be one of its choices.")
     if not example.answer:
         raise ValueError("encode: an example needs a non-empty answer.")
-    tiles = [tile_image(im, image_size=spec.image_size, max_tiles=spec.max_tiles) for im in example.images]
+    tiles = tiles_of(example, spec)
     rendered = render(example.question, example.answer, [len(t) for t in tiles], tokenizer, spec)
     if example.choices and rendered.ids[-1] != spec.eos_token_id:
         raise ValueError("encode: a choice must be shorter than half of the model's max_tokens.")
@@ -112,6 +112,14 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
         truncated=rendered.truncated,
         key=example.key,
     )
+
+
+def tiles_of(example: Example, spec: ModelSpec) -> list[torch.Tensor]:
+    """Each image's tiles as the model takes them, float32 (n, 3, S, S)."""
+    return [
+        tile_image(image, image_size=spec.image_size, max_tiles=spec.max_tiles, normalisation=spec.normalisation)
+        for image in example.images
+    ]
 
 
 def encode_all(examples: Iterable[Example], tokenizer: Tokenizer, spec: ModelSpec) -> list[Encoded]:

@@ -121,6 +121,15 @@ class PackedExperts(nn.Module):
             scales.fill_(round(_SCALE_BIAS + torch.log2(torch.tensor(std / 2.94)).item()))
             self._part(name, "bias").zero_()
 
+    @torch.no_grad()
+    def pack(self, experts: Any) -> None:
+        """Take the weights of a GptOssExperts, rounded to the format, expert by expert. ValueError as `quantise`."""
+        for name in PROJECTIONS:
+            for number in range(self.num_experts):
+                blocks, scales = quantise(getattr(experts, name)[number].mT)
+                self._part(name, "blocks")[number], self._part(name, "scales")[number] = blocks, scales
+            self._part(name, "bias").copy_(getattr(experts, f"{name}_bias"))
+
     def dense(self, name: str, dtype: torch.dtype, experts: slice = slice(None)) -> Tensor:
         """The weights of `gate_up_proj` or `down_proj` of these experts, (experts, in, out) as GptOssExperts has them."""
         return dequantise(self._part(name, "blocks")[experts], self._part(name, "scales")[experts], dtype).mT

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "LoraSpec",
     "TINY",
     "MEDGPT_OSS_20B",
+    "MEDGPT_OSS_20B_PACKED",
     "GROUPS",
     "DEFAULT_GROUPS",
     "EXPERT_PARAMETERS",
@@ -48,10 +49,20 @@ EXPERT_PARAMETERS = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 FACTORS = ("A", "B", "AB")
 """Which LoRA factor a selection covers: W + (alpha/r) B A, arXiv 2106.09685, section 4.1."""
 
+_CHOICES = {
+    "dtype": ("float32", "bfloat16"),
+    "experts": ("dense", "mxfp4"),
+    "projector": ("llava", "internvl"),
+    "normalisation": ("imagenet", "clip"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Every dimension of text, vision, projector and tiling. Two models of equal spec have equal parameter shapes.
+
+    dtype: of the weights as stored and computed with. experts: `dense`, or `mxfp4` (`model.mxfp4`). projector: `llava`
+    (two layers on each patch) or `internvl` (pixel shuffle by 2, layer norm, two layers). normalisation: of pixels.
 
     Raises ValueError, one sentence, when the numbers cannot describe a model.
     """
@@ -88,12 +99,24 @@ class ModelSpec:
     image_token_id: int
     max_tokens: int
     system: str = ""
+    # how it is stored and joined
+    dtype: str = "float32"
+    experts: str = "dense"
+    projector: str = "llava"
+    normalisation: str = "imagenet"
 
     def __post_init__(self) -> None:
         for field in fields(self):
             _check_field(self, field.name, str(field.type))
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"ModelSpec: {name} must be one of {', '.join(allowed)}.")
         if self.image_size % self.patch_size:
             raise ValueError("ModelSpec: image_size must be a multiple of patch_size.")
+        if self.projector == "internvl" and (self.image_size // self.patch_size) % 2:
+            raise ValueError("ModelSpec: pixel shuffle joins 2 x 2 patches; image_size / patch_size must be even.")
+        if self.experts == "mxfp4" and (self.hidden_size % 32 or self.expert_size % 32):
+            raise ValueError("ModelSpec: MXFP4 packs 32 weights; hidden_size and expert_size must be multiples of it.")
         if self.num_heads % self.num_kv_heads or self.vision_hidden_size % self.vision_heads:
             raise ValueError("ModelSpec: heads must divide evenly (num_heads by num_kv_heads, vision width by heads).")
         if self.experts_per_token > self.num_experts:
@@ -110,8 +133,9 @@ class ModelSpec:
 
     @property
     def tokens_per_tile(self) -> int:
-        """Image tokens one tile becomes: its patches (CLS dropped)."""
-        return int((self.image_size // self.patch_size) ** 2)
+        """Image tokens one tile becomes: its patches (CLS dropped), a quarter of them after pixel shuffle."""
+        side = self.image_size // self.patch_size
+        return int((side // 2) ** 2 if self.projector == "internvl" else side**2)
 
     def to_json(self) -> str:
         """Canonical JSON (sorted keys); equal specs give equal text."""
@@ -230,5 +254,9 @@ MEDGPT_OSS_20B = ModelSpec(
     image_token_id=200_021,
     max_tokens=32_768,
     system="You are a helpful medical assistant.\nReasoning: low\n\n# Valid channels: final.",
+    dtype="bfloat16",
 )
 """GPT-oss-20B (20,914,757,184 language parameters), CLIP ViT-L/14@336, LLaVA-style two-layer projector."""
+
+MEDGPT_OSS_20B_PACKED = replace(MEDGPT_OSS_20B, name="medgpt-oss-20b-mxfp4", experts="mxfp4")
+"""The same with its experts as the stock checkpoint packs them: 10.2 GB instead of 38.2."""

@@ -11,10 +11,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "tile_grid", "tile_image"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "NORMALISATIONS", "tile_grid", "tile_image"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+NORMALISATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Name -> mean and standard deviation of the pixels, RGB in 0..1: InternVL's, and OpenAI CLIP's for a tower as it left
+OpenAI (Radford et al., arXiv 2103.00020; the values are those of its preprocessor)."""
 
 
 def tile_grid(width: int, height: int, *, image_size: int, max_tiles: int) -> tuple[int, int]:
@@ -30,10 +37,12 @@ def tile_grid(width: int, height: int, *, image_size: int, max_tiles: int) -> tu
     return best
 
 
-def tile_image(image: NDArray[np.uint8], *, image_size: int, max_tiles: int) -> torch.Tensor:
+def tile_image(
+    image: NDArray[np.uint8], *, image_size: int, max_tiles: int, normalisation: str = "imagenet"
+) -> torch.Tensor:
     """Normalised tiles, float32 (n, 3, image_size, image_size), row by row, the thumbnail last when n > 1.
 
-    image: uint8 (H, W, 3), RGB. Raises ValueError for any other kind of array, or an empty one.
+    image: uint8 (H, W, 3), RGB. normalisation: a name in NORMALISATIONS. Raises ValueError for any other kind of array, or an empty one.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError("tile_image: an image must be a uint8 array of shape (H, W, 3), RGB.")
@@ -47,8 +56,8 @@ def tile_image(image: NDArray[np.uint8], *, image_size: int, max_tiles: int) -> 
     tiles = tiles.reshape(rows * columns, 3, image_size, image_size)
     if rows * columns > 1:
         tiles = torch.cat([tiles, _resize(pixels, image_size, image_size)])
-    mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-    return (tiles / 255.0 - mean) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
+    mean, deviation = (torch.tensor(part).view(3, 1, 1) for part in NORMALISATIONS[normalisation])
+    return (tiles / 255.0 - mean) / deviation
 
 
 def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
