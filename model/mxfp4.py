@@ -102,9 +102,12 @@ class PackedExperts(nn.Module):
     Args: experts, hidden, intermediate: sizes. alpha, limit: of the clamped SwiGLU (GPT-oss model card, section 2.3).
     """
 
-    def __init__(self, experts: int, hidden: int, intermediate: int, *, alpha: float = 1.702, limit: float = 7.0) -> None:
+    def __init__(
+        self, experts: int, hidden: int, intermediate: int, *, alpha: float = 1.702, limit: float = 7.0
+    ) -> None:
         super().__init__()
         self.num_experts = experts
+        self.intermediate_size = intermediate
         self.alpha = alpha
         self.limit = limit
         for name, shape in packed_shapes(experts, hidden, intermediate).items():
@@ -131,7 +134,7 @@ class PackedExperts(nn.Module):
             self._part(name, "bias").copy_(getattr(experts, f"{name}_bias"))
 
     def dense(self, name: str, dtype: torch.dtype, experts: slice = slice(None)) -> Tensor:
-        """The weights of `gate_up_proj` or `down_proj` of these experts, (experts, in, out) as GptOssExperts has them."""
+        """The weights of `gate_up_proj` or `down_proj` of these experts, (experts, in, out) as in GptOssExperts."""
         return dequantise(self._part(name, "blocks")[experts], self._part(name, "scales")[experts], dtype).mT
 
     def bias(self, name: str, experts: slice, dtype: torch.dtype) -> Tensor:
@@ -203,7 +206,8 @@ class _Chunk:
             product: Tensor = F.grouped_mm(rows, matrices, offs=ends)
             return product
         product = rows.new_empty(rows.shape[0], matrices.shape[2])
-        for part, matrix, out in zip(rows.split(self.counts), matrices, product.split(self.counts), strict=True):
+        parts = zip(torch.split(rows, self.counts), matrices, torch.split(product, self.counts), strict=True)
+        for part, matrix, out in parts:
             torch.mm(part, matrix, out=out)
         return product
 
@@ -220,7 +224,7 @@ class _ExpertMlp(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weights: Tensor, chosen: Tensor, layer: PackedExperts) -> Tensor:
         routing = _Routing.of(chosen, layer.num_experts)
         wanted = any(ctx.needs_input_grad)
-        gate_up = hidden.new_empty(routing.tokens.numel(), layer.gate_up_proj_bias.shape[1]) if wanted else None
+        gate_up = hidden.new_empty(routing.tokens.numel(), 2 * layer.intermediate_size) if wanted else None
         rows = hidden.new_empty(routing.tokens.numel(), hidden.shape[1])
         with torch.autocast(hidden.device.type, enabled=False):
             for chunk in layer.chunks(routing):
@@ -276,13 +280,14 @@ def _dots(left: Tensor, right: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _pairs(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Byte -> its two numbers, as one integer of twice their width: (256,)."""
-    wide = {torch.bfloat16: torch.int32, torch.float32: torch.int64, torch.float64: None}.get(dtype, "other")
-    if wide == "other":
+    if dtype not in (torch.bfloat16, torch.float32, torch.float64):
         raise ValueError("MXFP4: weights are unpacked in bfloat16, float32 or float64.")
     byte = torch.arange(256)
     values = torch.tensor(FP4_VALUES, dtype=dtype)
     table = torch.stack([values[byte % 16], values[byte // 16]], dim=1)
-    return (table if wide is None else table.view(wide).view(256)).to(device)
+    if dtype == torch.float64:
+        return table.to(device)
+    return table.view(torch.int32 if dtype == torch.bfloat16 else torch.int64).view(256).to(device)
 
 
 @lru_cache(maxsize=16)

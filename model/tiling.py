@@ -42,7 +42,8 @@ def tile_image(
 ) -> torch.Tensor:
     """Normalised tiles, float32 (n, 3, image_size, image_size), row by row, the thumbnail last when n > 1.
 
-    image: uint8 (H, W, 3), RGB. normalisation: a name in NORMALISATIONS. Raises ValueError for any other kind of array, or an empty one.
+    image: uint8 (H, W, 3), RGB. normalisation: a name in NORMALISATIONS. Raises ValueError for any other kind of
+    array, or an empty one.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError("tile_image: an image must be a uint8 array of shape (H, W, 3), RGB.")

@@ -96,7 +96,8 @@ def _layers(dtype: torch.dtype) -> tuple[PackedExperts, GptOssExperts]:
     return packed, dense
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
 def test_layer_and_its_gradients_are_those_of_dense_experts(dtype: torch.dtype, tolerance: float) -> None:
     packed, dense = _layers(dtype)
     states = torch.randn(17, HIDDEN, dtype=dtype)
