@@ -78,7 +78,7 @@ def quantise(weights: Tensor) -> tuple[Tensor, Tensor]:
     """
     if weights.shape[-1] % BLOCK or not bool(torch.isfinite(weights).all()):
         raise ValueError(f"MXFP4: weights are finite, and a row is a multiple of {BLOCK} long.")
-    parts = weights.to(torch.float64).unflatten(-1, (-1, BLOCK))
+    parts = weights.to(torch.float64).reshape(*weights.shape[:-1], -1, BLOCK)
     largest = parts.abs().amax(dim=-1)
     exponent = torch.where(largest > 0, torch.frexp(largest).exponent - 1, -_SCALE_BIAS)
     scales = (exponent - _LARGEST_EXPONENT + _SCALE_BIAS).clamp(0, _LARGEST_SCALE)
