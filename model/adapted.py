@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from model.adapter import AdapterLayout, Selection, attach
 from model.backbone import BaseModel, load_base
 from model.inputs import Encoded, Example, encode_all
 from model.spec import LoraSpec
 
-__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted"]
+__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted", "recompute_layers"]
 
 ADAPTER_SEED = 0
 """LoRA's A is a public constant: every site and the coordinator draw the same one, and the manifest names its hash."""
@@ -31,6 +32,12 @@ class AdaptedModel:
     model: PeftModel
     layout: AdapterLayout
     initial: NDArray[np.float64]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     def read(self, selection: Selection | None = None) -> NDArray[np.float64]:
         """The adapter (or the selected part of it) as float64."""
@@ -50,13 +57,29 @@ class AdaptedModel:
 
 
 @lru_cache(maxsize=2)
-def open_adapted(directory: str, lora: LoraSpec) -> AdaptedModel:
+def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:
     """The base model in `directory` with fresh adapters, loaded once a process (sites of a simulation share it).
 
-    Raises ValueError, one sentence, when the folder is not a base model.
+    device: where it is put, torch's name. checkpointing: layers keep their input only and compute again in backward
+    (arXiv 1604.06174), which is how a long row fits a card. Raises ValueError, one sentence, when the folder is not a
+    base model, or when its experts are packed and `lora` adapts them.
     """
     base = load_base(Path(directory))
-    model = attach(base.model, lora, seed=ADAPTER_SEED)
+    model = attach(base.model, lora, seed=ADAPTER_SEED).to(device)
     model.eval()
+    if checkpointing:
+        recompute_layers(model)
     layout = AdapterLayout(model)
     return AdaptedModel(base, model, layout, layout.read(model))
+
+
+def recompute_layers(model: PeftModel) -> None:
+    """Language and vision layers keep only their input for backward. There is no dropout: the numbers stay the same.
+
+    transformers recomputes in training mode alone, so exactly these layers are put into it, nothing inside them.
+    """
+    plain = model.get_base_model()
+    plain.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": False})
+    for module in plain.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True

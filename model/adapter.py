@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from model.mxfp4 import PackedExperts
 from model.spec import EXPERT_PARAMETERS, FACTORS, GROUPS, LoraSpec, group_of, target_regex
 
 __all__ = ["AdapterEntry", "AdapterLayout", "Selection", "adapter_hash", "attach"]
@@ -58,8 +59,11 @@ class Selection:
 def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
     """Wrap the base model with LoRA (A random under `seed`, B zero: the identity), everything else frozen.
 
-    torch's global random state is left as it was. Raises ValueError when the model has no module to adapt.
+    torch's global random state is left as it was. Raises ValueError when the model has no module to adapt, and for
+    adapters on packed experts.
     """
+    if "experts" in lora.groups and any(isinstance(module, PackedExperts) for module in model.modules()):
+        raise ValueError("attach: packed experts carry no adapter; adapt attention and projector, or use a dense base.")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,

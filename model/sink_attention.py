@@ -5,11 +5,11 @@ and contributes no value. It is said here in terms a fused kernel understands: o
 one more feature, in which that key is 1, all others are 0 and every query is the sink over the scale. The mask needs
 no axis for the heads then. transformers offers GPT-oss no such path ("sdpa unsupported because of sinks").
 
-Where nobody asks for more than the causal order and padding, no T x T mask is made: the mask function then answers with
-one bool a key, whether it is a token. A second feature, 1 in every query and very low in a key that is padding, hides it
-for good. The sink stands *before* the keys and an idle query before the queries, so that the causal order of the fused
-kernel says the rest. In a layer with a sliding window of W, W queries at a time see the 2 W keys that end with them: cost
-and memory grow with T W, not with T squared.
+Where nobody asks for more than the causal order and padding, no T x T mask is made: the mask function then answers
+with one bool a key, whether it is a token. A second feature, 1 in every query and very low in a key that is padding,
+hides it for good. The sink stands *before* the keys and an idle query before the queries, so that the causal order of
+the fused kernel says the rest. In a layer with a sliding window of W, W queries at a time see the 2 W keys that end
+with them: cost and memory grow with T W, not with T squared.
 
 A packed row is attended to block by block, so that its cost is that of its samples and not of the row's square. Blocks
 are runs of neighbouring samples, and the mask of the row still decides who sees whom inside one: wrong lengths can
@@ -72,9 +72,9 @@ def sink_attention(
     """transformers' attention function for GptOssAttention.
 
     query (B, heads, T, d); key and value (B, kv_heads, S, d); attention_mask as `sink_mask` makes it, or additive
-    (B or 1, 1, T, S), never None (without one the causal order would be lost: ValueError). `packed_lengths` are the samples' tokens when B is 1
-    and the row is packed; ValueError when they are not positive numbers with the sum T. Returns
-    (B, T, heads, d), no weights.
+    (B or 1, 1, T, S), never None (without one the causal order would be lost: ValueError). `packed_lengths` are the
+    samples' tokens when B is 1 and the row is packed; ValueError when they are not positive numbers with the sum T.
+    Returns (B, T, heads, d), no weights.
     """
     if attention_mask is None:
         raise ValueError("sink_attention: an attention mask is needed; use the registered mask function.")
