@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks._full_size_model import loaded, row_of, with_adapter
+from benchmarks._full_size_model import answer_tokens, loaded, row_of, with_adapter
 from model.inputs import IGNORE, Batch
 from model.loss import answer_losses
 from model.spec import LoraSpec, ModelSpec
@@ -22,7 +22,6 @@ from privacy.dp.engine import PatientGradients
 __all__ = ["Point", "Row", "gpu_rows", "host_step"]
 
 LORA = LoraSpec(rank=8, alpha=16)
-_NO_TILES = torch.empty(0, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -88,10 +87,11 @@ class Private(Plain):
 
     def step(self, rows: Sequence[Batch]) -> float:
         total = 0.0
-        owner = torch.zeros(1, dtype=torch.int64)
         for row in rows:
-            tiles = owner.expand(row.tile_rows.numel()) if row.tile_rows.numel() else _NO_TILES
-            with self.engine.microbatch(text_patients=owner, image_patients=tiles, num_patients=1):
+            owner = torch.arange(len(row.labels))  # each row a patient
+            with self.engine.microbatch(
+                text_patients=owner, image_patients=owner[row.tile_rows.cpu()], num_patients=len(owner)
+            ):
                 loss = answer_losses(self.model, row).loss.sum()
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -151,14 +151,34 @@ def host_step(spec: ModelSpec, point: Point) -> dict[str, Any]:
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
 
 
+def peaks(
+    spec: ModelSpec, adapted: Any, trained: list[tuple[str, nn.Parameter]], shapes: Sequence[tuple[int, int, int]]
+) -> list[dict[str, int]]:
+    """One private micro-batch for each (length, rows, tiles a row): what torch's allocator handed out and held."""
+    found = []
+    for length, rows, tiles in shapes:
+        batch = row_of(spec, length, tiles, "cuda", seed=0, rows=rows)
+        row, arm = Row(Private.name, length, length * rows, []), Private(adapted, trained)
+        arm.noise = None
+        try:
+            _one(arm, [batch], row)
+        finally:
+            arm.close()
+        found.append({"length": length, "rows": rows, "patients": rows, "tiles": tiles, "rank": LORA.rank,
+                      "answers": rows * answer_tokens(length), "allocated": row.peak, "held": row.reserved})
+        del batch
+    return found
+
+
 def gpu_rows(spec: ModelSpec, points: Sequence[Point], arms: Sequence[type[Plain]], report: Callable[[Row], None],
-             ) -> dict[str, Any]:
-    """Each point's arms in turn, a warm-up first; seconds to make the model and its bytes."""
+             shapes: Sequence[tuple[int, int, int]] = ()) -> dict[str, Any]:
+    """Each point's arms in turn, a warm-up first; seconds to make the model, its bytes, and the peaks of `shapes`."""
     begin = time.monotonic()
     attention = "eager" if Stock in arms else "fused_sinks"
     adapted, trained = with_adapter(loaded(spec, "cuda", attention=attention), LORA)
     torch.cuda.synchronize()
-    facts = {"made_s": time.monotonic() - begin, "weights": torch.cuda.memory_allocated()}
+    facts: dict[str, Any] = {"made_s": time.monotonic() - begin, "weights": torch.cuda.memory_allocated()}
+    facts["peaks"] = peaks(spec, adapted, trained, shapes)
     for point in points:
         for row in _timed(spec, point, adapted, trained, arms):
             report(row)

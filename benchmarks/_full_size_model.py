@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -63,8 +64,8 @@ def answer_tokens(length: int) -> int:
     return max(4, length // _ANSWERS)
 
 
-def row_of(spec: ModelSpec, length: int, tiles: int, device: str, seed: int) -> Batch:
-    """One row of `length` tokens: tiles, a question and an answer, at random.
+def row_of(spec: ModelSpec, length: int, tiles: int, device: str, seed: int, rows: int = 1) -> Batch:
+    """`rows` rows of `length` tokens: tiles, a question and an answer, at random.
 
     Raises ValueError when the tiles alone are longer.
     """
@@ -73,6 +74,14 @@ def row_of(spec: ModelSpec, length: int, tiles: int, device: str, seed: int) -> 
     if text < answer_tokens(length) + 2:
         raise ValueError(f"{tiles} tiles of {spec.tokens_per_tile} tokens leave no room in a row of {length}")
     draw = torch.Generator().manual_seed(seed)
+    batch = collate([_sample(spec, length, tiles, draw) for _ in range(rows)]).to(device)
+    if batch.pixel_values is None:
+        return batch
+    return replace(batch, pixel_values=batch.pixel_values.to(getattr(torch, spec.dtype)))
+
+
+def _sample(spec: ModelSpec, length: int, tiles: int, draw: torch.Generator) -> Encoded:
+    image = tiles * spec.tokens_per_tile
     ids = torch.randint(0, spec.vocab_size, (length,), generator=draw)
     ids[ids == spec.image_token_id] = spec.bos_token_id
     ids[1 : 1 + image] = spec.image_token_id
@@ -81,8 +90,4 @@ def row_of(spec: ModelSpec, length: int, tiles: int, device: str, seed: int) -> 
     pixels: Tensor | None = None
     if tiles:
         pixels = torch.randn(tiles, 3, spec.image_size, spec.image_size, generator=draw)
-    batch = collate([Encoded(ids, labels, pixels, length - answer_tokens(length))]).to(device)
-    if batch.pixel_values is None:
-        return batch
-    pixels = batch.pixel_values.to(getattr(torch, spec.dtype))
-    return Batch(batch.input_ids, batch.attention_mask, batch.labels, pixels, batch.tile_rows, batch.num_logits)
+    return Encoded(ids, labels, pixels, length - answer_tokens(length))

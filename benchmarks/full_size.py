@@ -8,7 +8,8 @@ minutes on two cores); what counts is that it runs, and the peak of the process.
 
 gpu: where torch finds CUDA. Private and non-private steps on the same packed route in turn, rows of 2,048, 8,192 and
 32,768 tokens, one row in a micro-batch; then stock PEFT on dense bfloat16 experts with eager attention. Peak: bytes
-that torch's allocator held, weights included; the CUDA context is not in it (about 0.5 GiB).
+that torch's allocator held, weights included; the CUDA context is not in it (about 0.5 GiB). Peaks of more shapes stand
+beside what `site-client plan-memory` says; `--record FILE` keeps them for its test.
 
 `--quick` (within 50 s) runs one layer of the 20B in place of 24, with 16,384 words: it shows that the code runs, and
 measures no goal.
@@ -37,15 +38,15 @@ GIB = 1 << 30
 _HOST_LENGTH, _HOST_TILES = 704, 1
 _LENGTHS = (2048, 8192, 32768)
 _TILES = {2048: 2, 8192: 8, 32768: 13}
+# (tokens, rows, tiles a row) of the peaks that the planner is compared with
+_SHAPES = ((1024, 1, 1), (2048, 1, 2), (2048, 4, 2), (4096, 1, 4), (8192, 1, 8), (16384, 1, 13), (32768, 1, 13))
 _CODE = "import sys; from benchmarks._full_size_measure import main; main(sys.argv[1])"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print tables and goals; exit code 1 if one is short."""
     arguments = _arguments(argv)
-    from model.spec import MEDGPT_OSS_20B_PACKED
-
-    spec = MEDGPT_OSS_20B_PACKED
+    spec = _full_spec()
     if arguments.quick:
         spec = replace(spec, name="one-layer", num_layers=1, vision_layers=2, vocab_size=16_384, bos_token_id=1,
                        eos_token_id=2, pad_token_id=0, image_token_id=9)
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures["host"] = _host(spec, arguments.threads)
     if arguments.only != "host" and _has_gpu() and not arguments.quick:
         figures["gpu"] = _gpu(spec, arguments.lengths)
+        if arguments.record:
+            _record(arguments.record, spec, figures)
     goals = _goals(figures, arguments)
     print("", *(goal_line(goal) for goal in goals), sep="\n")
     if arguments.json:
@@ -66,10 +69,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one layer instead of 24, end within 50 s")
     parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--record", type=Path, help="write the measured peaks here (benchmarks/records)")
     parser.add_argument("--only", choices=("host", "gpu"), help="only this part")
     parser.add_argument("--lengths", type=int, nargs="+", default=list(_LENGTHS), help="tokens of a row on the GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch's threads on the host (default all)")
     return parser.parse_args(argv)
+
+
+def _full_spec() -> Any:
+    from model.spec import MEDGPT_OSS_20B_PACKED
+
+    return MEDGPT_OSS_20B_PACKED
 
 
 def _where() -> dict[str, str]:
@@ -122,13 +132,38 @@ def _gpu(spec: Any, lengths: Sequence[int]) -> dict[str, Any]:
 
     print("\n| arm | row | tokens/s | peak allocated GiB | peak held GiB |", "| --- | --- | --- | --- | --- |",
           sep="\n", flush=True)
-    points = [Point(n, _TILES.get(n, 0), max(2, 8 * 2048 // n), 6 if n <= 2048 else 3) for n in lengths]
-    packed = gpu_rows(spec, points, (Plain, Private), report)
+    points = [Point(n, _TILES.get(n, 0), max(2, 16 * 2048 // n), 5 if n <= 2048 else 2) for n in lengths]
+    packed = gpu_rows(spec, points, (Plain, Private), report, _SHAPES)
     gc.collect()
     torch.cuda.empty_cache()
     dense = gpu_rows(replace(spec, experts="dense"), points[:2], (Stock,), report)
+    _print_plan(spec, packed["peaks"])
     print(f"\nweights packed {packed['weights'] / GIB:.2f} GiB, dense {dense['weights'] / GIB:.2f} GiB", flush=True)
     return {"rows": [as_json(row) for row in rows], "packed": packed, "dense": dense}
+
+
+def _planned(spec: Any, line: dict[str, int]) -> Any:
+    from benchmarks._full_size_measure import LORA
+    from model.memory_plan import plan
+
+    return plan(spec, LORA, length=line["length"], rows=line["rows"], patients=line["patients"],
+                answers=line["answers"])
+
+
+def _print_plan(spec: Any, peaks: Sequence[dict[str, int]]) -> None:
+    print("\n| rows x tokens | planned GiB held | measured | planned / measured |", "| --- | --- | --- | --- |",
+          sep="\n")
+    for line in peaks:
+        held = _planned(spec, line).held
+        print(f"| {line['rows']} x {line['length']:,} | {held / GIB:.2f} | {line['held'] / GIB:.2f} | "
+              f"{held / line['held']:.3f} |", flush=True)
+
+
+def _record(path: Path, spec: Any, figures: dict[str, Any]) -> None:
+    peaks = [{"spec": spec.name} | line for line in figures["gpu"]["packed"]["peaks"]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(
+        {"where": figures["where"], "specs": {spec.name: asdict(spec)}, "peaks": peaks}, indent=1) + "\n")
 
 
 def _line(row: Row) -> str:
@@ -148,10 +183,13 @@ def _goals(figures: dict[str, Any], arguments: argparse.Namespace) -> list[Goal]
     if not private or not plain or not private["seconds"] or not plain["seconds"]:
         why = why if arguments.quick or arguments.only == "host" else "no GPU here"
         return [*goals, Goal("gpu-peak-gib-at-2048", 20.0, reason=why),
-                Goal("private-over-plain-seconds", 1 / 0.95, reason=why)]
+                Goal("private-over-plain-seconds", 1 / 0.95, reason=why), Goal("planner-error", 0.1, reason=why)]
     ratio = ratio_of([a / b for a, b in zip(private["seconds"], plain["seconds"], strict=True)])
     return [*goals, Goal("gpu-peak-gib-at-2048", 20.0, private["reserved"] / GIB),
-            Goal("private-over-plain-seconds", 1 / 0.95, ratio.median)]
+            Goal("private-over-plain-seconds", 1 / 0.95, ratio.median),
+            Goal("planner-error", 0.1, max(
+                abs(_planned(_full_spec(), line).held / line["held"] - 1)
+                for line in figures["gpu"]["packed"]["peaks"]))]
 
 
 if __name__ == "__main__":

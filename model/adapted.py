@@ -16,7 +16,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from model.adapter import AdapterLayout, Selection, attach
 from model.backbone import BaseModel, load_base
 from model.inputs import Encoded, Example, encode_all
-from model.spec import LoraSpec
+from model.spec import GROUPS, LoraSpec
 
 __all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted", "recompute_layers"]
 
@@ -39,6 +39,13 @@ class AdaptedModel:
         device: torch.device = next(self.model.parameters()).device
         return device
 
+    @property
+    def lora(self) -> LoraSpec:
+        """Rank, scale and groups of its adapters."""
+        config = self.model.peft_config["default"]
+        held = {entry.group for entry in self.layout.entries}
+        return LoraSpec(rank=config.r, alpha=config.lora_alpha, groups=tuple(name for name in GROUPS if name in held))
+
     def read(self, selection: Selection | None = None) -> NDArray[np.float64]:
         """The adapter (or the selected part of it) as float64."""
         return self.layout.read(self.model, selection)
@@ -56,7 +63,6 @@ class AdaptedModel:
         return encode_all(examples, self.base.tokenizer, self.base.spec)
 
 
-@lru_cache(maxsize=2)
 def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:
     """The base model in `directory` with fresh adapters, loaded once a process (sites of a simulation share it).
 
@@ -64,6 +70,11 @@ def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpoint
     (arXiv 1604.06174), which is how a long row fits a card. Raises ValueError, one sentence, when the folder is not a
     base model, or when its experts are packed and `lora` adapts them.
     """
+    return _opened(directory, lora, device, checkpointing)
+
+
+@lru_cache(maxsize=2)
+def _opened(directory: str, lora: LoraSpec, device: str, checkpointing: bool) -> AdaptedModel:
     base = load_base(Path(directory))
     model = attach(base.model, lora, seed=ADAPTER_SEED).to(device)
     model.eval()

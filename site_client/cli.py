@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     from site_client.backup_commands import add_backup_commands
     from site_client.doctor_command import add_doctor_command
     from site_client.init_command import add_init_command
+    from site_client.plan_memory_command import add_plan_memory_command
     from site_client.roster_commands import add_roster_commands
     from site_client.start_command import add_start_command
     from site_client.status_command import add_status_command
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add_audit_command(commands)
     add_doctor_command(commands)
     add_status_command(commands)
+    add_plan_memory_command(commands)
     add_backup_commands(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
