@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     from coordinator.home_commands import add_home_commands
     from coordinator.roster_commands import add_roster_commands
     from coordinator.run_commands import add_run_commands
+    from coordinator.tokenizer_command import add_tokenizer_command
     from coordinator.up_command import add_up_command
 
     add_home_commands(commands)
@@ -72,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add_run_commands(commands)
     add_doctor_command(commands)
     add_backup_commands(commands)
+    add_tokenizer_command(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)
