@@ -27,15 +27,20 @@ __all__ = ["add_answer_command"]
 EXIT_OK, EXIT_INTERRUPTED = 0, 130
 NOTE = "research use only, not for clinical decisions"
 DEFAULT_TOKENS = 256
+_TOO_SMALL = "the memory of this machine is too small for this model and these images"
 
 
 def add_answer_command(commands: Any) -> None:
     """Add `answer` to the parser's `commands` (of `add_subparsers`)."""
     answer = commands.add_parser(
         "answer", help="what the base model and an adapter answer to a question about images",
+        usage="site-client answer [SITE_FILE] [--base DIR] [--adapter DIR] [--image FILE ...] --question TEXT\n"
+              "                          [--max-new-tokens N] [--device auto|cpu|cuda] [--json] [-h]",
         description=f"Ask one question and read both answers side by side as they are made. {NOTE.capitalize()}. "
                     "Nothing is sent anywhere, and nothing about images, question or answers is written to a file or "
-                    "a log; they stay on this screen. Needs no site file when --base names the base model.")
+                    "a log; they stay on this screen. A shell keeps the commands that it was given: write "
+                    "`--question -` and type the question, or put it in a file, where it must not. Needs no site file "
+                    "when --base names the base model.")
     answer.add_argument("site_file", metavar="SITE_FILE", nargs="?",
                         help="this hospital's YAML file, for its base model")
     answer.add_argument("--adapter", type=Path, metavar="DIR", help="adapter in PEFT layout; left out: base model only")
@@ -43,7 +48,8 @@ def add_answer_command(commands: Any) -> None:
     answer.add_argument("--image", type=Path, metavar="FILE", nargs="+", action="extend", default=[],
                         help="PNG, JPEG or uncompressed DICOM, in the order in which the question means them")
     answer.add_argument("--question", required=True, metavar="TEXT",
-                        help="the question; <image> in it says where each image goes, without it images come first")
+                        help="the question, or - to read it from standard input; <image> in it says where each image "
+                             "goes, without it images come first")
     answer.add_argument("--max-new-tokens", type=int, metavar="N",
                         help=f"most tokens of an answer (default: {DEFAULT_TOKENS}, or what the context has room for)")
     answer.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto",
@@ -54,12 +60,12 @@ def add_answer_command(commands: Any) -> None:
 
 def _answer(arguments: argparse.Namespace) -> int:
     """What is quick to refuse is refused before the model is loaded, and before torch is imported."""
-    _check_question(arguments)
+    question = _question(arguments)
     directory = _base_directory(arguments)
     files, pictures = _read_inputs(arguments)
     with _memory_named(), _waiting("loading the model"):
         base, model, device = _open(directory, files, arguments.device)
-        prompt = _prompt(arguments.question, pictures, base)
+        prompt = _prompt(question, pictures, base)
     most = _most_tokens(arguments.max_new_tokens, prompt, base)
     columns = _columns(base, model, prompt, most, files)
     facts = _facts(base, files, device, len(prompt.ids))
@@ -74,20 +80,25 @@ def _answer(arguments: argparse.Namespace) -> int:
     return EXIT_OK if whole else EXIT_INTERRUPTED
 
 
-def _check_question(arguments: argparse.Namespace) -> None:
+def _question(arguments: argparse.Namespace) -> str:
+    """The question's text; ValueError when it is empty or too long, or does not go with the images."""
     from model.harmony import IMAGE_PLACEHOLDER
-    from site_client.sources.reports import MAX_IMAGES
+    from site_client.sources.reports import MAX_IMAGES, MAX_TEXT_CHARS
 
-    if not arguments.question.strip():
+    question = str(sys.stdin.read(MAX_TEXT_CHARS + 1) if arguments.question == "-" else arguments.question).strip()
+    if not question:
         raise ValueError("the question is empty; write it after --question")
+    if len(question) > MAX_TEXT_CHARS:
+        raise ValueError(f"the question is longer than {MAX_TEXT_CHARS} characters; shorten it")
     if len(arguments.image) > MAX_IMAGES:
         raise ValueError(f"{len(arguments.image)} images are too many for one question; name at most {MAX_IMAGES}")
-    places = arguments.question.count(IMAGE_PLACEHOLDER)
+    places = question.count(IMAGE_PLACEHOLDER)
     if places not in (0, len(arguments.image)):
         raise ValueError(f"the question holds {places} times {IMAGE_PLACEHOLDER} and there are {len(arguments.image)} "
                          "images; write it once for each image, or not at all")
     if arguments.max_new_tokens is not None and arguments.max_new_tokens < 1:
         raise ValueError("--max-new-tokens must be at least 1")
+    return question
 
 
 def _base_directory(arguments: argparse.Namespace) -> Path:
@@ -232,8 +243,10 @@ def _memory_named() -> Iterator[None]:
     try:
         yield
     except MemoryError:
-        raise ValueError("the memory of this machine is too small for this model and these images") from None
+        raise ValueError(_TOO_SMALL) from None
     except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
+        if type(error).__name__ == "OutOfMemoryError":
+            raise ValueError("the GPU's memory is too small for this model; use --device cpu") from None
+        if "can't allocate memory" not in str(error):  # as torch says it of the machine's memory
             raise
-        raise ValueError("the GPU's memory is too small for this model; use --device cpu") from None
+        raise ValueError(_TOO_SMALL) from None

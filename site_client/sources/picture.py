@@ -91,7 +91,7 @@ def _bitmap(data: bytes) -> NDArray[np.uint8]:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 _check_bitmap(image)
                 return np.array(_opaque(ImageOps.exif_transpose(image)).convert("RGB"), dtype=np.uint8)
-        except (_UnusableError, MemoryError):
+        except (_UnusableError, RefusedItemError, MemoryError):
             raise
         except UnidentifiedImageError:
             raise _UnusableError("is not an image that can be read here: use PNG, JPEG or DICOM") from None
