@@ -125,7 +125,7 @@ def read_adapter(directory: Path) -> AdapterFiles:
         raise ValueError(f"adapter folder {directory} does not exist; name the folder that holds {_CONFIG}.")
     for path in sorted(directory.iterdir()):
         if path.suffix.lower() in _PICKLES:
-            raise ValueError(f"adapter {directory} holds {path.name}, a format that can run code when it is read; "
+            raise ValueError(f"adapter {directory} holds {_short(path.name)}, a format that can run code when read: "
                              f"remove that file, or export the adapter as {_TENSORS}.")  # fmt: skip
     config = _read_config(directory)
     named = config.get("base_model_name_or_path")
