@@ -14,11 +14,12 @@ from peft import PeftModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from model.adapter import AdapterLayout, Selection, attach
-from model.backbone import BaseModel, load_base
+from model.adapter_files import AdapterFiles
+from model.backbone import BaseModel, empty, hash_model, load_base
 from model.inputs import Encoded, Example, encode_all
-from model.spec import GROUPS, LoraSpec
+from model.spec import GROUPS, LoraSpec, ModelSpec
 
-__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted", "recompute_layers"]
+__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted", "open_with_adapter", "recompute_layers"]
 
 ADAPTER_SEED = 0
 """LoRA's A is a public constant: every site and the coordinator draw the same one, and the manifest names its hash."""
@@ -95,3 +96,36 @@ def recompute_layers(model: PeftModel) -> None:
     for module in plain.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
+
+
+def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
+    """The base model in `directory` with the adapter of `files` (`model.adapter_files.read_adapter`) on it.
+
+    Raises ValueError, one sentence, when the folder is not a base model, when the adapter names another base or does
+    not fit this one, and when it holds a number that is not finite; all of that before a weight of the base is read.
+    """
+    spec_file = directory / "spec.json"
+    if not spec_file.is_file():
+        raise ValueError(f"No base model in {directory}: the file spec.json is missing.")
+    hollow = empty(ModelSpec.from_json(spec_file.read_text(encoding="utf-8", errors="replace")))
+    with torch.device("meta"):
+        layout = AdapterLayout(attach(hollow, files.lora, seed=ADAPTER_SEED))
+    vector = files.read_vector(layout)
+    try:
+        base = load_base(directory, expected_hash=files.base_hash)
+    except ValueError:
+        _require_named_base(directory, files)  # reads the folder again, only to say which
+        raise
+    model = attach(base.model, files.lora, seed=ADAPTER_SEED)
+    layout = AdapterLayout(model)
+    initial = layout.read(model)
+    layout.write(model, vector)
+    return AdaptedModel(base, model, layout, initial)
+
+
+def _require_named_base(directory: Path, files: AdapterFiles) -> None:
+    """ValueError when the adapter names a base by its content hash and it is not the one in `directory`."""
+    if files.base_hash is not None and (found := hash_model(directory)) != files.base_hash:
+        raise ValueError(
+            f"adapter {files.directory} is of another base: it was trained on {files.base_hash.hex()[:16]}..., and the "
+            f"base model in {directory} is {found.hex()[:16]}...; use the base that it was trained on.")

@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.answer_command import add_answer_command
     from site_client.approve_commands import add_approve_command
     from site_client.audit_commands import add_audit_command
     from site_client.backup_commands import add_backup_commands
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_status_command(commands)
     add_plan_memory_command(commands)
     add_backup_commands(commands)
+    add_answer_command(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)

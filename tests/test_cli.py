@@ -37,7 +37,7 @@ SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                                    "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
                                    "doctor", "backup", "restore"],
                "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
-                                   "start", "doctor", "status", "backup", "restore"]}
+                                   "start", "doctor", "status", "backup", "restore", "answer"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 
