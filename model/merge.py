@@ -103,8 +103,8 @@ def adapter_changes(spec: ModelSpec, lora: LoraSpec, vector: NDArray[np.float64]
         ValueError: the experts are packed and adapted, or the vector has another size.
     """
     if spec.experts == "mxfp4" and "experts" in lora.groups:
-        raise ValueError("An adapter on the experts cannot be merged into experts packed as MXFP4; export with --format "
-                         "peft, or merge into the base model with dense experts.")
+        raise ValueError("An adapter on the experts cannot be merged into experts that the base packs as MXFP4; use "
+                         "the base model with dense experts.")
     layout = AdapterLayout(attach(empty(spec), lora, seed=0))
     if vector.shape != (layout.size,):
         raise ValueError(f"The adapter has {vector.size} numbers and this base takes {layout.size}; it is of another "

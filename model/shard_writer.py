@@ -48,7 +48,7 @@ class TensorInfo:
 
 
 def plan_shards(infos: Sequence[TensorInfo], shard_bytes: int) -> dict[str, list[TensorInfo]]:
-    """File name -> its tensors, in the order given, each file at most `shard_bytes` long unless one tensor is longer."""
+    """File name -> its tensors, in the order given; a file is at most `shard_bytes` long unless one tensor is."""
     groups: list[list[TensorInfo]] = [[]]
     size = 0
     for info in infos:
@@ -90,4 +90,4 @@ def _bytes(info: TensorInfo, tensor: Tensor) -> memoryview:
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
     if tuple(tensor.shape) != info.shape or flat.numel() != info.size_bytes:
         raise ValueError(f"{info.name} has another shape or type than was announced.")
-    return memoryview(flat.numpy())
+    return flat.numpy().data

@@ -1,9 +1,9 @@
 """Whether vLLM's LoRA loader takes an adapter file: its naming rules, checked without vLLM.
 
-Rules, as read in the sources of vLLM (github.com/vllm-project/vllm, versions of 2025 and 2026; vLLM itself was not run):
+Rules, as read in vLLM's sources (github.com/vllm-project/vllm, versions of 2025 and 2026; vLLM itself was not run):
 
 * `lora/utils.py`, `parse_fine_tuned_lora_name`: a name is `base_model.model.` + path + `.lora_A.weight` or
-  `.lora_B.weight` (embeddings aside); any other name raises "is unsupported LoRA weight". The path is then mapped by the
+  `.lora_B.weight` (embeddings aside); any other name raises "is unsupported LoRA weight". The path is mapped by the
   model class' `hf_to_vllm_mapper`; of `models/llava.py`: `model.language_model.` -> `language_model.model.`,
   `model.multi_modal_projector.` -> `multi_modal_projector.`.
 * `lora/lora_model.py` (before: `lora/models.py`), `LoRAModel.from_local_checkpoint`, `check_unexpected_modules`: the
@@ -95,8 +95,9 @@ def vllm_sentence(names: Iterable[str], config: Mapping[str, Any]) -> str:
         require_vllm_loads(names, config)
     except ValueError as error:
         return f"not for this adapter: {error}"
-    return (f"names accepted by its LoRA loader's rules (`--enable-lora --max-lora-rank {max_lora_rank(config['r'])}`); "
-            "not run here, so compare answers with PEFT before relying on it")
+    rank = max_lora_rank(config["r"])
+    return (f"names accepted by its LoRA loader's rules (`--enable-lora --max-lora-rank {rank}`); not run here, so "
+            "compare answers with PEFT before relying on it")
 
 
 def _require_config(config: Mapping[str, Any]) -> None:

@@ -115,7 +115,7 @@ def test_types_are_kept_and_packed_experts_copied(base: BaseModel, spec: ModelSp
 
 def test_adapters_on_packed_experts_are_refused(spec: ModelSpec) -> None:
     packed = replace(spec, experts="mxfp4", hidden_size=32, expert_size=32)
-    with pytest.raises(ValueError, match=r"cannot be merged into experts packed as MXFP4; export with --format peft"):
+    with pytest.raises(ValueError, match="packs as MXFP4; use the base model with dense"):
         adapter_changes(packed, LoraSpec(groups=("attention", "experts")), np.zeros(3))
 
 
