@@ -92,6 +92,7 @@ def export_run(folder: Path, out: Path, key: SigningKey, kind: str = "peft", aud
         (partial / "README.md").write_text(release_card(facts), encoding="utf-8")
         sign_release(partial, facts, run.manifest.hash(), key)
         for path in present_files(partial).values():
+            path.chmod(0o644)  # safetensors writes 0600, and all of it is to be given away
             sync(path)
         partial.chmod(0o755)
     return _sentence(run, out, kind, facts)

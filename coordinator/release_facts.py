@@ -34,14 +34,13 @@ _TRUST = (
     "holds against the coordinator, the other sites and every reader of this release. It rests on each site's software "
     "doing what the manifest says, with the operating system's randomness, which the site's own signed ledger records.")
 _SECURE_SUM = (
-    "Secure aggregation hides from the coordinator which site contributed what. It is a second layer and no part of "
-    "this claim.")
+    "hides from the coordinator which site contributed what. It is a second layer and no part of this claim.")
 _NOT_COVERED = [
     "a patient whose records are at several sites: each site's epsilon counts for that patient, and they add up",
     "other runs: each site's ledger adds up what its patients spent over all of them",
     "what the base model learned before this run, from whatever data",
     "hyperparameters, curriculum and data preparation, where they were chosen by looking at these patients",
-    "which patients a site holds, its declared number of patients, and that it took part: these are stated openly",
+    "a site's name, its declared number of patients, and that it took part: these are stated openly",
     "findings about people in general, patients or not, which are what the model is meant to learn",
     "time and size of messages, and faults in hardware, operating system and software",
 ]

@@ -152,7 +152,7 @@ def merge_base(
         (out / INDEX_FILE).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         written.append(INDEX_FILE)
     for name in BASE_FILES:
-        if not name.endswith(".safetensors"):
+        if not name.endswith(".safetensors") and name != INDEX_FILE:
             shutil.copyfile(base / name, out / name)
             written.append(name)
     return written

@@ -58,6 +58,7 @@ def test_peft_loads_exactly_the_attested_average(
     config = json.loads((out / "adapter_config.json").read_text())
     assert config["target_modules"] == target_regex(("attention",)) and config["r"] == 4
     assert config["base_model_name_or_path"] == hash_model(run.base).hex()
+    assert {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()} == {0o644}
     assert not [path for path in out.parent.iterdir() if path != out]
 
 
