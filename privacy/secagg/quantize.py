@@ -113,7 +113,7 @@ def dequantize_sum(total: UInt32, ring: RingParams) -> npt.NDArray[np.float64]:
 
 
 def dequantized_blocks(total: UInt32, ring: RingParams) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
-    """`dequantize_sum` block by block: where each block lies, and its real sums. The array is reused for the next block,
+    """`dequantize_sum` block by block: where each block lies, and its real sums. The array is reused for the next one,
     so that a caller who needs each number once takes no memory of the size of the vector."""
     unused = 32 - ring.bits
     lifted, real = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.float64)
