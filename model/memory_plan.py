@@ -20,7 +20,8 @@ __all__ = ["GIB", "MemoryPlan", "most_tokens", "parse_bytes", "plan", "weight_by
 
 GIB = 1 << 30
 _CONTEXT = int(0.6 * GIB)        # CUDA context and kernels, not in torch's allocator
-_FRAGMENTS = 0.04                # of what is not weights: blocks that the allocator holds and cannot use
+# What the allocator holds and cannot use: a fixed part, and a share of what is not weights (fitted to measured peaks).
+_IDLE, _FRAGMENTS = int(0.12 * GIB), 0.085
 _CHUNK_WEIGHTS = 1 << 28         # model.mxfp4: unpacked at a time
 _CHUNK_LOGITS = 1 << 26          # model.loss: logits at a time
 _UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 1 << 10, "mib": 1 << 20, "gib": GIB}
@@ -51,7 +52,7 @@ class MemoryPlan:
     @property
     def held(self) -> int:
         """Bytes that torch's allocator takes from the card: `allocated`, and what lies idle between its blocks."""
-        return self.allocated + int(_FRAGMENTS * (self.allocated - self.weights))
+        return self.allocated + _IDLE + int(_FRAGMENTS * (self.allocated - self.weights))
 
     @property
     def total(self) -> int:
