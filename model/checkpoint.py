@@ -1,4 +1,4 @@
-"""Checkpoints of three layouts, understood before they are read: where each tensor of ours lies, and how it becomes ours.
+"""Checkpoints of three layouts, understood before they are read: where each tensor lies, and how it becomes ours.
 
 * a folder that this project wrote (`spec.json`);
 * MedGPT-oss as published: InternVL's chat model around GPT-oss and CLIP;
@@ -264,7 +264,7 @@ def _float_type(stored: Mapping[str, StoredTensor], directory: Path) -> str:
 
 
 def _plausible(source: Source) -> Source:
-    """The source, unless its numbers describe a model that the files cannot hold: not even its outline is built then."""
+    """The source, unless its numbers describe a model that the files cannot hold: then not even an outline is built."""
     spec = source.spec
     held = sum(one.size for one in source.stored.values())
     patches = (spec.image_size // spec.patch_size) ** 2

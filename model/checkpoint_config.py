@@ -33,6 +33,7 @@ _ROPE_NUMBERS = ("factor", "original_max_position_embeddings", "rope_theta")
 _VISION_KEYS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_channels",
                 "image_size", "patch_size", "hidden_act", "layer_norm_eps", "attention_dropout")
 _VISION_SETTINGS = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_channels": 3, "attention_dropout": 0.0}
+_LAYERS = 1000
 _INTERNVL_SETTINGS = {"downsample_ratio": 0.5, "ps_version": "v2", "use_thumbnail": True, "min_dynamic_patch": 1,
                       "use_backbone_lora": 0, "use_llm_lora": 0}
 _INTERNVL_DEFAULTS = {"downsample_ratio": 0.5, "ps_version": "v1", "use_thumbnail": False, "min_dynamic_patch": 1,
@@ -122,6 +123,9 @@ def _section(values: Any, where: str, kind: str) -> dict[str, Any]:
 
 
 def _parsed(kind: Any, values: Mapping[str, Any], where: str) -> Any:
+    layers = values.get("num_hidden_layers")
+    if type(layers) is int and not 0 < layers <= _LAYERS:  # the library would make a list of their kinds
+        raise ValueError(f"config.json: {where}: num_hidden_layers is {layers}; it must lie in 1 to {_LAYERS}.")
     try:
         return kind(**values)
     except Exception as error:  # the library has many types of its own

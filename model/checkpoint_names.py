@@ -1,4 +1,4 @@
-"""What other projects call the tensors that `model.backbone` names: InternVL's chat model, stock GPT-oss, OpenAI's CLIP.
+"""What other projects call our tensors: InternVL's chat model, stock GPT-oss, OpenAI's CLIP.
 
 Sources: OpenGVLab/InternVL, `internvl_chat_gpt_oss` (`InternVLChatModel`: vision_model, mlp1, language_model); the
 safetensors indices of openai/gpt-oss-20b and openai/clip-vit-large-patch14-336.

@@ -1,4 +1,4 @@
-"""Safetensors checkpoints, read with suspicion: everything a header claims is checked before one tensor byte is allocated.
+"""Safetensors checkpoints, read with suspicion: what a header claims is checked before one tensor byte is allocated.
 
 The format (huggingface/safetensors, README, section Format): 8 bytes with the length of a JSON header, the header, then
 the tensors side by side. Here the header may be no longer than `HEADER_LIMIT` and the file, every tensor's size must
@@ -42,7 +42,8 @@ INDEX = "model.safetensors.index.json"
 """Which shard holds each tensor of a checkpoint in several files."""
 
 HEADER_LIMIT = 2 << 20
-"""Bytes of a JSON text that is parsed. The 20B model's index has 0.1 million; hostile JSON grows forty-fold in memory."""
+"""Bytes of a JSON text that is parsed. The 20B model's header has 0.1 million; hostile JSON grows forty-fold in memory.
+"""
 
 _PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
