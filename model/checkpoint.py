@@ -37,7 +37,8 @@ from model.weights_file import (
     weight_files,
 )
 
-__all__ = ["BASE_FILES", "Source", "Step", "checkpoint_files", "open_composed", "open_folder", "read_projector"]
+__all__ = ["BASE_FILES", "Source", "Step", "checkpoint_files", "open_composed", "open_folder", "open_upstream",
+           "read_projector"]
 
 Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 _EXPERTS = ".mlp.experts."
@@ -150,24 +151,30 @@ class Source:
         return dtype in _FLOATS and ((self.any_float and name.startswith(TOWER)) or name in self.given)
 
 
-def open_folder(directory: Path, tokenizer: Path | None = None) -> Source:
-    """A folder of this project or of MedGPT-oss; tokenizer: a file to use instead of the folder's.
+def open_folder(directory: Path) -> Source:
+    """A base model of this project, or MedGPT-oss as published.
 
     Raises ValueError, one sentence, for what is missing, damaged or unsupported.
     """
+    if not (directory / "spec.json").exists():
+        return open_upstream(directory)
+    words = load_tokenizer(file_inside(directory, "tokenizer.json"))
+    text = file_inside(directory, "spec.json").read_bytes()[: 1 << 20].decode("utf-8", "replace")
+    return _plausible(Source(directory, ModelSpec.from_json(text), words, stored_tensors(directory), OURS))
+
+
+def open_upstream(directory: Path, tokenizer: Path | None = None) -> Source:
+    """MedGPT-oss as published; tokenizer: a file to use instead of the folder's tokenizer.json.
+
+    Raises ValueError, one sentence, for what is missing, damaged or unsupported.
+    """
+    config = read_json(file_inside(directory, "config.json"))
+    if not is_upstream(config):
+        raise ValueError(_no_layout(directory))
     words = load_tokenizer(tokenizer or file_inside(directory, "tokenizer.json"))
-    if (directory / "spec.json").exists():
-        text = file_inside(directory, "spec.json").read_bytes()[: 1 << 20].decode("utf-8", "replace")
-        spec, naming = ModelSpec.from_json(text), OURS
-        stored, unknown = _renamed(stored_tensors(directory), OURS)
-    else:
-        config = read_json(file_inside(directory, "config.json"))
-        if not is_upstream(config):
-            raise ValueError(_no_layout(directory))
-        naming = UPSTREAM
-        stored, unknown = _renamed(stored_tensors(directory), UPSTREAM)
-        spec = upstream_spec(config, words, _float_type(stored, directory))
-    return _plausible(Source(directory, spec, words, stored, naming, unknown))
+    stored, unknown = _renamed(stored_tensors(directory), UPSTREAM)
+    spec = upstream_spec(config, words, _float_type(stored, directory))
+    return _plausible(Source(directory, spec, words, stored, UPSTREAM, unknown))
 
 
 def open_composed(directory: Path, clip: Path, tokenizer: Path | None = None) -> Source:

@@ -16,7 +16,7 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from transformers.models.internvl.modeling_internvl import InternVLModel, InternVLMultiModalProjector
 
 from model.backbone import hash_model, load_base, load_source
-from model.checkpoint import open_composed, open_folder, read_projector
+from model.checkpoint import open_composed, open_folder, open_upstream, read_projector
 from model.mxfp4 import PackedExperts, dequantise, quantise
 from model.tokenizer import save_tokenizer, train_tokenizer
 from tests.vectors import make_checkpoints as made
@@ -275,7 +275,7 @@ def test_numbers_that_cannot_be_packed_are_named(tmp_path: Path, words: Path) ->
     values["language_model.model.layers.0.mlp.experts.down_proj"][1, 2, 3] = float("inf")
     made.write(tmp_path, made.upstream_config(SIZES), values)
     with pytest.raises(ValueError, match=r"layers\.0\.mlp\.experts\.down_proj.*not finite"):
-        load_source(open_folder(tmp_path, words).with_experts("mxfp4"))
+        load_source(open_upstream(tmp_path, words).with_experts("mxfp4"))
 
 
 def test_a_stock_folder_with_dense_experts(tmp_path: Path, words: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_projector_of_another_shape_or_none_is_refused(tmp_path: Path, words: 
 def test_the_vocabulary_is_the_configs(tmp_path: Path, words: Path) -> None:
     sizes = replace(SIZES, vocab=437)
     made.write(tmp_path, made.upstream_config(sizes), made.tensors(made.upstream_shapes(sizes, "F32"), 1))
-    assert load_source(open_folder(tmp_path, words)).lm_head.weight.shape == (437, 64)
+    assert load_source(open_upstream(tmp_path, words)).lm_head.weight.shape == (437, 64)
     (tmp_path / "config.json").write_text(json.dumps(made.upstream_config(SIZES)))
     with pytest.raises(ValueError, match=r"embed_tokens\.weight is \(437, 64\) instead of \(420, 64\)"):
-        load_source(open_folder(tmp_path, words))
+        load_source(open_upstream(tmp_path, words))
