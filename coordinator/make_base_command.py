@@ -1,4 +1,4 @@
-"""`coordinator make-base`: published checkpoints become one base model folder, shard by shard, with a hash to agree on."""
+"""`coordinator make-base`: published checkpoints become one base model folder, with a hash to agree on."""
 
 from __future__ import annotations
 

@@ -43,6 +43,7 @@ __all__ = ["BASE_FILES", "Source", "Step", "checkpoint_files", "open_composed", 
 Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 _EXPERTS = ".mlp.experts."
 _NAN_SCALE = 255
+_ROUNDED = 1 << 17  # weights that are rounded to MXFP4 at once, in float64 and a dozen temporaries of that size
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 BASE_FILES = ("config.json", WEIGHTS, "spec.json", "tokenizer.json")
@@ -309,15 +310,20 @@ def _as_stored(expected: Expected, spec: ModelSpec, *, packed: bool) -> Expected
 
 
 def _pack(dense: StoredTensor) -> tuple[Tensor, Tensor]:
-    """Blocks and scales of experts stored as (E, in, out), one expert at a time."""
-    parts = []
-    for number in range(dense.shape[0]):
-        try:
-            parts.append(quantise(read_tensor(dense, number).mT))
-        except ValueError:
-            raise ValueError(f"{dense.name} in {dense.path} cannot be packed: a number is not finite.") from None
-    blocks, scales = zip(*parts, strict=True)
-    return torch.stack(blocks), torch.stack(scales)
+    """Blocks and scales of experts stored as (E, in, out): one expert is read at a time, a few rows are rounded."""
+    experts, inner, out = dense.shape
+    blocks = torch.empty((experts, out, inner // BLOCK, BLOCK // 2), dtype=torch.uint8)
+    scales = torch.empty((experts, out, inner // BLOCK), dtype=torch.uint8)
+    step = max(1, _ROUNDED // inner)
+    for number in range(experts):
+        rows = read_tensor(dense, number).mT
+        for first in range(0, out, step):
+            part = slice(first, first + step)
+            try:
+                blocks[number, part], scales[number, part] = quantise(rows[part])
+            except ValueError:
+                raise ValueError(f"{dense.name} in {dense.path} cannot be packed: a number is not finite.") from None
+    return blocks, scales
 
 
 def _unpack(blocks: StoredTensor, scales: StoredTensor, dtype: torch.dtype) -> Tensor:

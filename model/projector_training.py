@@ -1,8 +1,8 @@
 """A new projector between a frozen vision tower and a frozen language model, trained in full on PUBLIC examples.
 
 The first stage of LLaVA (arXiv 2304.08485, section 4.2) and of InternVL's recipe for GPT-oss (OpenGVLab/InternVL,
-shell/internvl3_5_gpt_oss, mlp_warmup: learning rate 1e-3, cosine, AdamW with 0.9 and 0.999). No privacy is spent here, so no patient's data may come here:
-the result becomes part of the base model that everybody holds.
+shell/internvl3_5_gpt_oss, mlp_warmup: learning rate 1e-3, cosine, AdamW with 0.9 and 0.999). No privacy is spent here,
+so no patient's data may come here: the result becomes part of the base model that everybody holds.
 """
 
 from __future__ import annotations
