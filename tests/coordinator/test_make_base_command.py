@@ -118,6 +118,7 @@ def test_help_imports_nothing_heavy() -> None:
             "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:\n"
             "    main(['make-base', '--help'])\n"
             "assert 'PATH CLIP_PATH OUT' in out.getvalue()\n"
-            "print([name for name in ('torch', 'transformers', 'safetensors', 'numpy', 'rich') if name in sys.modules])")
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            "print([one for one in ('torch', 'transformers', 'safetensors', 'numpy', 'rich') if one in sys.modules])")
+    root = Path(__file__).resolve().parents[2]
+    result = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
