@@ -15,6 +15,7 @@ from transformers import CLIPVisionConfig, GptOssConfig
 
 from model.spec import MEDGPT_OSS_20B, ModelSpec
 from model.tokenizer import special_id
+from model.weights_file import listed
 
 __all__ = ["composed_spec", "is_upstream", "upstream_spec"]
 
@@ -104,7 +105,7 @@ def _require_end(values: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     named, end = values.get("eos_token_id"), special_id(tokenizer, "<|return|>")
     if named is not None and end not in (named if isinstance(named, list) else [named]):
         raise ValueError(
-            f"config.json: eos_token_id is {str(named)[:60]} and <|return|> is {end} in the tokenizer; "
+            f"config.json: eos_token_id is {listed([str(named)[:60]])} and <|return|> is {end} in the tokenizer; "
             "give the tokenizer.json of this model.")
 
 
@@ -129,7 +130,7 @@ def _parsed(kind: Any, values: Mapping[str, Any], where: str) -> Any:
     try:
         return kind(**values)
     except Exception as error:  # the library has many types of its own
-        why = (str(error).splitlines() or [""])[0][:160].rstrip(" :.")
+        why = listed((str(error).splitlines() or [""])[:1]).rstrip(" :.")
         raise ValueError(f"config.json: {where} is malformed ({why}); get the file again.") from None
 
 
@@ -138,7 +139,7 @@ def _require(found: Mapping[str, Any], wanted: Mapping[str, Any], where: str) ->
     for name, value in wanted.items():
         if (other := found.get(name, value)) != value:
             raise ValueError(
-                f"{where}: {name} is {str(other)[:60]}, and only {str(value)[:60]} is supported; "
+                f"{where}: {name} is {listed([str(other)[:60]])}, and only {str(value)[:60]} is supported; "
                 "get a checkpoint that has it.")
 
 

@@ -167,10 +167,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def listed(problems: Iterable[str], limit: int = 8) -> str:
-    """At most `limit` of them, each cut to 160 characters, "and N more"."""
+    """At most `limit` of them, each cut to 160 characters, "and N more"; what does not print is escaped: the names
+    come from files of others."""
     every = list(problems)
-    text = ", ".join(one if len(one) <= 160 else f"{one[:157]}..." for one in every[:limit])
+    shown = [_printable(one[:161]) for one in every[:limit]]
+    text = ", ".join(one if len(one) <= 160 else f"{one[:157]}..." for one in shown)
     return text + (f" and {len(every) - limit} more" if len(every) > limit else "")
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def _read_index(directory: Path) -> Mapping[str, str]:
@@ -190,7 +196,7 @@ def _read_index(directory: Path) -> Mapping[str, str]:
 def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in _PICKLED:
         raise ValueError(
-            f"{path} is a pickled checkpoint, which can run code when it is opened; convert it to safetensors first.")
+            f"{_printable(str(path))} is a pickled checkpoint, which can run code when it is opened; convert it to safetensors first.")
 
 
 def _parse(text: bytes, path: Path) -> dict[str, Any]:

@@ -209,3 +209,9 @@ def test_lists_are_bounded() -> None:
     assert listed(["a", "b"]) == "a, b"
     assert listed((str(n) for n in range(10)), limit=3) == "0, 1, 2 and 7 more"
     assert len(listed(["x" * 10_000])) == 160
+    assert listed(["a\nb\x1b[31m", "\ud800"]) == r"a\nb\x1b[31m, \ud800"
+
+
+def test_a_pickle_cannot_write_on_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a\nb\x1b[2J.bin").write_bytes(b"")
+    assert r"a\nb\x1b[2J.bin is a pickled" in refusal(lambda: stored_tensors(tmp_path))
