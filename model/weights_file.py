@@ -196,7 +196,8 @@ def _read_index(directory: Path) -> Mapping[str, str]:
 def _refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in _PICKLED:
         raise ValueError(
-            f"{_printable(str(path))} is a pickled checkpoint, which can run code when it is opened; convert it to safetensors first.")
+            f"{_printable(str(path))} is a pickled checkpoint, which can run code when it is opened; convert it to "
+            "safetensors first.")
 
 
 def _parse(text: bytes, path: Path) -> dict[str, Any]:
