@@ -75,13 +75,13 @@ class Executor:
 
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
-        from model.adapted import open_adapted
         from model.spec import LoraSpec
+        from site_client.placement import open_model
 
         if self._reception.session() is not None:  # also where it ended between a roster's pin and its event
             self._note(self._reception.roster())
         try:
-            open_adapted(self._config.base_model, LoraSpec())
+            open_model(self._config, LoraSpec())
         except ValueError as error:
             _log.error("base model: %s", error)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
-from model.adapted import AdaptedModel, open_adapted
+from model.adapted import AdaptedModel
 from model.inputs import Encoded, Example
 from model.spec import LoraSpec
 from privacy.identity import SigningKey
@@ -22,6 +22,7 @@ from site_client.evidence_store import EvidenceStore
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
+from site_client.placement import microbatch_tokens, open_model
 from site_client.policy import delta_cap
 from site_client.records import SiteIndex
 from site_client.roster_pin import RosterPin
@@ -97,7 +98,11 @@ class Installation:
 
     def model(self, lora: LoraSpec) -> AdaptedModel:
         """The base model with adapters (shared by the sites of one simulating process)."""
-        return open_adapted(self.config.base_model, lora)
+        return open_model(self.config, lora)
+
+    def microbatch_tokens(self, adapted: AdaptedModel) -> int:
+        """Most tokens that this site computes at once."""
+        return microbatch_tokens(self.config, adapted)
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
         """Read and check this hospital's folder; refused items are logged as counts only."""
