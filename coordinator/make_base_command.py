@@ -119,6 +119,7 @@ def _with_new_projector(source: Source, arguments: argparse.Namespace) -> Source
     from model.example_file import load_examples
     from model.projector_training import ProjectorRecipe, train_projector
 
+    _require_device(arguments.device)
     examples = load_examples(arguments.train_projector)
     recipe = ProjectorRecipe(seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size)
     model = load_source(source).to(arguments.device)
@@ -127,6 +128,16 @@ def _with_new_projector(source: Source, arguments: argparse.Namespace) -> Source
             model, source.tokenizer, source.spec, examples, recipe=recipe,
             progress=lambda done, total, loss: show(done, total, f"loss {loss:.3f}"))
     return source.with_projector(tensors)
+
+
+def _require_device(name: str) -> None:
+    """ValueError unless torch can put a number there: known before a model is loaded."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError):  # torch raises either
+        raise ValueError(f"--device {name} is not there; give cpu, or a device that torch finds") from None
 
 
 @contextmanager

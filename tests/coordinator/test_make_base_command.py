@@ -98,6 +98,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
             ([*start, str(published / "gone"), out], r"config.json is missing"),
             ([*start, str(tmp_path / "pickled"), out], "pickled checkpoint"),
             (composed(published, tmp_path / "base", "--projector", str(tmp_path / "p.safetensors")), "is damaged"),
+            (composed(published, tmp_path / "base", "--train-projector", "x", "--device", "xyz"), "xyz is not there"),
             (composed(published, tmp_path / "base", "--train-projector", str(tmp_path / "x.npz")), "cannot be read")):
         before = sorted(tmp_path.iterdir())
         assert main(arguments) == 2, arguments

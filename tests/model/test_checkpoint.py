@@ -225,6 +225,22 @@ def test_settings_that_are_not_computed_are_refused_by_name(
     assert "\n" not in str(caught.value)
 
 
+def test_only_a_stock_tower_may_be_of_another_type(tmp_path: Path, words: Path) -> None:
+    values = made.tensors(made.upstream_shapes(SIZES, "BF16"), 1)
+    name = "vision_model.vision_model.post_layernorm.bias"
+    values[name] = values[name].float()
+    made.write(tmp_path, made.upstream_config(SIZES), values)
+    with pytest.raises(ValueError, match=r"post_layernorm\.bias is float32 instead of bfloat16"):
+        load_source(open_upstream(tmp_path, words))
+
+
+def test_stock_weights_with_another_end_than_the_tokenizers(tmp_path: Path, words: Path) -> None:
+    config = made.stock_config(SIZES) | {"eos_token_id": [7, 8]}
+    folder = made.write(tmp_path / "a", config, made.tensors(made.language_shapes(SIZES, "BF16", packed=True), 1))
+    with pytest.raises(ValueError, match=r"eos_token_id is \[7, 8\] and <\|return\|> is 2"):
+        open_composed(folder, made.write_clip(tmp_path / "b"), words)
+
+
 def test_another_quantisation_is_refused(tmp_path: Path, words: Path) -> None:
     config = made.stock_config(SIZES) | {"quantization_config": {"quant_method": "gptq"}}
     folder = made.write(tmp_path / "a", config, made.tensors(made.language_shapes(SIZES, "BF16", packed=True), 1))

@@ -46,6 +46,7 @@ def test_only_the_projector_learns(base: BaseModel, shades: list[Example], dtype
     after = base.model.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {f"model.multi_modal_projector.{name}" for name in tensors}
+    assert {name for name, one in base.model.named_parameters() if one.grad is not None} == changed
     for name, one in tensors.items():
         assert one.dtype == torch.float32
         assert torch.equal(after[f"model.multi_modal_projector.{name}"], one.to(getattr(torch, dtype)))
