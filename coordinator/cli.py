@@ -56,18 +56,21 @@ def _parser() -> argparse.ArgumentParser:
     status.set_defaults(command=_status)
     hashed = commands.add_parser(
         "hash-model", help="the content hash that manifests and site policies name",
-        description="Print the SHA-256 of a base model folder: name, length and bytes of its four files.")
+        description="Print the SHA-256 of a base model folder, one of this project or MedGPT-oss as published: name, "
+                    "length and bytes of every file that counts.")
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
     from coordinator.backup_commands import add_backup_commands
     from coordinator.doctor import add_doctor_command
     from coordinator.home_commands import add_home_commands
+    from coordinator.make_base_command import add_make_base_command
     from coordinator.release_commands import add_release_commands
     from coordinator.roster_commands import add_roster_commands
     from coordinator.run_commands import add_run_commands
     from coordinator.tokenizer_command import add_tokenizer_command
     from coordinator.up_command import add_up_command
 
+    add_make_base_command(commands)
     add_home_commands(commands)
     add_roster_commands(commands)
     add_up_command(commands)

@@ -1,4 +1,4 @@
-"""The frozen base model: built from a ModelSpec, stored as four files, loaded strictly and identified by their hash.
+"""The frozen base model: built from a ModelSpec, stored as a few files, loaded strictly and identified by their hash.
 
 Class: transformers' LlavaForConditionalGeneration with GPT-oss text and CLIP vision (stock InternVL would silently
 lose a CLIP tower on reload). Router logits stay off: their load-balancing loss is a batch statistic that would
@@ -12,26 +12,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import CLIPVisionConfig, GptOssConfig, LlavaConfig, LlavaForConditionalGeneration
 
+from model.checkpoint import BASE_FILES, Source, checkpoint_files, open_folder
 from model.mxfp4 import PackedExperts
 from model.projector import PixelShuffleProjector
 from model.sink_attention import SINK_ATTENTION
 from model.spec import ModelSpec
-from model.tokenizer import load_tokenizer, save_tokenizer, special_id
+from model.tokenizer import save_tokenizer, special_id
+from model.weights_writing import SHARD_BYTES, write_weights
 
-__all__ = ["BASE_FILES", "BaseModel", "build", "check_tokenizer", "empty", "hash_model", "load_base", "save_base"]
-
-BASE_FILES = ("config.json", "model.safetensors", "spec.json", "tokenizer.json")
-"""What a base model folder holds, and what its content hash covers; any other file in the folder is ignored."""
+__all__ = [
+    "BASE_FILES",
+    "BaseModel",
+    "build",
+    "check_tokenizer",
+    "empty",
+    "expected_tensors",
+    "hash_model",
+    "load_base",
+    "load_source",
+    "save_base",
+    "write_description",
+]
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model ready for use; content_hash: SHA-256 over BASE_FILES, see `hash_model`."""
+    """A base model ready for use; content_hash: SHA-256 over its files, see `hash_model`."""
 
     model: LlavaForConditionalGeneration
     tokenizer: Tokenizer
@@ -76,12 +85,29 @@ def empty(
     return model
 
 
-def save_base(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, spec: ModelSpec, directory: Path) -> None:
-    """Write BASE_FILES into `directory` (made if missing). Raises ValueError when tokenizer and spec disagree."""
+def save_base(
+    model: LlavaForConditionalGeneration,
+    tokenizer: Tokenizer,
+    spec: ModelSpec,
+    directory: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a base model into `directory` (made if missing); weights of more than `shard_bytes` as several files.
+
+    Raises ValueError when tokenizer and spec disagree.
+    """
     check_tokenizer(tokenizer, spec)
     directory.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(state, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    write_weights(state.items(), {name: one.nbytes for name, one in state.items()}, directory, shard_bytes=shard_bytes)
+    write_description(model, tokenizer, spec, directory)
+
+
+def write_description(
+    model: LlavaForConditionalGeneration, tokenizer: Tokenizer, spec: ModelSpec, directory: Path
+) -> None:
+    """Write all of a base model but its weights: tokenizer, spec, and a config.json for other projects."""
     save_tokenizer(tokenizer, directory / "tokenizer.json")
     (directory / "spec.json").write_text(spec.to_json() + "\n", encoding="utf-8")
     model.config.to_json_file(str(directory / "config.json"), use_diff=True)
@@ -94,37 +120,49 @@ def load_base(
     attention: str = SINK_ATTENTION,
     experts: str = "grouped_mm",
 ) -> BaseModel:
-    """Load a base model bit for bit; every weight must be there, of the right shape, and no other.
+    """Load a base model bit for bit, one of this project or MedGPT-oss as published; every weight must be there, of
+    the right shape and type, and no other. Takes the memory of the stored weights and little more.
 
     Raises ValueError (one sentence) when a file is missing or malformed, or when `expected_hash` is given and the
-    folder's content differs from it; nothing is parsed before that check.
+    folder's content differs from it; nothing is parsed before that check but which files there are.
     """
     content_hash = hash_model(directory)
     if expected_hash is not None and content_hash != expected_hash:
         raise ValueError("The base model is not the expected one: its content hash differs; get the right folder.")
-    spec = ModelSpec.from_json((directory / "spec.json").read_text(encoding="utf-8", errors="replace"))
-    tokenizer = load_tokenizer(directory / "tokenizer.json")
-    check_tokenizer(tokenizer, spec)
-    model = empty(spec, attention=attention, experts=experts)
-    try:
-        state = load_file(str(directory / "model.safetensors"))
-        _require_types(state, model)
-        model.load_state_dict(state, strict=True, assign=True)
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError("The base model's model.safetensors is damaged or does not fit its spec.json.") from error
-    return BaseModel(model, tokenizer, spec, content_hash)
+    source = open_folder(directory)
+    model = load_source(source, attention=attention, experts=experts)
+    return BaseModel(model, source.tokenizer, source.spec, content_hash)
+
+
+def load_source(
+    source: Source, *, attention: str = SINK_ATTENTION, experts: str = "grouped_mm"
+) -> LlavaForConditionalGeneration:
+    """The model of a checkpoint, read tensor by tensor after all of them were checked; arguments as `build`.
+
+    Raises ValueError as `Source.plan` and when tokenizer and spec disagree.
+    """
+    check_tokenizer(source.tokenizer, source.spec)
+    model = empty(source.spec, attention=attention, experts=experts)
+    for step in source.plan(expected_tensors(model)):
+        for name, tensor in step.tensors():
+            _assign(model, name, tensor)
+    return model
+
+
+def expected_tensors(model: LlavaForConditionalGeneration) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    """Name -> shape and type of every stored tensor of a model, its order; also of an empty one."""
+    return {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in model.state_dict().items()}
 
 
 def hash_model(directory: Path) -> bytes:
-    """SHA-256 (32 bytes) over name, length and bytes of each of BASE_FILES, in that order.
+    """SHA-256 (32 bytes) over name, length and bytes of each of the folder's files, in sorted order: BASE_FILES, or
+    index and shards in the place of the weights; of MedGPT-oss as published config, tokenizer and weights.
 
-    Raises ValueError naming the first missing file.
+    Raises ValueError naming the first missing file, and for a link that leaves the folder.
     """
     total = hashlib.sha256(b"base-model/1|")
-    for name in BASE_FILES:
+    for name in checkpoint_files(directory):
         path = directory / name
-        if not path.is_file():
-            raise ValueError(f"No base model in {directory}: the file {name} is missing.")
         total.update(f"{name}|{path.stat().st_size}|".encode())
         with path.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
@@ -180,11 +218,14 @@ def _pack_experts(model: LlavaForConditionalGeneration, spec: ModelSpec) -> None
         layer.mlp.experts = packed
 
 
-def _require_types(state: dict[str, torch.Tensor], model: LlavaForConditionalGeneration) -> None:
-    """Raises RuntimeError for a tensor of another type than the model's: assigning would take it over."""
-    for name, tensor in model.state_dict().items():
-        if name in state and state[name].dtype != tensor.dtype:
-            raise RuntimeError(f"{name} is {state[name].dtype}, not {tensor.dtype}")
+def _assign(model: LlavaForConditionalGeneration, name: str, tensor: torch.Tensor) -> None:
+    """Put a real tensor in the place of an empty parameter or buffer."""
+    owner, _, leaf = name.rpartition(".")
+    module = model.get_submodule(owner)
+    place = getattr(module, leaf)
+    if isinstance(place, torch.nn.Parameter):
+        tensor = torch.nn.Parameter(tensor, requires_grad=place.requires_grad)
+    setattr(module, leaf, tensor)
 
 
 def _text_config(spec: ModelSpec) -> GptOssConfig:
