@@ -80,10 +80,16 @@ class SiteConfig:
     engine: str = "own"      # of the per-patient gradients: own, or opacus for comparison
     invitation: str = ""     # the coordinator's invitation file: address, certificate authority, officers' keys
     health_port: int = 0     # gRPC health service on 127.0.0.1; 0 = none
+    processes: int = 1       # that train side by side, each with a whole model and whole patients of a step
+    gpus_per_process: int = 0  # that one process's model is spread over, layer by layer; 0 = the processor
     transport: TransportConfig = field(default_factory=TransportConfig)
 
     def __post_init__(self) -> None:
         one_of("site", "engine", self.engine, ENGINES)
+        require(1 <= self.processes <= 64, f"site.processes={self.processes} must be 1 to 64")
+        require(0 <= self.gpus_per_process <= 64, f"site.gpus_per_process={self.gpus_per_process} must be 0 to 64")
+        require(self.engine == "own" or self.gpus_per_process < 2,
+                 f"site.engine={self.engine} needs its model on one device; set gpus_per_process to 0 or 1")
         require(0 <= self.health_port < 65536, f"site.health_port={self.health_port} must be 0 to 65535")
         require(bool(self.invitation) or bool(self.roster and self.roster_hash),
                 "a site file needs `invitation`, or `roster` with `roster_hash`; `site-client init` writes one")

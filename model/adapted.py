@@ -17,7 +17,7 @@ from model.backbone import BaseModel, load_base
 from model.inputs import Encoded, Example, encode_all
 from model.spec import LoraSpec
 
-__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted"]
+__all__ = ["ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted"]
 
 ADAPTER_SEED = 0
 """LoRA's A is a public constant: every site and the coordinator draw the same one, and the manifest names its hash."""
@@ -31,6 +31,11 @@ class AdaptedModel:
     model: PeftModel
     layout: AdapterLayout
     initial: NDArray[np.float64]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs go; layers may lie on others (`model.placement`)."""
+        return next(self.model.parameters()).device
 
     def read(self, selection: Selection | None = None) -> NDArray[np.float64]:
         """The adapter (or the selected part of it) as float64."""
@@ -55,7 +60,11 @@ def open_adapted(directory: str, lora: LoraSpec) -> AdaptedModel:
 
     Raises ValueError, one sentence, when the folder is not a base model.
     """
-    base = load_base(Path(directory))
+    return adapted_from(load_base(Path(directory)), lora)
+
+
+def adapted_from(base: BaseModel, lora: LoraSpec) -> AdaptedModel:
+    """`base` with fresh adapters, on the devices that its layers lie on; the adapter's numbers are the same on all."""
     model = attach(base.model, lora, seed=ADAPTER_SEED)
     model.eval()
     layout = AdapterLayout(model)

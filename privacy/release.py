@@ -31,7 +31,7 @@ PACKAGES = ("configs", "coordinator", "model", "privacy", "site_client")
 HASHED_SUFFIXES = frozenset({".py", ".yaml", ".typed"})
 # The dependencies of pyproject.toml; a test compares the two lists.
 LIBRARIES = (
-    "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy", "omegaconf",
+    "accelerate", "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy", "omegaconf",
     "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers",
     "uvicorn", "uvloop",
 )  # fmt: skip
