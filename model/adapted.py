@@ -35,7 +35,15 @@ class AdaptedModel:
     @property
     def device(self) -> torch.device:
         """Where its inputs go; layers may lie on others (`model.placement`)."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(iter(self.model.parameters())).device
+        return device
+
+    @property
+    def lora(self) -> LoraSpec:
+        """Rank, alpha and groups of its adapters, as they were attached."""
+        config = self.model.peft_config["default"]
+        groups = {entry.group: None for entry in self.layout.entries}
+        return LoraSpec(rank=config.r, alpha=config.lora_alpha, groups=tuple(groups))
 
     def read(self, selection: Selection | None = None) -> NDArray[np.float64]:
         """The adapter (or the selected part of it) as float64."""

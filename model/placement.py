@@ -23,6 +23,8 @@ from model.spec import LoraSpec
 
 __all__ = ["device_map", "open_placed", "place"]
 
+_FIRST = ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens",
+          "model.language_model.rotary_emb")
 # The model on the devices, by what it was opened with: one at a time, for two would not fit.
 _held: dict[tuple[str, LoraSpec, tuple[str, ...]], AdaptedModel] = {}
 
@@ -74,8 +76,7 @@ def device_map(model: Any, devices: Sequence[str]) -> dict[str, torch.device]:
         raise ValueError("a model is placed on at least one device, each named once")
     if len(places) > len(layers):
         raise ValueError(f"a model of {len(layers)} layers is spread over at most as many devices, not {len(places)}")
-    first = {name: places[0] for name in ("model.vision_tower", "model.multi_modal_projector",
-                                          "model.language_model.embed_tokens", "model.language_model.rotary_emb")}
+    first = dict.fromkeys(_FIRST, places[0])
     before = sum(map(_size_bytes, (model.model.vision_tower, model.model.multi_modal_projector, language.embed_tokens)))
     after = _size_bytes(language.norm) + _size_bytes(model.lm_head)
     owners = _owners([_size_bytes(layer) for layer in layers], before, after, len(places))

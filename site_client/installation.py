@@ -13,8 +13,9 @@ from typing import Literal
 
 from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
-from model.adapted import AdaptedModel, open_adapted
+from model.adapted import AdaptedModel
 from model.inputs import Encoded, Example
+from model.placement import open_placed
 from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
@@ -23,6 +24,7 @@ from site_client.keystore import has_ledger, load_or_create_secret, note_ledger,
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import delta_cap
+from site_client.ranks import devices_of
 from site_client.records import SiteIndex
 from site_client.roster_pin import RosterPin
 from site_client.round_store import RoundStore
@@ -97,7 +99,7 @@ class Installation:
 
     def model(self, lora: LoraSpec) -> AdaptedModel:
         """The base model with adapters (shared by the sites of one simulating process)."""
-        return open_adapted(self.config.base_model, lora)
+        return open_placed(self.config.base_model, lora, devices_of(self.config))
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
         """Read and check this hospital's folder; refused items are logged as counts only."""

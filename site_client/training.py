@@ -64,8 +64,8 @@ def run_local_steps(
 ) -> LocalUpdate:
     """Run `task.stage.local_steps` steps from the model's current adapter; the model is left at the last step.
 
-    `mechanism` makes what runs the steps: one process, or several (`site_client.ranked_mechanism`); audits pass one with
-    a planted fault, and `observe` for a look at each step's draw and released vector (before the step is applied).
+    `mechanism` makes what runs the steps: one process, or several (`site_client.ranked_mechanism`); audits pass one
+    with a planted fault, and `observe` for a look at each step's draw and released vector (before the step is applied).
     Raises nothing that depends on the patients: see `rehearse`.
     """
     step = mechanism(adapted, selection, task, entropy)
