@@ -8,8 +8,10 @@ loaded for all rounds, and ends when rank 0 does.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +49,7 @@ __all__ = ["FOR_EVER_S", "RankWorker", "arrival", "main"]
 
 FOR_EVER_S = 10.0 * 365 * 86400  # between two rounds; the end of rank 0 ends the wait
 _ANSWER_S = 600.0
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _log = logging.getLogger(__name__)
 
 
@@ -62,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", action="append", default=[])
     arguments = parser.parse_args(argv)
     os.umask(0o077)
+    _end_with_parent()
     log_to_output()
     key = sys.stdin.buffer.read(KEY_BYTES)
     arrival(arguments.folder, arguments.rank).touch(0o600)
@@ -75,6 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     except RankError as error:  # rank 0 is gone, or does not speak as it should: it starts another in our place
         _log.info("over: %s", error)
     return 0
+
+
+def _end_with_parent() -> None:
+    """The kernel kills this process when the one that started it ends (Linux)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def arrival(folder: Path, rank: int) -> Path:

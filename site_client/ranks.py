@@ -6,11 +6,9 @@ not made, the round fails as it does when training fails (its budget stays booke
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,9 +32,7 @@ __all__ = ["RankGroup", "devices_of", "require_devices"]
 
 M = TypeVar("M", bound=Message)
 _log = logging.getLogger(__name__)
-_DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 _END_S = 5.0
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def devices_of(config: SiteConfig, rank: int = 0) -> tuple[str, ...]:
@@ -161,8 +157,7 @@ class RankGroup:
         key = SystemEntropy().random_bytes(KEY_BYTES)
         with _log_of(self._state, rank) as log:
             child = subprocess.Popen(
-                list(self._command(rank, folder, self._start_s)), stdin=subprocess.PIPE, stdout=log, stderr=log,
-                preexec_fn=_die_with_parent)
+                list(self._command(rank, folder, self._start_s)), stdin=subprocess.PIPE, stdout=log, stderr=log)
         self._children.append(child)
         if child.stdin is None:
             raise RankError(f"rank {rank} has no standard input")
@@ -189,6 +184,3 @@ def _log_of(state: Path, rank: int) -> IO[bytes]:
     folder.mkdir(mode=0o700, exist_ok=True)
     return os.fdopen(os.open(folder / f"rank-{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
-
-def _die_with_parent() -> None:
-    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)

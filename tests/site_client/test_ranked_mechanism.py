@@ -87,7 +87,7 @@ def test_samples_cross_to_another_rank_bit_for_bit(adapted: AdaptedModel) -> Non
 def test_the_sum_over_ranks_is_that_of_one_process(
     base: Path, adapted: AdaptedModel, selection: Any, size: int
 ) -> None:
-    """To the last bit that of the shares added in order; to rounding that of one process. Seven ranks: two are empty."""
+    """To the last bit that of the shares added in order; to rounding that of one process. Of seven, two are empty."""
     chosen, group = samples(adapted), LocalGroup(base, size)
     total = over_ranks(group, adapted, selection, chosen, task())
     shares = [[p for p in range(5) if p not in {q for r in range(1, size) for q in sent_patients(group, r)}]]
@@ -126,7 +126,8 @@ def test_a_patient_who_fails_on_any_rank_contributes_zero_and_is_counted(
     assert np.abs(total.vector - single(adapted, selection, people, task()).vector).max() <= 1e-6 * CLIP
 
 
-@pytest.mark.parametrize("choice", [{}, {"adaptive_clip": AdaptiveClip(0.5, 0.2, 10.0)}, {"clipping": "auto-s"}], ids=str)
+@pytest.mark.parametrize(
+    "choice", [{}, {"adaptive_clip": AdaptiveClip(0.5, 0.2, 10.0)}, {"clipping": "auto-s"}], ids=str)
 def test_a_private_round_over_ranks_is_that_of_one_process_with_the_same_noise(
     base: Path, adapted: AdaptedModel, selection: Any, choice: dict[str, Any]
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_private_round_over_ranks_is_that_of_one_process_with_the_same_noise(
         updates.append(run_local_steps(
             adapted, selection, people, what, Seeded(), mechanism,
             observe=lambda drawn, released, log=log: log.append((tuple(drawn), released))))
-    assert [draw for draw, _ in seen[0]] == [draw for draw, _ in seen[1]] and len(set(d for d, _ in seen[0])) > 1
+    assert [draw for draw, _ in seen[0]] == [draw for draw, _ in seen[1]] and len({d for d, _ in seen[0]}) > 1
     for (_, one), (_, many) in zip(*seen, strict=True):
         assert np.abs(one - many).max() <= 1e-5 * CLIP
     assert np.abs(updates[0].delta - updates[1].delta).max() <= 1e-5 * CLIP / DECLARED * 10

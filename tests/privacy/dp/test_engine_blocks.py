@@ -34,7 +34,8 @@ class ByLayer(PatientGradients):
     """As a pipeline splits: the image part with the first decoder layer, the rest apart."""
 
     def _block_of(self, layer: CoveredLinear) -> object:
-        return re.search(r"layers\.(\d)", layer.name.split("language_model")[-1])[1] if "language" in layer.name else "0"  # type: ignore[index]
+        found = re.search(r"language_model\.layers\.(\d)", layer.name)
+        return found[1] if found else "0"
 
 
 SPLITS = [Scattered, ByLayer]
