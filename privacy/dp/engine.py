@@ -170,7 +170,8 @@ class PatientGradients:
         if batch.segments is not None:
             for gradients in batch.gradients:
                 refuse_nonfinite(gradients, lanes)
-        self._sum.add(batch.gradients, lanes, complete)
+        rows = batch.gradients
+        self._sum.add(rows if len(rows) > 1 else rows[0], lanes, complete)
         self._failed = False
 
     def finish(self) -> ClippedSum:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -20,10 +20,13 @@ from configs.schema import ConfigError, SiteConfig
 from model.adapted import AdaptedModel
 from model.inputs import Encoded
 from privacy.dp.ranks import RankError
+from privacy.messages import Advertise
+from site_client.executor import _ranks_of
 from site_client.mechanism import PatientMechanism
 from site_client.rank_channel import RankChannel
 from site_client.ranked_mechanism import RankedMechanism, ranked
 from site_client.ranks import RankGroup, devices_of
+from site_client.session import SiteSession
 from site_client.training import run_local_steps
 from tests.site_client.rank_site import (
     CLIP,
@@ -38,6 +41,7 @@ from tests.site_client.rank_site import (
     task,
     write_base,
 )
+from tests.site_client.small_site import UPDATE, Site, admit, plan_of, train
 
 WIDE = 1e4  # nobody is clipped
 
@@ -134,10 +138,12 @@ class EndsTheOther(RankedMechanism):
     """Sends the other rank a signal once it has its share and before it is asked for the sum."""
 
     signal = signal.SIGKILL
+    hit: ClassVar[list[int]] = []
 
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
         for pid in self._group.pids:
             os.kill(pid, self.signal)
+            self.hit.append(pid)
         super().accumulate(batch)
 
 
@@ -162,6 +168,7 @@ def test_a_rank_that_is_killed_or_hangs_in_a_step_ends_it_and_the_next_round_sta
                 adapted, selection, people, task(private=True), Seeded(),
                 lambda *arguments: kind(own, *arguments), observe=lambda *step: released.append(step))
         assert time.monotonic() - begin < 60 and not released and not own.pids
+        assert kind.hit[-1] == before  # in the step, not before it
         with pytest.raises(ProcessLookupError):
             os.kill(before, 0)
         update = run_local_steps(adapted, selection, people, task(private=True), Seeded(), ranked(own))
@@ -261,7 +268,28 @@ def test_a_long_message_crosses_in_chunks(monkeypatch: pytest.MonkeyPatch) -> No
         assert RankChannel(wire, 1, 0, key).receive(1.0) == message
 
 
-# ------------------------------------------------------------------ the site's file
+# ------------------------------------------------------------------ the site's session and its file
+
+
+def test_a_session_rehearses_and_trains_on_the_ranks_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, Any]] = []
+    monkeypatch.setattr("site_client.session.rehearse", lambda *given: seen.append(("rehearse", given[4])))
+    monkeypatch.setattr(
+        "site_client.session.run_local_steps", lambda *given: seen.append(("train", given[5])) or UPDATE)
+    monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: True)
+    several: Any = object()
+    session = SiteSession(Site(tmp_path), lambda purpose: Seeded(), mechanism=several)  # type: ignore[arg-type]
+    admit(session)
+    Advertise.from_bytes(train(session, plan_of()))
+    assert seen == [("rehearse", several), ("train", several)]
+
+
+def test_an_executor_has_further_ranks_only_where_the_site_file_says_so(tmp_path: Path) -> None:
+    assert _ranks_of(site(tmp_path, "")) is None
+    several = _ranks_of(site(tmp_path, "processes: 3\n"))
+    assert several.size == 3 and not several.pids  # none runs before it is needed
 
 
 def site(tmp_path: Path, text: str) -> SiteConfig:
