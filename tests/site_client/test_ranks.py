@@ -180,7 +180,7 @@ def test_a_rank_that_is_killed_or_hangs_in_a_step_ends_it_and_the_next_round_sta
 def test_a_rank_that_does_not_come_up_is_an_error_soon_and_leaves_nothing(tmp_path: Path) -> None:
     own = RankGroup(tmp_path, 3, lambda rank, folder, timeout_s: ["/bin/false"], start_s=60.0)
     begin = time.monotonic()
-    with pytest.raises(RankError, match="rank 1"):
+    with pytest.raises(RankError, match=r"rank [12] .* see log"):  # whichever is noticed first
         own.start()
     assert time.monotonic() - begin < 30 and not own.pids
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
