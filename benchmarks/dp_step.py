@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from benchmarks._exactness import Deviation
     from benchmarks._measure import PointResult, Settings
 
-__all__ = ["main"]
+__all__ = ["main", "processor"]
 
 # Minutes for the timed rounds and what they need; the float64 loop comes on top.
 _MINUTES = {"cpu": 9.0, "gpu": 5.0}
@@ -89,12 +89,12 @@ def _where(settings: Settings) -> dict[str, str]:
     import torch
     import transformers
 
-    device = torch.cuda.get_device_name() if settings.device == "cuda" else f"{_processor()}, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if settings.device == "cuda" else f"{processor()}, {os.cpu_count()} cores"
     return {"device": device, "torch": torch.__version__, "transformers": transformers.__version__,
             "peft": peft.__version__, "weights": settings.dtype, "attention": settings.attention, "torch threads": "1"}
 
 
-def _processor() -> str:
+def processor() -> str:
     """The CPU's name, where the system tells it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

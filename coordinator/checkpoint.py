@@ -1,8 +1,8 @@
 """Atomic checkpoints: after each round one new folder appears by rename, so a kill leaves the last whole one.
 
 `round-00012/` holds `state.safetensors` (adapter float32[D], velocity and average float64[D], the round's packed sum
-uint8[d bits / 8]) and `state.json` (round, history, manifest hash, the signed result and its attestations). Nothing in
-it is secret: the coordinator knows sums only.
+uint8[d bits / 8]) and `state.json` (round, history, manifest hash, the signed result, its attestations and plan).
+Nothing in it is secret: the coordinator knows sums only.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """State after `round` finished rounds; `result` ("" = none) and `attests` are signed messages in hex."""
+    """State after `round` finished rounds; `result` ("" = none), `attests` and `plan` are messages in hex."""
 
     round: int
     adapter: npt.NDArray[np.float32]
@@ -46,6 +46,7 @@ class Checkpoint:
     packed_sum: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
     result: str = ""
     attests: list[str] = field(default_factory=list)
+    plan: str = ""
 
 
 def save(folder: Path, state: Checkpoint, keep: int = 3) -> Path:

@@ -1,7 +1,7 @@
 """`coordinator`: what the consortium's operator plans and looks at. Heavy imports happen inside the commands.
 
-Exit codes: 0 done, 1 the run that was asked about has failed or a roster is not signed by enough officers, 2 bad input
-(one sentence on stderr).
+Exit codes: 0 done, 1 the run that was asked about has failed, a roster is not signed by enough officers, or a release
+does not hold, 2 bad input (one sentence on stderr).
 """
 
 from __future__ import annotations
@@ -62,16 +62,20 @@ def _parser() -> argparse.ArgumentParser:
     from coordinator.backup_commands import add_backup_commands
     from coordinator.doctor import add_doctor_command
     from coordinator.home_commands import add_home_commands
+    from coordinator.release_commands import add_release_commands
     from coordinator.roster_commands import add_roster_commands
     from coordinator.run_commands import add_run_commands
+    from coordinator.tokenizer_command import add_tokenizer_command
     from coordinator.up_command import add_up_command
 
     add_home_commands(commands)
     add_roster_commands(commands)
     add_up_command(commands)
     add_run_commands(commands)
+    add_release_commands(commands)
     add_doctor_command(commands)
     add_backup_commands(commands)
+    add_tokenizer_command(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)

@@ -22,7 +22,7 @@ from privacy.messages import (
 from privacy.release import release_hash
 from privacy.secagg.compact import too_narrow
 
-__all__ = ["build_manifest", "planned_event", "solve_noise", "stage_spec"]
+__all__ = ["build_manifest", "planned_event", "planned_events", "solve_noise", "stage_spec"]
 
 
 def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
@@ -31,6 +31,14 @@ def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
     return ReleaseEvent(
         stage.sampling_rate, noise_multiplier, stage.local_steps * stage.rounds,
         truncated_batch=0 if cut is None else cut.batch_size, most_patients=0 if cut is None else cut.most_patients)
+
+
+def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
+    """Every release that a signed manifest allows, as each site's ledger reserves it before the run."""
+    return [ReleaseEvent(
+        stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds,
+        truncated_batch=0 if stage.truncation is None else stage.truncation.batch_size,
+        most_patients=0 if stage.truncation is None else stage.truncation.most_patients) for stage in manifest.stages]
 
 
 def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:

@@ -31,7 +31,7 @@ from model.server_optimizer import ServerState
 from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import write_whole
 from privacy.identity import Roster, SigningKey
-from privacy.messages import Attest, RunManifest, SignedManifest, SignedResult
+from privacy.messages import Attest, Plan, RunManifest, SignedManifest, SignedResult
 from privacy.roster import SignedRoster
 
 __all__ = ["RunObserver", "describe_origin", "run_federation"]
@@ -130,7 +130,8 @@ def _resume(opened: _Opened) -> RunState | None:
     reports = tuple(RoundReport(**entry) for entry in found.history)
     closing = Closing(
         SignedResult.from_bytes(bytes.fromhex(found.result)), found.packed_sum,
-        tuple(Attest.from_bytes(bytes.fromhex(attest)) for attest in found.attests)) if found.result else None
+        tuple(Attest.from_bytes(bytes.fromhex(attest)) for attest in found.attests),
+        Plan.from_bytes(bytes.fromhex(found.plan)) if found.plan else None) if found.result else None
     return RunState(found.adapter, found.velocity, found.average, reports, closing=closing)
 
 
@@ -153,7 +154,8 @@ def _save(opened: _Opened, state: RunState, public: PublicMetrics) -> None:
             round=len(state.history), adapter=state.adapter, velocity=state.velocity, average=state.average,
             manifest_hash=opened.manifest.hash().hex(), history=_records(state, public),
             packed_sum=closing.packed, result=closing.result.to_bytes().hex(),
-            attests=[attest.to_bytes().hex() for attest in closing.attests]))
+            attests=[attest.to_bytes().hex() for attest in closing.attests],
+            plan=closing.plan.to_bytes().hex() if closing.plan is not None else ""))
 
 
 def _records(state: RunState, public: PublicMetrics) -> list[dict[str, Any]]:

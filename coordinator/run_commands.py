@@ -40,9 +40,13 @@ def add_run_commands(commands: Any) -> None:
         "Nothing is lost: `coordinator resume` goes on with the next round."))
     _command(commands, "resume", _resume, "go on with a run that stopped or failed", (
         "Queue the run again; it goes on after its last checkpoint, with the same signed manifest."))
-    export = _command(commands, "export", _export, "write a run's adapter in PEFT layout", (
-        "From the newest checkpoint: the average over rounds that the evaluation measures."))
+    export = _command(commands, "export", _export, "write a run as a signed release that others load and check", (
+        "From the newest checkpoint: the average over rounds that the evaluation measures, with a model card, what it "
+        "says about privacy, and the signatures that `coordinator verify-release` checks."))
     export.add_argument("out", type=Path, metavar="OUT", help="the new folder")
+    export.add_argument("--format", choices=("peft", "merged"), default="peft", dest="kind",
+                        help="an adapter in PEFT layout (default), or the base model with it added")
+    export.add_argument("--audit", type=Path, metavar="FILE", help="audit.json of `simulate audit`, for the card")
 
 
 def _command(commands: Any, name: str, action: Any, text: str, more: str, run: bool = True) -> argparse.ArgumentParser:
@@ -167,7 +171,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     from coordinator.export_run import export_run
 
-    _, queue = _queue(arguments.folder)
+    home, queue = _queue(arguments.folder)
     queue.get(arguments.run_id)
-    print(export_run(queue.folder(arguments.run_id), arguments.out))
+    print(export_run(queue.folder(arguments.run_id), arguments.out, home.key(), arguments.kind, arguments.audit))
     return EXIT_OK

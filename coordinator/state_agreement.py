@@ -34,11 +34,14 @@ class Closing:
         result: as signed, once.
         packed: its ring sum, uint8[d * bits / 8].
         attests: by site, those that were received so far; each is valid.
+        plan: of the round; its hash is the result's ctx, so it binds the attestations to the manifest for a reader who
+            was not there. None in a checkpoint of an earlier release.
     """
 
     result: SignedResult
     packed: npt.NDArray[np.uint8]
     attests: tuple[Attest, ...] = ()
+    plan: Plan | None = None
 
     def is_attested(self, roster: Roster) -> bool:
         """Whether a quorum has attested."""
@@ -59,7 +62,7 @@ def close_round(
         run_id=plan.run_id, round=plan.round, ctx=view.ctx, h3=view.h3, announced=view.announced,
         survivors=view.survivors, factor=plan.factor, sum_hash=hashlib.sha256(packed.data).digest(),
         model_hash=state.model_hash, state_hash=state.state_hash, finished=state.finished, tags=tags)
-    return Closing(SignedResult.make(result, key), packed)
+    return Closing(SignedResult.make(result, key), packed, plan=plan)
 
 
 def round_starts(

@@ -11,13 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from model.adapter import AdapterLayout, Selection, attach
-from model.backbone import BaseModel, load_base
+from model.adapter_files import AdapterFiles
+from model.backbone import BaseModel, empty, hash_model, load_base
 from model.inputs import Encoded, Example, encode_all
-from model.spec import LoraSpec
+from model.spec import GROUPS, LoraSpec, ModelSpec
 
-__all__ = ["ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted"]
+__all__ = [
+    "ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted", "open_with_adapter", "recompute_layers",
+]  # fmt: skip
 
 ADAPTER_SEED = 0
 """LoRA's A is a public constant: every site and the coordinator draw the same one, and the manifest names its hash."""
@@ -35,15 +39,15 @@ class AdaptedModel:
     @property
     def device(self) -> torch.device:
         """Where its inputs go; layers may lie on others (`model.placement`)."""
-        device: torch.device = next(iter(self.model.parameters())).device
+        device: torch.device = next(self.model.parameters()).device
         return device
 
     @property
     def lora(self) -> LoraSpec:
-        """Rank, alpha and groups of its adapters, as they were attached."""
+        """Rank, scale and groups of its adapters."""
         config = self.model.peft_config["default"]
-        groups = {entry.group: None for entry in self.layout.entries}
-        return LoraSpec(rank=config.r, alpha=config.lora_alpha, groups=tuple(groups))
+        held = {entry.group for entry in self.layout.entries}
+        return LoraSpec(rank=config.r, alpha=config.lora_alpha, groups=tuple(name for name in GROUPS if name in held))
 
     def read(self, selection: Selection | None = None) -> NDArray[np.float64]:
         """The adapter (or the selected part of it) as float64."""
@@ -62,18 +66,76 @@ class AdaptedModel:
         return encode_all(examples, self.base.tokenizer, self.base.spec)
 
 
-@lru_cache(maxsize=2)
-def open_adapted(directory: str, lora: LoraSpec) -> AdaptedModel:
+def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:
     """The base model in `directory` with fresh adapters, loaded once a process (sites of a simulation share it).
 
-    Raises ValueError, one sentence, when the folder is not a base model.
+    device: where it is put, torch's name. checkpointing: layers keep their input only and compute again in backward
+    (arXiv 1604.06174), which is how a long row fits a card. Raises ValueError, one sentence, when the folder is not a
+    base model, or when its experts are packed and `lora` adapts them.
     """
-    return adapted_from(load_base(Path(directory)), lora)
+    return _opened(directory, lora, device, checkpointing)
 
 
-def adapted_from(base: BaseModel, lora: LoraSpec) -> AdaptedModel:
-    """`base` with fresh adapters, on the devices that its layers lie on; the adapter's numbers are the same on all."""
-    model = attach(base.model, lora, seed=ADAPTER_SEED)
+@lru_cache(maxsize=2)
+def _opened(directory: str, lora: LoraSpec, device: str, checkpointing: bool) -> AdaptedModel:
+    base = load_base(Path(directory))
+    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED).to(device), checkpointing)
+
+
+def adapted_from(base: BaseModel, lora: LoraSpec, checkpointing: bool = False) -> AdaptedModel:
+    """`base` with fresh adapters, on the devices that its layers lie on; arguments as `open_adapted`."""
+    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED), checkpointing)
+
+
+def _adapted(base: BaseModel, model: PeftModel, checkpointing: bool) -> AdaptedModel:
     model.eval()
+    if checkpointing:
+        recompute_layers(model)
     layout = AdapterLayout(model)
     return AdaptedModel(base, model, layout, layout.read(model))
+
+
+def recompute_layers(model: PeftModel) -> None:
+    """Language and vision layers keep only their input for backward. There is no dropout: the numbers stay the same.
+
+    transformers recomputes in training mode alone, so exactly these layers are put into it, nothing inside them.
+    """
+    plain = model.get_base_model()
+    plain.gradient_checkpointing_enable(
+        gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": False})
+    for module in plain.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
+
+
+def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
+    """The base model in `directory` with the adapter of `files` (`model.adapter_files.read_adapter`) on it.
+
+    Raises ValueError, one sentence, when the folder is not a base model, when the adapter names another base or does
+    not fit this one, and when it holds a number that is not finite; all of that before a weight of the base is read.
+    """
+    spec_file = directory / "spec.json"
+    if not spec_file.is_file():
+        raise ValueError(f"No base model in {directory}: the file spec.json is missing.")
+    hollow = empty(ModelSpec.from_json(spec_file.read_text(encoding="utf-8", errors="replace")))
+    with torch.device("meta"):
+        layout = AdapterLayout(attach(hollow, files.lora, seed=ADAPTER_SEED))
+    vector = files.read_vector(layout)
+    try:
+        base = load_base(directory, expected_hash=files.base_hash)
+    except ValueError:
+        _require_named_base(directory, files)  # reads the folder again, only to say which
+        raise
+    model = attach(base.model, files.lora, seed=ADAPTER_SEED)
+    layout = AdapterLayout(model)
+    initial = layout.read(model)
+    layout.write(model, vector)
+    return AdaptedModel(base, model, layout, initial)
+
+
+def _require_named_base(directory: Path, files: AdapterFiles) -> None:
+    """ValueError when the adapter names a base by its content hash and it is not the one in `directory`."""
+    if files.base_hash is not None and (found := hash_model(directory)) != files.base_hash:
+        raise ValueError(
+            f"adapter {files.directory} is of another base: it was trained on {files.base_hash.hex()[:16]}..., and the "
+            f"base model in {directory} is {found.hex()[:16]}...; use the base that it was trained on.")

@@ -8,7 +8,6 @@ Expert factors have PEFT's shapes, A (r E, in) with the expert as the slow axis,
 from __future__ import annotations
 
 import hashlib
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from model.spec import EXPERT_PARAMETERS, FACTORS, GROUPS, LoraSpec, group_of, target_regex
+from model.adapter_names import sort_key
+from model.mxfp4 import PackedExperts
+from model.spec import EXPERT_PARAMETERS, FACTORS, GROUPS, LoraSpec, target_regex
 
 __all__ = ["AdapterEntry", "AdapterLayout", "Selection", "adapter_hash", "attach"]
-
-_FACTOR_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.default\.weight")
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,11 @@ class Selection:
 def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
     """Wrap the base model with LoRA (A random under `seed`, B zero: the identity), everything else frozen.
 
-    torch's global random state is left as it was. Raises ValueError when the model has no module to adapt.
+    torch's global random state is left as it was. Raises ValueError when the model has no module to adapt, and for
+    adapters on packed experts.
     """
+    if "experts" in lora.groups and any(isinstance(module, PackedExperts) for module in model.modules()):
+        raise ValueError("attach: packed experts carry no adapter; adapt attention and projector, or use a dense base.")
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -88,7 +90,7 @@ class AdapterLayout:
         found = [(name, parameter) for name, parameter in model.named_parameters() if ".lora_" in name]
         if not found:
             raise ValueError("AdapterLayout: the model carries no LoRA adapter; attach one first.")
-        keyed = sorted((_sort_key(name), name, tuple(parameter.shape)) for name, parameter in found)
+        keyed = sorted((sort_key(name), name, tuple(parameter.shape)) for name, parameter in found)
         entries, offset = [], 0
         for (group_index, _path, factor), name, shape in keyed:
             entries.append(AdapterEntry(name, (shape[0], shape[1]), tuple(GROUPS)[group_index], factor, offset))
@@ -160,14 +162,3 @@ def adapter_hash(vector: NDArray[np.float64]) -> bytes:
     """SHA-256 (32 bytes) of a full adapter vector: its length, then its numbers as little-endian IEEE doubles."""
     data = np.ascontiguousarray(vector, dtype="<f8")
     return hashlib.sha256(b"adapter/1|" + data.size.to_bytes(8, "little") + data.tobytes()).digest()
-
-
-def _sort_key(name: str) -> tuple[int, tuple[tuple[int, str], ...], str]:
-    """(group, path with numbers as numbers, factor) of a LoRA parameter's name."""
-    match = _FACTOR_NAME.fullmatch(name)
-    group = group_of(match["module"]) if match else None
-    if match is None or group is None:
-        raise ValueError("AdapterLayout: the model adapts a module outside the known groups.")
-    parts = re.split(r"(\d+)", match["module"])
-    path = tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
-    return tuple(GROUPS).index(group), path, match["factor"]

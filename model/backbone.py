@@ -65,9 +65,10 @@ def empty(
     with torch.device("meta"):
         model = build(spec, 0, attention=attention, experts=experts)
     language, vision = model.model.language_model, model.model.vision_tower
-    language.rotary_emb = type(language.rotary_emb)(language.config)
-    positions = vision.embeddings.position_ids
-    vision.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
+    with torch.device("cpu"):
+        language.rotary_emb = type(language.rotary_emb)(language.config)
+        positions = vision.embeddings.position_ids
+        vision.embeddings.position_ids = torch.arange(positions.shape[-1]).expand(positions.shape)
     stored = model.state_dict().keys()
     lost = [name for name, buffer in model.named_buffers() if buffer.is_meta and name not in stored]
     if lost:

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from model.harmony import HEADER_LENGTH, answer_header, render
-from model.inputs import IGNORE, Encoded, Example, collate, length_buckets, tiles_of
+from model.generation import prompt_of, stream_answer
+from model.harmony import HEADER_LENGTH
+from model.inputs import IGNORE, Encoded, Example, collate, length_buckets
 from model.loss import answer_logits, per_sample
 from model.spec import ModelSpec
 
@@ -72,26 +73,9 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 def answer(model: Any, example: Example, tokenizer: Tokenizer, spec: ModelSpec, *, max_new_tokens: int = 64) -> str:
     """The model's own answer to the question: greedy, from `<|channel|>final<|message|>` to `<|return|>`."""
-    tiles = tiles_of(example, spec)
-    prompt = render(example.question, None, [len(t) for t in tiles], tokenizer, spec).ids + answer_header(tokenizer)
-    device = _device(model)
-    step: dict[str, Any] = {"pixel_values": torch.cat(tiles).to(device) if tiles else None, "past_key_values": None}
-    ids, fresh = list(prompt), list(prompt)
-    with torch.inference_mode():
-        for _ in range(max_new_tokens):
-            outputs = model(
-                input_ids=torch.tensor([fresh], device=device),
-                attention_mask=torch.ones((1, len(ids)), dtype=torch.int64, device=device),
-                use_cache=True,
-                logits_to_keep=1,
-                **step,
-            )
-            fresh = [int(outputs.logits[0, -1].argmax())]
-            if fresh[0] == spec.eos_token_id:
-                break
-            ids += fresh
-            step = {"pixel_values": None, "past_key_values": outputs.past_key_values}
-    return str(tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)).strip()
+    prompt = prompt_of(example, tokenizer, spec)
+    pieces = stream_answer(model, prompt, tokenizer, spec, max_new_tokens=max_new_tokens)
+    return "".join(piece.text for piece in pieces).strip()
 
 
 def probe_is_finite(model: Any, samples: Sequence[Encoded], batch: int = 64) -> bool:

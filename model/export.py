@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from peft import PeftModel
+from torch import nn
 
-from model.adapter import AdapterLayout
+from model.adapter import AdapterLayout, attach
+from model.backbone import empty
+from model.spec import LoraSpec, ModelSpec
 
-__all__ = ["ADAPTER_FILES", "save_adapter", "stamp_audit"]
+__all__ = ["ADAPTER_FILES", "adapter_without_base", "parts_in_words", "save_adapter", "stamp_audit", "write_adapter"]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -41,6 +47,21 @@ def save_adapter(
     audit: the sentence of `privacy.audit_claim.audit_claim`, which alone decides who may say "audited".
     Raises ValueError when the model carries no LoRA adapter.
     """
+    write_adapter(model, directory, base=base)
+    config = model.peft_config["default"]
+    card = _CARD.format(
+        description=description or "Trained jointly by several hospitals; only noised sums left any of them.",
+        base=base or "see adapter_config.json",
+        audit=audit,
+        rank=config.r,
+        alpha=config.lora_alpha,
+        where=parts_in_words({entry.group for entry in AdapterLayout(model).entries}),
+    )
+    (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_adapter(model: PeftModel, directory: Path, *, base: str = "") -> None:
+    """As `save_adapter`, and no card other than PEFT's own. The base may be without weights."""
     if not isinstance(model, PeftModel):
         raise ValueError("save_adapter: the model carries no LoRA adapter; attach one first.")
     config = model.peft_config["default"]
@@ -51,15 +72,23 @@ def save_adapter(
         model.save_pretrained(str(directory), save_embedding_layers=False)
     finally:
         config.base_model_name_or_path = previous
-    card = _CARD.format(
-        description=description or "Trained jointly by several hospitals; only noised sums left any of them.",
-        base=base or "see adapter_config.json",
-        audit=audit,
-        rank=config.r,
-        alpha=config.lora_alpha,
-        where=_where(model),
-    )
-    (directory / "README.md").write_text(card, encoding="utf-8")
+
+
+def adapter_without_base(spec: ModelSpec, lora: LoraSpec, vector: NDArray[np.float64]) -> PeftModel:
+    """The adapter with these numbers (float64, layout order) on a base without weights: to write, not to run.
+
+    Takes the adapter's memory only. Raises ValueError for a vector of another size, with a number that is not finite,
+    or for experts that the base holds packed.
+    """
+    if "experts" in lora.groups and spec.experts != "dense":
+        raise ValueError("The base model's experts are packed, and a packed expert carries no adapter.")
+    model = attach(empty(spec), lora, seed=0)
+    layout = AdapterLayout(model)
+    for entry in layout.entries:
+        module, _, name = entry.name.rpartition(".")
+        setattr(model.get_submodule(module), name, nn.Parameter(torch.empty(entry.shape), requires_grad=False))
+    layout.write(model, vector)
+    return model
 
 
 def stamp_audit(directory: Path, audit: str) -> None:
@@ -70,12 +99,11 @@ def stamp_audit(directory: Path, audit: str) -> None:
     card.write_text("\n".join(changed) + "\n", encoding="utf-8")
 
 
-def _where(model: PeftModel) -> str:
-    """The adapted parts, in words."""
+def parts_in_words(groups: set[str]) -> str:
+    """The adapted parts, for people."""
     words = {
         "attention": "language model's attention q/k/v/o",
         "projector": "both projector layers",
         "experts": "experts' gate_up_proj and down_proj",
     }
-    groups = {entry.group for entry in AdapterLayout(model).entries}
     return ", ".join(text for group, text in words.items() if group in groups)

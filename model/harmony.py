@@ -6,8 +6,14 @@ One sample, as the GPT-oss branch of InternVL renders it (OpenGVLab/InternVL, in
     <|start|>system<|message|>{system}<|end|><|start|>user<|message|><img><IMG_CONTEXT>*N</img>
     {question}<|end|><|start|>assistant<|channel|>final<|message|>{answer}<|return|>
 
-Loss falls on the assistant's turn only: from `<|channel|>` to `<|return|>`, without the `<|start|>assistant` prefix
-that inference supplies. An empty system text leaves its turn out.
+Loss falls on the last assistant's turn only: from `<|channel|>` to `<|return|>`, without the `<|start|>assistant`
+prefix that inference supplies. An empty system text leaves its turn out. Earlier turns (`history`) close with `<|end|>`
+and carry no loss; InternVL trains on those as well.
+
+Without images the tokens are those of OpenAI's openai-harmony 0.0.8 (`render_conversation_for_training` and
+`..._for_completion`), also where text looks like a special token. Tools, recipients and content types are not rendered,
+and no message is dropped: openai-harmony leaves out analysis that stands before the first final answer unless
+`auto_drop_analysis` is off.
 """
 
 from __future__ import annotations
@@ -20,13 +26,44 @@ from tokenizers import Tokenizer
 from model.spec import ModelSpec
 from model.tokenizer import special_id, text_ids
 
-__all__ = ["HEADER_LENGTH", "IMAGE_PLACEHOLDER", "Rendered", "render", "answer_header"]
+__all__ = [
+    "CHANNELS",
+    "HEADER_LENGTH",
+    "IMAGE_PLACEHOLDER",
+    "Message",
+    "Rendered",
+    "answer_header",
+    "developer_text",
+    "render",
+    "system_text",
+]
+
+CHANNELS = ("analysis", "commentary", "final")
+"""Where an assistant may speak; the reader of an answer sees `final`."""
 
 HEADER_LENGTH = 3
 """Supervised tokens before the answer proper: `<|channel|>`, `final`, `<|message|>`."""
 
 IMAGE_PLACEHOLDER = "<image>"
 """Where an image goes in a question; without any, images come first, one a line."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One earlier turn, of text. role: developer, user or assistant; channel: an assistant's, one of CHANNELS.
+
+    Raises ValueError, one sentence, for another role, and for a channel where it does not belong or is missing.
+    """
+
+    role: str
+    text: str
+    channel: str = ""
+
+    def __post_init__(self) -> None:
+        if self.role not in ("developer", "user", "assistant"):
+            raise ValueError("Message: role must be developer, user or assistant; the system text is the spec's.")
+        if self.channel not in (CHANNELS if self.role == "assistant" else ("",)):
+            raise ValueError(f"Message: an assistant speaks on a channel ({', '.join(CHANNELS)}), nobody else does.")
 
 
 @dataclass(frozen=True)
@@ -38,16 +75,49 @@ class Rendered:
     truncated: bool
 
 
+def system_text(
+    identity: str,
+    *,
+    knowledge_cutoff: str = "",
+    current_date: str = "",
+    reasoning: str = "",
+    channels: Sequence[str] = (),
+) -> str:
+    """The text of Harmony's official system message, as openai-harmony writes it; what is empty is left out.
+
+    reasoning: low, medium or high; channels: those the answer may use. A spec's `system` is such a text, or any other.
+    """
+    dates = {"Knowledge cutoff: ": knowledge_cutoff, "Current date: ": current_date}
+    about = [identity, *(name + value for name, value in dates.items() if value)]
+    valid = f"# Valid channels: {', '.join(channels)}. Channel must be included for every message."
+    parts = ["\n".join(filter(None, about)), f"Reasoning: {reasoning}" if reasoning else "", valid if channels else ""]
+    return "\n\n".join(filter(None, parts))
+
+
+def developer_text(instructions: str) -> str:
+    """The text of a developer's message with instructions, as openai-harmony writes it."""
+    return f"# Instructions\n\n{instructions}"
+
+
 def render(
-    question: str, answer: str | None, tiles_per_image: Sequence[int], tokenizer: Tokenizer, spec: ModelSpec
+    question: str,
+    answer: str | None,
+    tiles_per_image: Sequence[int],
+    tokenizer: Tokenizer,
+    spec: ModelSpec,
+    history: Sequence[Message] = (),
 ) -> Rendered:
     """One conversation as token ids and loss mask; `answer=None` ends with `<|start|>assistant`, ready to generate.
 
+    history: the turns between system text and question, never cut.
     A question too long for `spec.max_tokens` loses its beginning: in every format here the request stands at the end.
     An answer longer than half of them loses its end (and with it `<|return|>`).
-    Raises ValueError when placeholders and images disagree or when images and answer alone exceed the limit.
+    Raises ValueError when placeholders and images disagree or when all but the question's text exceeds the limit.
     """
-    head = _system_turn(tokenizer, spec) + _opening(tokenizer, "user")
+    head = _system_turn(tokenizer, spec)
+    for message in history:
+        head += _turn(tokenizer, message.role, message.text, message.channel)
+    head += _opening(tokenizer, "user")
     tail = [special_id(tokenizer, "<|end|>"), *_prefix(tokenizer)]
     whole = [] if answer is None else _target(tokenizer, answer)
     target = whole[: spec.max_tokens // 2]
@@ -75,15 +145,18 @@ def _prefix(tokenizer: Tokenizer) -> list[int]:
     return [special_id(tokenizer, "<|start|>"), *text_ids(tokenizer, "assistant")]
 
 
-def _opening(tokenizer: Tokenizer, role: str) -> list[int]:
+def _opening(tokenizer: Tokenizer, role: str, channel: str = "") -> list[int]:
     start, message = special_id(tokenizer, "<|start|>"), special_id(tokenizer, "<|message|>")
-    return [start, *text_ids(tokenizer, role), message]
+    spoken = [special_id(tokenizer, "<|channel|>"), *text_ids(tokenizer, channel)] if channel else []
+    return [start, *text_ids(tokenizer, role), *spoken, message]
+
+
+def _turn(tokenizer: Tokenizer, role: str, text: str, channel: str = "") -> list[int]:
+    return [*_opening(tokenizer, role, channel), *text_ids(tokenizer, text), special_id(tokenizer, "<|end|>")]
 
 
 def _system_turn(tokenizer: Tokenizer, spec: ModelSpec) -> list[int]:
-    if not spec.system:
-        return []
-    return [*_opening(tokenizer, "system"), *text_ids(tokenizer, spec.system), special_id(tokenizer, "<|end|>")]
+    return _turn(tokenizer, "system", spec.system) if spec.system else []
 
 
 def _user_body(question: str, tiles_per_image: Sequence[int], tokenizer: Tokenizer, spec: ModelSpec) -> list[int]:
@@ -109,5 +182,5 @@ def _fit(body: list[int], room: int, image_token_id: int) -> list[int]:
     last_image = max((i for i, token in enumerate(body) if token == image_token_id), default=-1)
     keep_until = last_image + 2 if last_image >= 0 else 0  # through the closing </img>
     if keep_until + excess > len(body):
-        raise ValueError("render: the images and the answer alone exceed the model's max_tokens.")
+        raise ValueError("render: earlier turns, the images and the answer alone exceed the model's max_tokens.")
     return body[:keep_until] + body[keep_until + excess :]

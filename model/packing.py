@@ -14,11 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from model.harmony import HEADER_LENGTH
 from model.inputs import IGNORE, Encoded
-from model.loss import PerSample
+from model.loss import PerSample, hidden_states, language_head, means_of_samples, token_losses
 
-__all__ = ["Packed", "pack", "packed_logits", "per_packed_sample", "segment_masks"]
+__all__ = ["Packed", "pack", "packed_logits", "packed_losses", "per_packed_sample", "segment_masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,18 +118,20 @@ def per_packed_sample(logits: torch.Tensor, packed: Packed) -> PerSample:
     labelled = _labelled(packed)
     if logits.shape[:2] != (1, labelled.numel()):
         raise ValueError("per_packed_sample: pass the logits of exactly the positions that predict a label.")
-    owners = packed.token_samples[labelled]
-    counts = torch.bincount(owners, minlength=packed.num_samples)
-    if bool((counts == 0).any()):
-        raise ValueError("per_packed_sample: every sample needs at least one answer token.")
     scores, targets = logits[0].float(), packed.labels[0, labelled]
     losses = F.cross_entropy(scores, targets, reduction="none")
-    mean = losses.new_zeros(packed.num_samples).index_add(0, owners, losses) / counts
-    # Labelled tokens stand in sample order: a sample's first ones are the channel header.
-    starts = torch.cumsum(counts, 0) - counts
-    scored = torch.arange(owners.numel(), device=owners.device) - starts[owners] >= HEADER_LENGTH
-    wrong = (scores.detach().argmax(dim=-1) != targets) & scored
-    return PerSample(loss=mean, correct=torch.bincount(owners[wrong], minlength=packed.num_samples) == 0)
+    hit = scores.detach().argmax(dim=-1) == targets
+    return means_of_samples(losses, hit, packed.token_samples[labelled], packed.num_samples)
+
+
+def packed_losses(model: Any, packed: Packed) -> PerSample:
+    """`per_packed_sample` of `packed_logits` without the logits: `model.loss.token_losses`; raises as that."""
+    labelled = _labelled(packed)
+    states = hidden_states(
+        model, input_ids=packed.input_ids, attention_mask=packed.masks, position_ids=packed.position_ids,
+        pixel_values=packed.pixel_values, packed_lengths=packed.lengths)
+    losses, hit = token_losses(states[0, labelled - 1], language_head(model), packed.labels[0, labelled])
+    return means_of_samples(losses, hit, packed.token_samples[labelled], packed.num_samples)
 
 
 def _labelled(packed: Packed) -> torch.Tensor:

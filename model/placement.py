@@ -26,23 +26,23 @@ __all__ = ["device_map", "open_placed", "place"]
 _FIRST = ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens",
           "model.language_model.rotary_emb")
 # The model on the devices, by what it was opened with: one at a time, for two would not fit.
-_held: dict[tuple[str, LoraSpec, tuple[str, ...]], AdaptedModel] = {}
+_held: dict[tuple[str, LoraSpec, tuple[str, ...], bool], AdaptedModel] = {}
 
 
-def open_placed(directory: str, lora: LoraSpec, devices: Sequence[str] = ()) -> AdaptedModel:
-    """`model.adapted.open_adapted` on `devices`, such as ("cuda:0", "cuda:1"); () leaves it on the processor.
+def open_placed(directory: str, lora: LoraSpec, devices: Sequence[str], checkpointing: bool = False) -> AdaptedModel:
+    """`model.adapted.open_adapted` on `devices`, such as ("cuda:0", "cuda:1").
 
-    One model is kept; opening another gives its memory back first. ValueError as there.
+    Of models over several devices one is kept; opening another gives its memory back first. ValueError as there.
     """
-    if not devices:
-        return open_adapted(directory, lora)
-    key = (directory, lora, tuple(devices))
+    if len(devices) == 1:
+        return open_adapted(directory, lora, devices[0], checkpointing)
+    key = (directory, lora, tuple(devices), checkpointing)
     if key not in _held:
         _held.clear()
         gc.collect()
         base = load_base(Path(directory))
         place(base.model, devices)
-        _held[key] = adapted_from(base, lora)
+        _held[key] = adapted_from(base, lora, checkpointing)
     return _held[key]
 
 

@@ -253,10 +253,15 @@ MEDGPT_OSS_20B = ModelSpec(
     pad_token_id=199_999,
     image_token_id=200_021,
     max_tokens=32_768,
-    system="You are a helpful medical assistant.\nReasoning: low\n\n# Valid channels: final.",
+    system="You are a helpful medical assistant.\n\nReasoning: low\n\n"
+    "# Valid channels: final. Channel must be included for every message.",
     dtype="bfloat16",
 )
-"""GPT-oss-20B (20,914,757,184 language parameters), CLIP ViT-L/14@336, LLaVA-style two-layer projector."""
+"""GPT-oss-20B (20,914,757,184 language parameters), CLIP ViT-L/14@336, LLaVA-style two-layer projector.
+
+system: Harmony's form (`model.harmony.system_text`) and InternVL's two settings, low reasoning and the final channel
+only; its first sentence is ours. Put a checkpoint's own text into its spec.json.
+"""
 
 MEDGPT_OSS_20B_PACKED = replace(MEDGPT_OSS_20B, name="medgpt-oss-20b-mxfp4", experts="mxfp4")
 """The same with its experts as the stock checkpoint packs them: 10.2 GB instead of 38.2."""

@@ -206,6 +206,7 @@ def _connect(file: Path) -> sqlite3.Connection:
         # EXTRA is FULL and also syncs the folder once the journal is gone: a commit survives a power cut.
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
         connection.execute("BEGIN IMMEDIATE")
         known = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -42,9 +42,8 @@ def make_canaries(number: int, stage: StageSpec, spec: ModelSpec, entropy: Entro
 
 
 def _sample(spec: ModelSpec, entropy: Entropy, *, image: bool) -> Encoded:
-    lowest = 1 + max(spec.bos_token_id, spec.eos_token_id, spec.pad_token_id, spec.image_token_id)
-    span = np.uint64(spec.vocab_size - lowest)
-    ids = torch.from_numpy((entropy.uniform64(_TOKENS) % span).astype(np.int64) + lowest)
+    ordinary = _ordinary_tokens(spec)
+    ids = torch.from_numpy((entropy.uniform64(_TOKENS) % np.uint64(len(ordinary))).astype(np.int64) + ordinary.start)
     pixels = None
     if image:
         side = spec.image_size
@@ -54,6 +53,13 @@ def _sample(spec: ModelSpec, entropy: Entropy, *, image: bool) -> Encoded:
     labels = ids.clone()
     labels[:-_SUPERVISED] = IGNORE
     return Encoded(ids, labels, pixels, prompt_length=len(ids) - _SUPERVISED)
+
+
+def _ordinary_tokens(spec: ModelSpec) -> range:
+    """The ids on the longer side of the special tokens, which stand first in a small vocabulary and last in o200k."""
+    special = (spec.bos_token_id, spec.eos_token_id, spec.pad_token_id, spec.image_token_id)
+    below, above = range(min(special)), range(1 + max(special), spec.vocab_size)
+    return max(below, above, key=len)
 
 
 def samples_in_order(patient: EncodedPatient, stage: StageSpec) -> list[Encoded]:

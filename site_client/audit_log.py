@@ -299,6 +299,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         # EXTRA is FULL and also syncs the folder once the journal is gone: a commit survives a power cut.
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
         connection.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";\n"):
             connection.execute(statement)

@@ -68,11 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
+    from site_client.answer_command import add_answer_command
     from site_client.approve_commands import add_approve_command
     from site_client.audit_commands import add_audit_command
     from site_client.backup_commands import add_backup_commands
     from site_client.doctor_command import add_doctor_command
     from site_client.init_command import add_init_command
+    from site_client.plan_memory_command import add_plan_memory_command
     from site_client.roster_commands import add_roster_commands
     from site_client.start_command import add_start_command
     from site_client.status_command import add_status_command
@@ -84,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     add_audit_command(commands)
     add_doctor_command(commands)
     add_status_command(commands)
+    add_plan_memory_command(commands)
     add_backup_commands(commands)
+    add_answer_command(commands)
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)

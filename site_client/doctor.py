@@ -285,7 +285,7 @@ def _gpu(config: SiteConfig) -> Iterator[Finding]:
     import torch
 
     from configs.schema import ConfigError
-    from site_client.ranks import require_devices
+    from site_client.placement import require_devices
 
     try:
         require_devices(config)

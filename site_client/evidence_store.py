@@ -78,6 +78,7 @@ class EvidenceStore:
         self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = EXTRA")
+        self._db.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
         for statement in _SCHEMA.split(";\n"):
             self._db.execute(statement)
 

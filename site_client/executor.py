@@ -79,15 +79,14 @@ class Executor:
 
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
-        from model.placement import open_placed
         from model.spec import LoraSpec
         from privacy.dp.ranks import RankError
-        from site_client.ranks import devices_of
+        from site_client.placement import open_model
 
         if self._reception.session() is not None:  # also where it ended between a roster's pin and its event
             self._note(self._reception.roster())
         try:
-            open_placed(self._config.base_model, LoraSpec(), devices_of(self._config))
+            open_model(self._config, LoraSpec())
             if self._ranks is not None:
                 self._ranks.start()
         except (ValueError, RankError) as error:  # the next round tries again
@@ -151,7 +150,8 @@ class Executor:
 
 def _ranks_of(config: SiteConfig) -> Any:
     """The site's further processes, not started yet; None where it trains in one."""
-    from site_client.ranks import RankGroup, require_devices
+    from site_client.placement import require_devices
+    from site_client.ranks import RankGroup
 
     require_devices(config)
     return RankGroup.of(config) if config.processes > 1 else None

@@ -15,7 +15,6 @@ from configs.load import load_config
 from configs.schema import ConfigError, SiteConfig
 from model.adapted import AdaptedModel
 from model.inputs import Encoded, Example
-from model.placement import open_placed
 from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
@@ -23,8 +22,8 @@ from site_client.evidence_store import EvidenceStore
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
+from site_client.placement import microbatch_tokens, open_model
 from site_client.policy import delta_cap
-from site_client.ranks import devices_of
 from site_client.records import SiteIndex
 from site_client.roster_pin import RosterPin
 from site_client.round_store import RoundStore
@@ -99,7 +98,11 @@ class Installation:
 
     def model(self, lora: LoraSpec) -> AdaptedModel:
         """The base model with adapters (shared by the sites of one simulating process)."""
-        return open_placed(self.config.base_model, lora, devices_of(self.config))
+        return open_model(self.config, lora)
+
+    def microbatch_tokens(self, adapted: AdaptedModel) -> int:
+        """Most tokens that this site computes at once."""
+        return microbatch_tokens(self.config, adapted)
 
     def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
         """Read and check this hospital's folder; refused items are logged as counts only."""

@@ -19,7 +19,7 @@ import torch
 from model.adapted import AdaptedModel
 from model.adapter import Selection
 from model.inputs import Encoded, collate
-from model.loss import answer_logits, per_sample
+from model.loss import answer_losses
 from privacy.dp.adaptive_clip import AdaptiveThreshold, bit_weight
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.engine import PatientGradients
@@ -50,7 +50,7 @@ class LocalTask:
         lanes: scale of the statistics.
         lane_bound: L, bound on the norm of a patient's statistics.
         expected_patients: sampling rate times *declared* patients; the gradient's divisor.
-        max_rows: samples in one micro-batch.
+        max_rows, max_tokens: samples, and tokens with padding, in one micro-batch (`site-client plan-memory`).
         engine: of the per-patient gradients, this site's own choice: "opacus" is for comparison only.
     """
 
@@ -61,6 +61,7 @@ class LocalTask:
     lane_bound: float
     expected_patients: float
     max_rows: int = 48
+    max_tokens: int = 1 << 16
     engine: Literal["own", "opacus"] = "own"
 
 
@@ -111,7 +112,7 @@ class PatientSums:
     def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The step's sum over the drawn patients' samples; the zero sum for an empty draw."""
         try:
-            for batch in _microbatches(chosen, self._task.max_rows):
+            for batch in _microbatches(chosen, self._task.max_rows, self._task.max_tokens):
                 self.accumulate(batch)
             return self._engine.finish()
         except Exception as error:  # of one patient, or of so many at once: it must not leave the site
@@ -128,13 +129,12 @@ class PatientSums:
         with self._engine.microbatch(
             text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=len(batch)
         ):
-            placed = rows.to(self._adapted.device)
-            outcome = per_sample(answer_logits(self._adapted.model, placed), placed.labels)
-            each = outcome.loss.cpu()
-            losses = torch.zeros(len(batch), dtype=each.dtype).index_add(0, owner, each) / counts
+            outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
+            device = outcome.loss.device  # of the last layer
+            losses = _patient_means(outcome.loss, owner.to(device), counts.to(device))
             losses.sum().backward()  # type: ignore[no-untyped-call]
-        correct = torch.zeros(len(batch)).index_add(0, owner, outcome.correct.cpu().float()) / counts
-        values = self._task.lanes.patient(losses.detach().double().numpy(), correct.double().numpy())
+        correct = _patient_means(outcome.correct.double().cpu(), owner, counts)
+        values = self._task.lanes.patient(losses.detach().double().cpu().numpy(), correct.numpy())
         self._engine.collect(torch.from_numpy(values))
 
     def close(self) -> None:
@@ -212,6 +212,7 @@ class PatientMechanism(PatientSums):
             scale * noise / task.expected_patients)
 
 
+
 def bounds_of(task: LocalTask) -> ClipBounds:
     """How the round's C is shared between gradient, lanes and the bit of an adaptive clip."""
     stage = task.stage
@@ -232,11 +233,20 @@ def _require_devices(adapted: AdaptedModel) -> None:
             raise DeviceLostError("an accelerator does not compute any more") from error
 
 
-def _microbatches(chosen: Sequence[list[Encoded]], max_rows: int) -> Iterator[list[list[Encoded]]]:
-    """Whole patients together, similar lengths together."""
+def _patient_means(values: torch.Tensor, owner: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """(P,) from one value a sample (N,) and the patient of each."""
+    return values.new_zeros(counts.numel()).index_add(0, owner, values) / counts
+
+
+def _microbatches(
+    chosen: Sequence[list[Encoded]], max_rows: int, max_tokens: int
+) -> Iterator[list[list[Encoded]]]:
+    """Whole patients together, similar lengths together: at most so many rows, and so many tokens with padding, unless
+    one patient alone has more."""
     batch: list[list[Encoded]] = []
     for samples in sorted(chosen, key=lambda samples: max(len(sample) for sample in samples)):
-        if batch and sum(map(len, batch)) + len(samples) > max_rows:
+        rows, longest = sum(map(len, batch)) + len(samples), max(len(sample) for sample in samples)
+        if batch and (rows > max_rows or rows * longest > max_tokens):
             yield batch
             batch = []
         batch.append(samples)

@@ -43,6 +43,7 @@ class PeerMarks:
         self._federation = federation_id
         self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         self._db.execute("PRAGMA synchronous = EXTRA")
+        self._db.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
         for statement in _SCHEMA.split(";\n"):
             self._db.execute(statement)
 

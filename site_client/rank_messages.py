@@ -52,6 +52,7 @@ class Begin(Message):
     lane_bound: float
     expected_patients: float
     max_rows: int
+    max_tokens: int
     engine: Literal["own", "opacus"]
 
 
@@ -131,7 +132,8 @@ def task_of(begin: Begin) -> LocalTask:
     return LocalTask(
         stage=begin.stage, clip_norm=begin.clip_norm, private=begin.private,
         lanes=LaneScale(begin.lane_unit, begin.lane_gain), lane_bound=begin.lane_bound,
-        expected_patients=begin.expected_patients, max_rows=begin.max_rows, engine=begin.engine)
+        expected_patients=begin.expected_patients, max_rows=begin.max_rows, max_tokens=begin.max_tokens,
+        engine=begin.engine)
 
 
 def tensors_of(samples: Sequence[Encoded]) -> dict[str, Tensor]:

@@ -55,14 +55,14 @@ _log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """`python -m site_client.rank_process --rank R --processes N --folder DIR --base-model DIR --timeout-s S
-    [--device cuda:1]...`, with the key on the standard input."""
+    --device cuda:1 [--device cuda:2]...`, with the key on the standard input."""
     parser = argparse.ArgumentParser(prog="site_client.rank_process", description=__doc__)
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--processes", type=int, required=True)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--base-model", required=True)
     parser.add_argument("--timeout-s", type=float, required=True)
-    parser.add_argument("--device", action="append", default=[])
+    parser.add_argument("--device", action="append", required=True)
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     _end_with_parent()
@@ -72,7 +72,8 @@ def main(argv: list[str] | None = None) -> int:
     group = open_group(arguments.folder, arguments.rank, arguments.processes, arguments.timeout_s)
     channel = RankChannel(group, arguments.rank, 0, key)
     worker = RankWorker(
-        arguments.rank, channel, lambda lora: open_placed(arguments.base_model, lora, arguments.device))
+        arguments.rank, channel,
+        lambda lora: open_placed(arguments.base_model, lora, arguments.device, arguments.device != ["cpu"]))
     try:
         channel.send(pack(Ready(bytes(32))), arguments.timeout_s)
         worker.serve()

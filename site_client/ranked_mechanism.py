@@ -103,7 +103,8 @@ class RankedMechanism(PatientMechanism):
         begin = Begin(
             self._session, release_hash(), self._adapted.base.content_hash, lora.rank, lora.alpha, tuple(lora.groups),
             self._selection.names, task.stage, task.clip_norm, task.private, task.lanes.unit, task.lanes.gain,
-            task.lane_bound, task.expected_patients, task.max_rows, task.engine)
+            task.lane_bound, task.expected_patients, task.max_rows, task.max_tokens,
+            task.engine)
         for rank in range(1, self._group.size):
             self._group.send(rank, begin, {"adapter": torch.from_numpy(self._adapted.read())})
         self._require_ready()

@@ -20,38 +20,20 @@ from typing import IO, TypeVar
 
 from torch import Tensor
 
-from configs.schema import ConfigError, SiteConfig
+from configs.schema import SiteConfig
 from privacy.dp.ranks import RankError
 from privacy.entropy import SystemEntropy
 from privacy.wire import Message
+from site_client.placement import devices_of, require_devices
 from site_client.rank_channel import KEY_BYTES, RankChannel, open_group
 from site_client.rank_messages import Failed, Ready, Tensors, pack, unpack
 from site_client.rank_process import arrival
 
-__all__ = ["RankGroup", "devices_of", "require_devices"]
+__all__ = ["RankGroup"]
 
 M = TypeVar("M", bound=Message)
 _log = logging.getLogger(__name__)
 _END_S = 5.0
-
-
-def devices_of(config: SiteConfig, rank: int = 0) -> tuple[str, ...]:
-    """The GPUs of one rank, () for the processor."""
-    first = rank * config.gpus_per_process
-    return tuple(f"cuda:{number}" for number in range(first, first + config.gpus_per_process))
-
-
-def require_devices(config: SiteConfig) -> None:
-    """ConfigError when this machine has fewer GPUs than the site file asks for."""
-    wanted = config.processes * config.gpus_per_process
-    if not wanted:
-        return
-    import torch
-
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted > found:
-        raise ConfigError(f"processes={config.processes} with gpus_per_process={config.gpus_per_process} need {wanted} "
-                          f"GPUs and torch finds {found}; correct the site file, or see `site-client doctor`")
 
 
 class RankGroup:

@@ -88,6 +88,7 @@ class RoundStore:
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = EXTRA")
+            self._db.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
             for statement in _SCHEMA.split(";\n"):
                 self._db.execute(statement)
         except sqlite3.DatabaseError as error:

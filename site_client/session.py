@@ -269,7 +269,7 @@ class SiteSession:
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
-        task = _task(manifest, plan, terms, self._site.engine)
+        task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
             raise PolicyRefusalError("P_RUN_ID")
@@ -344,13 +344,16 @@ def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
         raise FaultyCoordinatorError("E_PARAMS")
 
 
-def _task(manifest: RunManifest, plan: Plan, terms: SiteTerms, engine: Literal["own", "opacus"]) -> LocalTask:
-    """Everything that training needs to know, from the manifest alone; which engine computes it is the site's."""
+def _task(
+    manifest: RunManifest, plan: Plan, terms: SiteTerms, engine: Literal["own", "opacus"], max_tokens: int
+) -> LocalTask:
+    """Everything that training needs to know, from the manifest alone; engine and micro-batches are the site's."""
     stage = manifest.stages[plan.stage]
     return LocalTask(
         stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
         lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-        expected_patients=stage.sampling_rate * terms.declared_patients, engine=engine)
+        expected_patients=stage.sampling_rate * terms.declared_patients, engine=engine,
+        max_tokens=max_tokens)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:

@@ -35,9 +35,9 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
                                    "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
-                                   "doctor", "backup", "restore"],
+                                   "doctor", "backup", "restore", "verify-release"],
                "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
-                                   "start", "doctor", "status", "backup", "restore"]}
+                                   "start", "doctor", "status", "backup", "restore", "answer"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",
          "omegaconf"]
 

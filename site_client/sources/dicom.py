@@ -15,7 +15,7 @@ import logging
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,8 @@ from pydicom.filereader import read_dataset, read_preamble
 from site_client.records import RefusedItemError, checked_patient_id
 
 __all__ = [
-    "DicomImage", "MAX_FILE_BYTES", "MAX_SIDE_PIXELS", "NATIVE_SYNTAXES", "SOP_CLASSES", "quiet_library", "read_image"]
+    "DicomImage", "MAX_FILE_BYTES", "MAX_SIDE_PIXELS", "NATIVE_SYNTAXES", "SOP_CLASSES", "checked_size",
+    "native_dataset", "quiet_library", "read_bounded", "read_image", "rgb_pixels"]
 
 SOP_CLASSES = frozenset(
     {
@@ -82,8 +83,7 @@ def read_image(path: Path) -> DicomImage:
     it inside `quiet_library`.
     """
     try:
-        dataset = _read_dataset(path)
-        return _decode(dataset)
+        return _decode(native_dataset(read_bounded(path), _TAGS))
     except (RefusedItemError, MemoryError):
         raise
     except Exception:
@@ -91,18 +91,21 @@ def read_image(path: Path) -> DicomImage:
         raise RefusedItemError("dicom-unreadable") from None
 
 
-def _read_dataset(path: Path) -> Dataset:
-    stream = io.BytesIO(_read_bounded(path))
+def native_dataset(data: bytes, keywords: Sequence[str]) -> Dataset:
+    """These elements of a DICOM file's bytes; RefusedItemError unless uncompressed little endian, else what the library
+    raises."""
+    stream = io.BytesIO(data)
     read_preamble(stream, False)  # raises when it is no DICOM file
     # From memory, where a length that the header makes up cannot ask for more than the file has.
     meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
     if str(meta.TransferSyntaxUID) not in NATIVE_SYNTAXES:
         raise RefusedItemError("transfer-syntax")
     stream.seek(0)
-    return dcmread(stream, specific_tags=list(_TAGS))
+    return dcmread(stream, specific_tags=list(keywords))
 
 
-def _read_bounded(path: Path) -> bytes:
+def read_bounded(path: Path) -> bytes:
+    """A regular file's bytes, at most MAX_FILE_BYTES; RefusedItemError for a link, and for what is no such file."""
     try:
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode):  # a link could lead out of the folder, a pipe would never end
@@ -122,17 +125,23 @@ def _decode(dataset: Dataset) -> DicomImage:
     uid = dataset.get("SOPInstanceUID")
     if not uid or uid != dataset.file_meta.get("MediaStorageSOPInstanceUID"):
         raise RefusedItemError("identifier-missing")
-    rows, columns = _checked_size(dataset)
-    _check_kind(dataset)
-    pixels = _pixels(dataset, rows, columns)
+    pixels = rgb_pixels(dataset)
     return DicomImage(str(uid), patient_id, str(dataset.get("IssuerOfPatientID") or "").strip(), pixels)
 
 
-def _checked_size(dataset: Dataset) -> tuple[int, int]:
+def checked_size(dataset: Dataset) -> tuple[int, int]:
+    """(rows, columns); RefusedItemError when one is missing or not in 1..MAX_SIDE_PIXELS."""
     sides = dataset.get("Rows"), dataset.get("Columns")
     if not all(isinstance(side, int) and 1 <= side <= MAX_SIDE_PIXELS for side in sides):
         raise RefusedItemError("image-size")
     return sides
+
+
+def rgb_pixels(dataset: Dataset) -> NDArray[np.uint8]:
+    """Read-only uint8 (rows, columns, 3) of one uncompressed frame of 8-bit RGB; RefusedItemError for all else."""
+    rows, columns = checked_size(dataset)
+    _check_kind(dataset)
+    return _pixels(dataset, rows, columns)
 
 
 def _check_kind(dataset: Dataset) -> None:

@@ -7,8 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from model.backbone import BaseModel, build
+from model.harmony_vocabulary import build_tokenizer, find_ranks, read_ranks
 from model.inputs import Example
 from model.spec import TINY, ModelSpec
 from model.tokenizer import train_tokenizer
@@ -51,3 +53,9 @@ def base(spec: ModelSpec, examples: list[Example]) -> BaseModel:
     """A fresh micro model with its tokenizer."""
     tokenizer = train_tokenizer([e.question + " " + e.answer for e in examples], spec.vocab_size)
     return BaseModel(build(spec, seed=3), tokenizer, spec, bytes(32))
+
+
+@pytest.fixture(scope="session")
+def harmony_tokenizer() -> Tokenizer:
+    """o200k_harmony; takes some ten seconds to make."""
+    return build_tokenizer(read_ranks(find_ranks()))

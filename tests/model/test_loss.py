@@ -7,7 +7,7 @@ import torch
 
 from model.backbone import BaseModel
 from model.inputs import IGNORE, Example, collate, encode_all
-from model.loss import answer_logits, per_sample
+from model.loss import answer_logits, answer_losses, per_sample, token_losses
 
 
 def test_batch_equals_single_and_full_logits(base: BaseModel, examples: list[Example]) -> None:
@@ -64,3 +64,53 @@ def test_labels_out_of_reach_or_missing_are_refused() -> None:
         per_sample(torch.zeros(1, 3, 4), labels)
     with pytest.raises(ValueError, match="at least one answer token"):
         per_sample(torch.zeros(1, 4, 4), torch.full((1, 4), IGNORE))
+
+
+def _frozen(base: BaseModel) -> BaseModel:
+    base.model.requires_grad_(False)
+    base.model.model.language_model.layers[0].self_attn.q_proj.weight.requires_grad_(True)
+    return base
+
+
+@pytest.mark.parametrize("chunk", [1, 3 * 420, 1 << 26])
+def test_losses_without_logits_are_those_with_them(
+    base: BaseModel, examples: list[Example], monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    """Values, correctness and gradients, whatever the chunk, weighted differently by row."""
+    monkeypatch.setattr("model.loss._CHUNK", chunk)
+    model = _frozen(base).model
+    batch = collate(encode_all(examples, base.tokenizer, base.spec))
+    weights = torch.linspace(0.5, 2.0, len(examples))
+    outcomes, gradients = [], []
+    for outcome in (answer_losses(model, batch), per_sample(answer_logits(model, batch), batch.labels)):
+        model.zero_grad()
+        (outcome.loss * weights).sum().backward()
+        outcomes.append(outcome)
+        gradients.append(model.model.language_model.layers[0].self_attn.q_proj.weight.grad.clone())
+    assert torch.equal(outcomes[0].correct, outcomes[1].correct)
+    assert float((outcomes[0].loss - outcomes[1].loss).abs().max()) < 1e-5
+    assert float((gradients[0] - gradients[1]).abs().max()) < 1e-6 * max(1.0, float(gradients[1].abs().max()))
+
+
+def test_no_tensor_of_all_tokens_by_all_words(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.loss._CHUNK", 4 * 420)
+    sizes: list[int] = []
+    linear = torch.nn.functional.linear
+
+    def watched(states: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(states))
+        return linear(states, head)
+
+    monkeypatch.setattr("model.loss.F.linear", watched)
+    head = base.model.lm_head.weight.detach()
+    token_losses(torch.randn(19, 32, requires_grad=True), head, torch.randint(0, 420, (19,)))
+    assert sizes == [4, 4, 4, 4, 3]
+
+
+def test_a_trained_head_and_a_row_without_answer_are_refused(base: BaseModel, examples: list[Example]) -> None:
+    batch = collate(encode_all(examples[:2], base.tokenizer, base.spec))
+    with pytest.raises(ValueError, match="head is frozen"):
+        answer_losses(base.model, batch)
+    batch.labels[1] = IGNORE
+    with pytest.raises(ValueError, match="at least one answer token"):
+        answer_losses(_frozen(base).model, batch)

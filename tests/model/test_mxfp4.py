@@ -126,3 +126,24 @@ def test_nothing_is_kept_that_is_as_large_as_a_weight() -> None:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         packed(states, torch.tensor([[0, 1], [1, 2], [0, 2]]), torch.rand(3, 2))
     assert max(kept) <= 6 * 2 * INNER < HIDDEN * 2 * INNER
+
+
+def _has_triton() -> bool:
+    import importlib.util
+
+    return importlib.util.find_spec("triton") is not None
+
+
+@pytest.mark.skipif(not _has_triton(), reason="the kernel needs Triton, which comes with torch's CUDA builds")
+def test_the_kernel_unpacks_as_torch_does() -> None:
+    """On a GPU, or without one with TRITON_INTERPRET=1."""
+    from model.mxfp4_gpu import unpack
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    blocks = torch.randint(0, 256, (3, 8, 70, 16), dtype=torch.uint8)
+    scales = torch.randint(3, 256, (3, 8, 70), dtype=torch.uint8)
+    ours = unpack(blocks.to(device), scales.to(device))
+    assert ours is not None
+    assert torch.equal(ours.cpu().view(torch.int16).where(~ours.cpu().isnan(), 0),
+                       dequantise(blocks, scales, torch.bfloat16).view(torch.int16).where(~ours.cpu().isnan(), 0))
+    assert torch.equal(ours.cpu().isnan(), (scales == 255).repeat_interleave(32, dim=-1))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.adapted import open_adapted
 from model.adapter import AdapterLayout, attach
 from model.backbone import build, empty, save_base
 from model.placement import _owners, device_map, open_placed, place
@@ -75,13 +76,16 @@ def test_hooks_change_no_number_and_leave_the_adapters_free_for_the_engine() -> 
     assert np.abs(expected).max() > 0 and np.array_equal(expected, gradient(other, ids))
 
 
-def test_a_placed_model_is_kept_and_another_takes_its_place(tmp_path: Path) -> None:
+def test_a_placed_model_is_kept_and_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_base(build(MICRO, 0), train_tokenizer(["one question"], MICRO.vocab_size), MICRO, tmp_path)
-    first = open_placed(str(tmp_path), LORA, ("cpu",))
-    assert open_placed(str(tmp_path), LORA, ("cpu",)) is first
-    assert open_placed(str(tmp_path), LORA) is open_placed(str(tmp_path), LORA) is not first
-    other = open_placed(str(tmp_path), LoraSpec(rank=1, alpha=1), ("cpu",))
-    assert other.lora.rank == 1 and open_placed(str(tmp_path), LORA, ("cpu",)) is not first
+    assert open_placed(str(tmp_path), LORA, ("cpu",)) is open_adapted(str(tmp_path), LORA)
+    monkeypatch.setattr("model.placement.place", lambda model, devices: None)  # one device that has two names
+    first = open_placed(str(tmp_path), LORA, ("cpu", "cpu:0"))
+    assert open_placed(str(tmp_path), LORA, ("cpu", "cpu:0")) is first
+    other = open_placed(str(tmp_path), LoraSpec(rank=1, alpha=1), ("cpu", "cpu:0"))
+    assert other.lora.rank == 1 and open_placed(str(tmp_path), LORA, ("cpu", "cpu:0")) is not first
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -88,7 +88,7 @@ def command(base: Path, processes: int) -> Callable[[int, Path, float], Sequence
     """As `RankGroup.of` makes it."""
     return lambda rank, folder, timeout_s: [
         sys.executable, "-m", "site_client.rank_process", "--rank", str(rank), "--processes", str(processes),
-        "--folder", str(folder), "--base-model", str(base), "--timeout-s", str(timeout_s)]
+        "--folder", str(folder), "--base-model", str(base), "--timeout-s", str(timeout_s), "--device", "cpu"]
 
 
 class LocalGroup:

@@ -23,9 +23,10 @@ from privacy.dp.ranks import RankError
 from privacy.messages import Advertise
 from site_client.executor import _ranks_of
 from site_client.mechanism import PatientMechanism
+from site_client.placement import device_of, devices_of
 from site_client.rank_channel import RankChannel
 from site_client.ranked_mechanism import RankedMechanism, ranked
-from site_client.ranks import RankGroup, devices_of
+from site_client.ranks import RankGroup
 from site_client.session import SiteSession
 from site_client.training import run_local_steps
 from tests.site_client.rank_site import (
@@ -279,6 +280,7 @@ def test_a_session_rehearses_and_trains_on_the_ranks_it_was_given(
     monkeypatch.setattr(
         "site_client.session.run_local_steps", lambda *given: seen.append(("train", given[5])) or UPDATE)
     monkeypatch.setattr("site_client.session.probe_is_finite", lambda *_: True)
+    monkeypatch.setattr(Site, "microbatch_tokens", lambda self, adapted: 64, raising=False)
     several: Any = object()
     session = SiteSession(Site(tmp_path), lambda purpose: Seeded(), mechanism=several)  # type: ignore[arg-type]
     admit(session)
@@ -299,30 +301,44 @@ def site(tmp_path: Path, text: str) -> SiteConfig:
     return load_config(SiteConfig, file)
 
 
-def test_one_process_on_the_processor_is_the_default(tmp_path: Path) -> None:
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+
+
+SPREAD = "gpus_per_process: 2\nmicrobatch_tokens: 512\n"
+
+
+def test_one_process_on_the_sites_own_device_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = site(tmp_path, "")
-    assert (config.processes, config.gpus_per_process, devices_of(config)) == (1, 0, ())
+    assert (config.processes, config.gpus_per_process) == (1, 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert devices_of(config) == (device_of(config),) == ("cpu",)
+    assert devices_of(site(tmp_path, "processes: 2\n"), 1) == ("cpu",)  # each on the processor
 
 
-def test_each_process_has_its_own_gpus(tmp_path: Path) -> None:
-    config = site(tmp_path, "processes: 2\ngpus_per_process: 2\n")
+def test_each_process_has_its_own_gpus(tmp_path: Path, four_gpus: None) -> None:
+    assert devices_of(site(tmp_path, "")) == ("cuda",) and devices_of(site(tmp_path, "device: cuda:3")) == ("cuda:3",)
+    config = site(tmp_path, "processes: 2\n" + SPREAD)
     assert [devices_of(config, rank) for rank in range(2)] == [("cuda:0", "cuda:1"), ("cuda:2", "cuda:3")]
+    assert [devices_of(site(tmp_path, "processes: 2"), rank) for rank in range(2)] == [("cuda:0",), ("cuda:1",)]
 
 
-@pytest.mark.parametrize("text", ["processes: 0", "gpus_per_process: -1", "engine: opacus\ngpus_per_process: 2"])
+@pytest.mark.parametrize("text", [
+    "processes: 0", "gpus_per_process: 0", "engine: opacus\n" + SPREAD, "device: cpu\n" + SPREAD,
+    "gpus_per_process: 2", "device: cuda:1\nprocesses: 2"])
 def test_what_a_site_cannot_have_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError):
         site(tmp_path, text + "\n")
 
 
-def test_more_gpus_than_the_machine_has_are_refused_with_both_numbers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
-    with pytest.raises(ConfigError, match="need 4 GPUs and torch finds 3"):
-        RankGroup.of(site(tmp_path, "processes: 2\ngpus_per_process: 2\n"))
-    assert RankGroup.of(site(tmp_path, "processes: 3\ngpus_per_process: 1\n")).size == 3
+def test_more_gpus_than_the_machine_has_are_refused_with_both_numbers(tmp_path: Path, four_gpus: None) -> None:
+    with pytest.raises(ConfigError, match="need 6 GPUs and torch finds 4"):
+        RankGroup.of(site(tmp_path, "processes: 3\n" + SPREAD))
+    assert RankGroup.of(site(tmp_path, "processes: 4\n")).size == 4
 
 
 @pytest.mark.slow  # seconds to start a process with torch and peft

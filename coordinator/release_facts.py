@@ -1,0 +1,126 @@
+"""What a release says of its run, in values that follow from the manifest, and what it says about privacy in words.
+
+The privacy part follows NIST SP 800-226, Guidelines for Evaluating Differential Privacy Guarantees (2025): privacy
+parameters and unit of privacy come first, then the definition, the trust model, mechanism and accountant, what is
+composed, and what the guarantee does not reach. `manifest_facts` and `privacy_numbers` are computed again by whoever
+verifies a release; the words are the release's own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from typing import Any
+
+from coordinator.manifest import planned_events
+from privacy.dp.accounting import PLD, epsilon
+from privacy.identity import Roster
+from privacy.manifest import RunManifest
+from privacy.messages import Attest, Plan, SignedResult
+from privacy.results import quorum
+
+__all__ = ["LICENCE", "attestation_facts", "manifest_facts", "privacy_facts", "privacy_numbers", "stage_rounds"]
+
+LICENCE = {
+    "id": "CC-BY-NC-4.0",
+    "terms": ["research only: no commercial use", "no clinical decisions: neither diagnosis nor treatment",
+              "no re-identification of patients, nor any attempt at it", "attribution of MedGPT-oss and of this run"],
+}
+
+_TRUST = (
+    "Local model: each site clips and noises its own patients' contributions before anything leaves it, so the bound "
+    "holds against the coordinator, the other sites and every reader of this release. It rests on each site's software "
+    "doing what the manifest says, with the operating system's randomness, which the site's own signed ledger records.")
+_SECURE_SUM = (
+    "hides from the coordinator which site contributed what. It is a second layer and no part of this claim.")
+_NOT_COVERED = [
+    "a patient whose records are at several sites: each site's epsilon counts for that patient, and they add up",
+    "other runs: each site's ledger adds up what its patients spent over all of them",
+    "what the base model learned before this run, from whatever data",
+    "hyperparameters, curriculum and data preparation, where they were chosen by looking at these patients",
+    "a site's name, its declared number of patients, and that it took part: these are stated openly",
+    "findings about people in general, patients or not, which are what the model is meant to learn",
+    "time and size of messages, and faults in hardware, operating system and software",
+]
+_DECISIONS = [
+    "stages, rounds, rates, clip norm and noise were fixed in the signed manifest before any patient was drawn",
+    "a stage's stop rule reads the noised mean loss only, which is paid for; a run that ends early spends less",
+    "rounds, and this export, were chosen by noised values and public questions alone, as far as the software goes",
+]
+
+
+def manifest_facts(manifest: RunManifest) -> dict[str, Any]:
+    """Everything in a release that the manifest alone decides, as plain JSON values."""
+    return dict(json.loads(json.dumps({
+        "federation_id": manifest.federation_id, "run_id": manifest.run_id, "manifest_hash": manifest.hash().hex(),
+        "roster_hash": manifest.roster_hash.hex(), "base_model_hash": manifest.base_model_hash.hex(),
+        "training_release": manifest.release,
+        "adapter": {"rank": manifest.lora_rank, "alpha": manifest.lora_alpha, "groups": list(manifest.lora_groups),
+                    "average_decay": manifest.server.average_decay},
+        "stages": [asdict(stage) for stage in manifest.stages],
+    })))
+
+
+def stage_rounds(manifest: RunManifest, history: Sequence[Mapping[str, Any]]) -> list[int]:
+    """How many rounds of each stage ended with a sum."""
+    return [sum(entry["stage"] == number for entry in history) for number in range(len(manifest.stages))]
+
+
+def privacy_numbers(manifest: RunManifest) -> list[dict[str, Any]]:
+    """For each site: delta, and epsilon of the whole schedule, the most that a site's ledger lets this run spend.
+
+    Empty for a run without differential privacy.
+    """
+    if manifest.privacy == "none":
+        return []
+    events = planned_events(manifest)
+    return [{"site_id": terms.site_id, "declared_patients": terms.declared_patients, "delta": terms.delta,
+             "epsilon": epsilon(events, terms.delta)} for terms in manifest.sites]
+
+
+def privacy_facts(manifest: RunManifest) -> dict[str, Any]:
+    """The statement on differential privacy; `claim` is "none" for a run without it."""
+    if manifest.privacy == "none":
+        return {"claim": "none", "sites": [], "statement": "This run had NO differential privacy."}
+    numbers = privacy_numbers(manifest)
+    worst = max(numbers, key=lambda one: float(one["epsilon"]))
+    return {
+        "claim": "patient-level differential privacy of this run, for the patients of each site",
+        "guidance": "NIST SP 800-226 (2025), Guidelines for Evaluating Differential Privacy Guarantees",
+        "epsilon": worst["epsilon"], "delta": max(one["delta"] for one in numbers), "sites": numbers,
+        "target_epsilon": manifest.target_epsilon,
+        "unit": "patient: all records of one person at one site",
+        "neighbouring": "add or remove one patient",
+        "definition": "approximate differential privacy, (epsilon, delta)",
+        "mechanism": f"DP-SGD (arXiv 1607.00133): in each local step the gradient of each drawn patient is clipped to "
+                     f"an L2 norm of {manifest.clip_norm:g}, statistics included, and Gaussian noise of the stage's "
+                     "noise_multiplier times that is added to their sum",
+        "sampling": "Poisson: each patient is drawn in each step with the stage's sampling_rate, independently and "
+                    "unseen by others" + _truncated(manifest),
+        "accountant": {"name": PLD().name, "library": "dp-accounting", "version": metadata.version("dp-accounting")},
+        "composition": f"all {sum(event.steps for event in planned_events(manifest))} steps of all planned rounds and "
+                       "stages at once; a step that is repeated after a crash comes out of the same reservation",
+        "trust_model": _TRUST, "secure_aggregation": _SECURE_SUM,
+        "data_dependent_decisions": _DECISIONS, "not_covered": _NOT_COVERED,
+    }
+
+
+def attestation_facts(
+    signed: SignedResult, attests: Sequence[Attest], plan: Plan | None, roster: Roster
+) -> dict[str, Any]:
+    """The newest round's result, who signed that it computed the same, and the messages themselves in hex."""
+    result = signed.result
+    return {
+        "round": result.round, "finished": result.finished, "model_hash": result.model_hash.hex(),
+        "state_hash": result.state_hash.hex(), "summed": list(result.survivors),
+        "attested_by": sorted(attest.site_id for attest in attests), "needed": quorum(result, roster),
+        "result": signed.to_bytes().hex(), "attests": [attest.to_bytes().hex() for attest in attests],
+        "plan": plan.to_bytes().hex() if plan is not None else "",
+    }
+
+
+def _truncated(manifest: RunManifest) -> str:
+    cut = [stage.name for stage in manifest.stages if stage.truncation is not None]
+    return f"; draws of {', '.join(cut)} are cut to a fixed size and charged for it" if cut else ""

@@ -1,0 +1,54 @@
+"""Whether a PEFT adapter's files are exactly a LoraSpec, checked without torch and PEFT.
+
+Every key of `adapter_config.json` that could change what is computed, or name code to import, must have the one value
+that `model.export` writes; keys that a later PEFT adds must be empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.adapter_names import factor_of, module_of
+from model.spec import EXPERT_PARAMETERS, LoraSpec, group_of, target_regex
+
+__all__ = ["require_adapter_config", "require_adapter_shapes"]
+
+_FREE = frozenset({"base_model_name_or_path", "peft_version", "revision"})
+_FIXED: dict[str, Any] = {
+    "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none", "lora_dropout": 0.0,
+    "init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
+
+
+def require_adapter_config(config: Any, lora: LoraSpec) -> None:
+    """Raises ValueError, one sentence, naming the first key of `adapter_config.json` that is not as `lora` says."""
+    if not isinstance(config, Mapping):
+        raise ValueError("adapter_config.json is no JSON object")
+    experts = list(EXPERT_PARAMETERS) if "experts" in lora.groups else None
+    expected = {**_FIXED, "r": lora.rank, "lora_alpha": lora.alpha,
+                "target_modules": target_regex(lora.groups) or [], "target_parameters": experts}
+    for name, value in expected.items():
+        found = config.get(name)
+        if type(found) is not type(value) or found != value:
+            raise ValueError(f"adapter_config.json has {name}={found!r} where the run has {value!r}")
+    for name in sorted(set(config) - set(expected) - _FREE):
+        if config[name]:
+            raise ValueError(f"adapter_config.json sets {name}, which no run of this release uses")
+
+
+def require_adapter_shapes(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec) -> None:
+    """Raises ValueError when the file's matrices (name -> shape) are not A and B of `lora`'s rank in its groups."""
+    pairs: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, shape in shapes.items():
+        pairs.setdefault(module_of(name), {})[factor_of(name)] = shape
+    for module, pair in pairs.items():
+        if set(pair) != {"A", "B"} or any(len(shape) != 2 for shape in pair.values()):
+            raise ValueError(f"the adapter file lacks a factor of {module}")
+        inner = pair["A"][0]
+        right = inner % lora.rank == 0 if group_of(module) == "experts" else inner == lora.rank
+        if pair["B"][1] != inner or not right:
+            raise ValueError(f"the adapter's factors of {module} are not of the run's rank {lora.rank}")
+    groups = {group_of(module) for module in pairs}
+    if groups != set(lora.groups):
+        raise ValueError(f"the adapter file has the groups {', '.join(sorted(map(str, groups)))} and the run trained "
+                         f"{', '.join(sorted(lora.groups))}")
