@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.adapted import AdaptedModel
+from model.adapted import AdaptedModel, adapted_from
+from model.backbone import load_base
 from model.inputs import Encoded
+from model.placement import place
 from privacy.dp.clipping import SLACK
 from privacy.dp.ranks import RankError, StepFacts
 from privacy.messages import AdaptiveClip
@@ -27,6 +29,7 @@ from site_client.training import rehearse, run_local_steps
 from tests.site_client.rank_site import (
     CLIP,
     DECLARED,
+    LORA,
     PATCHES,
     REPORTS,
     STAGE,
@@ -341,3 +344,16 @@ def test_an_accelerator_that_is_lost_ends_the_step_instead_of_counting_everybody
         mechanism.clipped_sum(samples(adapted))
     monkeypatch.undo()
     mechanism.close()
+
+
+def test_a_spread_model_whose_layers_are_recomputed_sums_the_same(
+    base: Path, adapted: AdaptedModel, selection: Any
+) -> None:
+    """accelerate's hooks on one device: layers, losses and adapters meet as they do over several."""
+    loaded = load_base(base)
+    place(loaded.model, ["cpu"], force_hooks=True)
+    spread = adapted_from(loaded, LORA, checkpointing=True)
+    spread.write(adapted.read())
+    chosen = samples(adapted)
+    found = single(spread, spread.layout.select(STAGE.groups, "B"), chosen, task()).vector
+    assert np.abs(found - single(adapted, selection, chosen, task()).vector).max() <= 1e-6 * CLIP
