@@ -29,7 +29,7 @@ from privacy.identity import Roster, SigningKey
 from privacy.messages import Plan, RunManifest, SignedManifest, SiteTerms, SourceShare, StageSpec
 from privacy.release import release_hash
 from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import dequantize_sum, pack
+from privacy.secagg.quantize import dequantized_blocks, pack
 from privacy.secagg.server import CoordinatorRound
 from privacy.transport.app_bundle import app_bundle
 from privacy.transport.flower_internals.process import prepare
@@ -110,9 +110,8 @@ class BenchCoordinator:
         talk = self._talk(number)
         total = talk.secure(CoordinatorRound(
             plan=self._plan(number), roster=self._roster, signing_key=self._key))
-        mean = dequantize_sum(total, self._ring)
-        mean /= len(self._roster.sites)
-        self.model = self.model + mean.astype(np.float32)
+        for part, sums in dequantized_blocks(total, self._ring):
+            self.model[part] += (sums / len(self._roster.sites)).astype(np.float32)
         wanted, packed = model_hash(self.model), pack(total, BITS)
 
         def agree(reply: Reply) -> None:

@@ -29,7 +29,7 @@ from privacy.messages import LedgerMark, RunManifest, SignedManifest
 from privacy.roster import SignedRoster
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import ring_params
-from privacy.secagg.quantize import dequantize_sum, quantize, unpack
+from privacy.secagg.quantize import dequantized_blocks, quantize, unpack
 from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals.process import prepare
 from privacy.transport.flower_internals.tasks import NodeTasks
@@ -87,9 +87,8 @@ class BenchSite:
         if hashlib.sha256(np.ascontiguousarray(packed).data).digest() != body:
             raise ValueError("the announced sum is another one")
         ring = ring_params(self._manifest.bits, self._manifest.saturation, len(self._roster.sites))
-        mean = dequantize_sum(unpack(packed, ring.bits), ring)
-        mean /= len(self._roster.sites)
-        self._model += mean.astype(np.float32)
+        for part, sums in dequantized_blocks(unpack(packed, ring.bits), ring):
+            self._model[part] += (sums / len(self._roster.sites)).astype(np.float32)
         return model_hash(self._model)
 
 

@@ -106,6 +106,6 @@ def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> St
         if private and adaptive is not None else None,
         truncation=Truncation(truncation.batch_size, truncation.most_patients)
         if private and truncation is not None else None,
-        reply_after_s=stage.reply_after_s,
+        reply_after_s=stage.reply_after_s, max_tokens=stage.max_tokens,
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)

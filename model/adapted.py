@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -61,9 +61,13 @@ class AdaptedModel:
         """Only the selected factors require gradients afterwards; they are returned in layout order."""
         return self.layout.set_trainable(self.model, selection)
 
-    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
-        """Examples as tensors for this model."""
-        return encode_all(examples, self.base.tokenizer, self.base.spec)
+    def encode(self, examples: Sequence[Example], max_tokens: int = 0) -> list[Encoded]:
+        """Examples as tensors for this model, of at most `max_tokens` each (0: the spec's).
+
+        Raises ValueError as `model.inputs.encode`, and for more tokens than the model's context.
+        """
+        spec = self.base.spec
+        return encode_all(examples, self.base.tokenizer, replace(spec, max_tokens=max_tokens) if max_tokens else spec)
 
 
 def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:

@@ -138,6 +138,7 @@ class StageSpec(Message):
         truncation: None is plain Poisson, whose long draws are carried over micro-batches.
         reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or at the next whole
             multiple, so that the time says little about the draw; 0 = as soon as it is ready.
+        max_tokens: of a sample, those of its images included; a longer question loses its beginning. 0 = the model's.
     """
 
     name: str
@@ -156,6 +157,7 @@ class StageSpec(Message):
     adaptive_clip: AdaptiveClip | None = None
     truncation: Truncation | None = None
     reply_after_s: float = 0.0
+    max_tokens: int = 0
 
     def check(self) -> None:
         check_id("a stage's name", self.name)
@@ -170,6 +172,7 @@ class StageSpec(Message):
         check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
         check_range("max_rounds", self.max_rounds, 1, 10**5)
         check_range("reply_after_s", self.reply_after_s, 0.0, 10**6)
+        check_range("max_tokens", self.max_tokens, 0, 1 << 20)
         self._check_choices()
 
     def _check_choices(self) -> None:

@@ -341,7 +341,7 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "StageSpec": (
         *("name", "sources", "groups", "schedule", "learning_rate", "momentum", "local_steps"),
         *("sampling_rate", "noise_multiplier", "max_rounds", "stop"),
-        *("optimizer", "clipping", "adaptive_clip", "truncation", "reply_after_s"),
+        *("optimizer", "clipping", "adaptive_clip", "truncation", "reply_after_s", "max_tokens"),
     ),
     "SiteTerms": ("site_id", "declared_patients", "weight", "delta"),
     "RunManifest": (

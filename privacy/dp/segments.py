@@ -111,6 +111,8 @@ class SegmentCheck:
 
     def _check_mask(self, name: str, mask: Tensor, boolean: bool) -> None:
         length = self._patients.numel()
+        if mask.dtype == torch.bool and mask.shape[2:] == (1, length) and length > 1:  # fused_sinks: causal order alone
+            raise UnsegmentedPackingError(f"{name} lets tokens of one patient attend to another's: {_FIX}")
         if mask.dim() != 4 or mask.shape[0] != 1 or mask.shape[2:] != (length, length):
             raise UnsegmentedPackingError(f"{name} got a mask of another shape than (1, 1, T, T): {_FIX}")
         if mask.dtype == torch.bool and boolean:

@@ -11,6 +11,7 @@ n / (2 s) in each coordinate. `unpack` inverts `pack`. Non-finite input is refus
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,8 @@ import numpy.typing as npt
 from privacy.secagg.keys import RandomSource
 from privacy.secagg.params import BITS, RingParams
 
-__all__ = ["QuantizedVector", "dequantize_sum", "fold", "pack", "pack_in_place", "packed_size", "quantize", "unpack"]
+__all__ = ["QuantizedVector", "dequantize_sum", "dequantized_blocks", "fold", "pack", "pack_in_place", "packed_size",
+           "quantize", "unpack"]
 
 UInt32 = npt.NDArray[np.uint32]
 _BLOCK = 1 << 16  # coordinates; a block's float64 scratch (512 KiB) stays in the second-level cache
@@ -104,10 +106,23 @@ def _stochastic(block: npt.NDArray[np.float64], entropy: RandomSource) -> npt.ND
 
 def dequantize_sum(total: UInt32, ring: RingParams) -> npt.NDArray[np.float64]:
     """The real sum, float64[d], from a ring sum uint32[d]: the centred lift of total mod 2^bits, over s."""
+    real = np.empty(total.size, dtype=np.float64)
+    for part, values in dequantized_blocks(total, ring):
+        real[part] = values
+    return real
+
+
+def dequantized_blocks(total: UInt32, ring: RingParams) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """`dequantize_sum` block by block: where each block lies, and its real sums. The array is reused for the next one,
+    so that a caller who needs each number once takes no memory of the size of the vector."""
     unused = 32 - ring.bits
-    lifted = (total << np.uint32(unused)).view(np.int32)
-    lifted >>= np.int32(unused)  # arithmetic shift: keeps the sign
-    return np.divide(lifted, ring.scale, dtype=np.float64)
+    lifted, real = np.empty(_BLOCK, dtype=np.int32), np.empty(_BLOCK, dtype=np.float64)
+    for start in range(0, total.size, _BLOCK):
+        part = slice(start, min(start + _BLOCK, total.size))
+        size = part.stop - start
+        np.left_shift(total[part], np.uint32(unused), out=lifted[:size].view(np.uint32))
+        np.right_shift(lifted[:size], np.int32(unused), out=lifted[:size])  # arithmetic: keeps the sign
+        yield part, np.divide(lifted[:size], ring.scale, out=real[:size])
 
 
 def packed_size(dimension: int, bits: int) -> int:

@@ -55,7 +55,7 @@ class Encoder:
 
     base = SimpleNamespace(content_hash=bytes(32))
 
-    def encode(self, examples: Sequence[Example]) -> list[str]:
+    def encode(self, examples: Sequence[Example], max_tokens: int = 0) -> list[str]:
         if any("too many tiles" in example.question for example in examples):
             raise ValueError("render: patient Smith's images exceed the model's max_tokens")
         return [example.question for example in examples]
