@@ -82,6 +82,8 @@ class SiteConfig:
     microbatch_tokens: int = 0  # most tokens computed at once (site-client plan-memory); 0 = what the device can hold
     invitation: str = ""     # the coordinator's invitation file: address, certificate authority, officers' keys
     health_port: int = 0     # gRPC health service on 127.0.0.1; 0 = none
+    processes: int = 1       # that train side by side, each with a whole model and whole patients of a step
+    gpus_per_process: int = 1  # that one process' model is spread over, layer by layer, where `device` is a GPU
     transport: TransportConfig = field(default_factory=TransportConfig)
 
     def __post_init__(self) -> None:
@@ -89,6 +91,14 @@ class SiteConfig:
         require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None,
                 f"site.device={self.device!r} must be auto, cpu, cuda or cuda:N")
         require(self.microbatch_tokens >= 0, f"site.microbatch_tokens={self.microbatch_tokens} must not be negative")
+        require(1 <= self.processes <= 64, f"site.processes={self.processes} must be 1 to 64")
+        require(1 <= self.gpus_per_process <= 64, f"site.gpus_per_process={self.gpus_per_process} must be 1 to 64")
+        require(self.processes * self.gpus_per_process == 1 or ":" not in self.device,
+                 f"site.device={self.device} is one GPU; write cuda for several processes or GPUs")
+        require(self.gpus_per_process == 1 or (self.device != "cpu" and self.engine == "own"),
+                 "site.gpus_per_process above 1 needs device cuda or auto, and engine own")
+        require(self.gpus_per_process == 1 or self.microbatch_tokens > 0,
+                 "site.gpus_per_process above 1 needs microbatch_tokens: what fits is planned for one card only")
         require(0 <= self.health_port < 65536, f"site.health_port={self.health_port} must be 0 to 65535")
         require(bool(self.invitation) or bool(self.roster and self.roster_hash),
                 "a site file needs `invitation`, or `roster` with `roster_hash`; `site-client init` writes one")

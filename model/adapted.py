@@ -19,7 +19,9 @@ from model.backbone import BaseModel, empty, hash_model, load_base
 from model.inputs import Encoded, Example, encode_all
 from model.spec import GROUPS, LoraSpec, ModelSpec
 
-__all__ = ["ADAPTER_SEED", "AdaptedModel", "open_adapted", "open_with_adapter", "recompute_layers"]
+__all__ = [
+    "ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted", "open_with_adapter", "recompute_layers",
+]  # fmt: skip
 
 ADAPTER_SEED = 0
 """LoRA's A is a public constant: every site and the coordinator draw the same one, and the manifest names its hash."""
@@ -36,7 +38,7 @@ class AdaptedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where its inputs go; layers may lie on others (`model.placement`)."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
@@ -81,7 +83,15 @@ def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpoint
 @lru_cache(maxsize=2)
 def _opened(directory: str, lora: LoraSpec, device: str, checkpointing: bool) -> AdaptedModel:
     base = load_base(Path(directory))
-    model = attach(base.model, lora, seed=ADAPTER_SEED).to(device)
+    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED).to(device), checkpointing)
+
+
+def adapted_from(base: BaseModel, lora: LoraSpec, checkpointing: bool = False) -> AdaptedModel:
+    """`base` with fresh adapters, on the devices that its layers lie on; arguments as `open_adapted`."""
+    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED), checkpointing)
+
+
+def _adapted(base: BaseModel, model: PeftModel, checkpointing: bool) -> AdaptedModel:
     model.eval()
     if checkpointing:
         recompute_layers(model)

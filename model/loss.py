@@ -52,10 +52,10 @@ def answer_losses(model: Any, batch: Batch) -> PerSample:
 
     The head must be frozen, as it is under adapters: ValueError. Raises ValueError when a row has no label.
     """
-    targets = batch.labels[:, 1:]
-    supervised = targets != IGNORE
     states = hidden_states(
         model, input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=batch.pixel_values)
+    targets = batch.labels[:, 1:].to(states.device)  # the last layer may lie on another than the first
+    supervised = targets != IGNORE
     losses, hit = token_losses(states[:, :-1][supervised], language_head(model), targets[supervised])
     rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)[supervised]
     return means_of_samples(losses, hit, rows, len(targets))

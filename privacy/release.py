@@ -31,9 +31,9 @@ PACKAGES = ("configs", "coordinator", "model", "privacy", "site_client")
 HASHED_SUFFIXES = frozenset({".py", ".yaml", ".typed"})
 # The dependencies of pyproject.toml; a test compares the two lists.
 LIBRARIES = (
-    "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy", "omegaconf",
-    "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch", "transformers",
-    "uvicorn", "uvloop",
+    "accelerate", "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy",
+    "omegaconf", "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch",
+    "transformers", "uvicorn", "uvloop",
 )  # fmt: skip
 # What an installer adds to a wheel's own files; it differs between machines.
 _INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})

@@ -276,14 +276,21 @@ def _machine(config: SiteConfig) -> list[Finding]:
     upload = int(config.policy.max_upload_mb * BYTES_PER_MB)
     findings = watch("machine", lambda: machine_findings(Path(config.state), upload, 2 * size, "site-client"),
                      "look at the machine")
-    findings += watch("gpu", _gpu, "training on the processor works, slowly")
+    findings += watch("gpu", lambda: _gpu(config), "training on the processor works, slowly")
     findings += watch("hours", lambda: _hours(config), "correct policy.working_hours")
     return findings
 
 
-def _gpu() -> Iterator[Finding]:
+def _gpu(config: SiteConfig) -> Iterator[Finding]:
     import torch
 
+    from configs.schema import ConfigError
+    from site_client.placement import require_devices
+
+    try:
+        require_devices(config)
+    except ConfigError as error:
+        yield failed("gpu", str(error), "lower processes or gpus_per_process in the site file, or mend the driver")
     if not torch.cuda.is_available():
         yield warned("gpu", "none that torch can use", "training runs on the processor: fine for a trial; see that the "
                                                        "driver and a CUDA build of torch are installed")

@@ -53,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         executor.run_until(stop, tasks, timing)
     finally:
+        executor.close()
         audit.close()
     return 0
 
@@ -62,13 +63,16 @@ class Executor:
 
     def __init__(self, site_file: str, config: SiteConfig, audit: AuditLog) -> None:
         from site_client import app  # torch, peft, flwr: seconds, before the first message
+        from site_client.ranked_mechanism import ranked
         from site_client.reception import Reception
         from site_client.session import SiteSession
 
         self._audit, self._config = audit, config
         self._expected = bundle_hash(release_hash())
+        self._ranks = _ranks_of(config)
+        mechanism = None if self._ranks is None else ranked(self._ranks)
         self._reception = Reception(
-            site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy()), self._note)
+            site_file, lambda site: SiteSession(site, lambda purpose: SystemEntropy(), mechanism=mechanism), self._note)
         self._app, self._site_file = app, site_file
         self._belongs: tuple[str, int | None] = ("", None)
         app.set_session_factory(lambda _: self._reception)
@@ -76,14 +80,22 @@ class Executor:
     def warm_up(self) -> None:
         """Open the session if there is a roster, and load the base model, so that no message waits for it."""
         from model.spec import LoraSpec
+        from privacy.dp.ranks import RankError
         from site_client.placement import open_model
 
         if self._reception.session() is not None:  # also where it ended between a roster's pin and its event
             self._note(self._reception.roster())
         try:
             open_model(self._config, LoraSpec())
-        except ValueError as error:
+            if self._ranks is not None:
+                self._ranks.start()
+        except (ValueError, RankError) as error:  # the next round tries again
             _log.error("base model: %s", error)
+
+    def close(self) -> None:
+        """End the further ranks."""
+        if self._ranks is not None:
+            self._ranks.close()
 
     def _note(self, roster: Roster) -> None:
         self._audit.note("roster", version=roster.version, hash=roster.hash().hex())
@@ -134,6 +146,15 @@ class Executor:
             self._belongs = named
         run_id, number = self._belongs
         self._audit.egress(step=step, body=body, vector=vector, run_id=run_id, round=number)
+
+
+def _ranks_of(config: SiteConfig) -> Any:
+    """The site's further processes, not started yet; None where it trains in one."""
+    from site_client.placement import require_devices
+    from site_client.ranks import RankGroup
+
+    require_devices(config)
+    return RankGroup.of(config) if config.processes > 1 else None
 
 
 def _is_refusal(body: bytes) -> bool:

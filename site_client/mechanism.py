@@ -30,7 +30,9 @@ from privacy.entropy import Entropy
 from privacy.messages import StageSpec
 from privacy.statistics import LANES, LaneScale
 
-__all__ = ["EncodedPatient", "LocalTask", "PatientMechanism", "StepReading"]
+__all__ = [
+    "DeviceLostError", "EncodedPatient", "LocalTask", "PatientMechanism", "PatientSums", "StepReading", "bounds_of",
+]  # fmt: skip
 
 _log = logging.getLogger(__name__)
 Vector = npt.NDArray[np.float64]
@@ -73,46 +75,39 @@ class StepReading:
     noise_std: float
 
 
-class PatientMechanism:
-    """The mechanism of one round on one model; `close` it before another is made.
+class DeviceLostError(Exception):
+    """The accelerator does not compute any more, for nobody: nothing of the step is released."""
+
+
+class PatientSums:
+    """The half of a mechanism that needs no randomness: the clipped sum over patients who were drawn elsewhere.
+
+    It draws nothing and adds no noise; what it returns never leaves the site as it is. `close` it before another is
+    made on the same model.
 
     Args:
         adapted, selection: the model, and which of its coordinates train.
         task: the round's constants.
-        entropy: source of the draw and the noise.
     """
 
-    def __init__(self, adapted: AdaptedModel, selection: Selection, task: LocalTask, entropy: Entropy) -> None:
+    def __init__(self, adapted: AdaptedModel, selection: Selection, task: LocalTask) -> None:
         self._adapted = adapted
         self._task = task
-        self._entropy = entropy
-        stage = task.stage
-        # Without noise nothing pays for a bit or bounds a truncated draw: simulations without privacy have neither.
-        adaptive = stage.adaptive_clip if task.private else None
-        weight = 0.0 if adaptive is None else bit_weight(stage.noise_multiplier, task.clip_norm, adaptive.bit_noise)
-        bounds = ClipBounds(task.clip_norm, task.lane_bound, stage.clipping, weight)
-        self._threshold = None if adaptive is None else AdaptiveThreshold(adaptive, bounds, task.expected_patients)
+        self._bounds = bounds = bounds_of(task)
         self._num_lanes, self._num_bits = len(LANES), bounds.num_bits
         kind = OpacusGradients if task.engine == "opacus" else PatientGradients
         self._engine = kind(
             adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
-            lane_bound=task.lane_bound, clipping=stage.clipping, bit_weight=weight)
+            lane_bound=task.lane_bound, clipping=task.stage.clipping, bit_weight=bounds.bit_weight)
 
-    def draw(self, num_patients: int) -> npt.NDArray[np.int64]:
-        """Indices of the patients that take part in this step."""
-        stage = self._task.stage
-        if stage.truncation is not None and self._task.private:
-            return truncated_poisson_draw(
-                self._entropy, num_patients, stage.sampling_rate, stage.truncation.batch_size)
-        return poisson_draw(self._entropy, num_patients, stage.sampling_rate)
+    def rehearse(self, public: Sequence[Encoded]) -> None:
+        """One forward and backward over public samples, each taken for one patient's; nothing is summed."""
+        self.accumulate([[sample] for sample in public])
+        self._engine.discard()
 
-    def samples_of(self, patient: EncodedPatient) -> list[Encoded]:
-        """At most the stage's number of samples of each source; a patient may have none."""
-        samples: list[Encoded] = []
-        for share in self._task.stage.sources:
-            available = patient.get(share.source, ())
-            samples += [available[i] for i in choose_samples(self._entropy, len(available), share.max_samples)]
-        return samples
+    def set_threshold(self, threshold: float) -> None:
+        """The adaptive clip's threshold for the next step."""
+        self._engine.set_threshold(threshold)
 
     def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The step's sum over the drawn patients' samples; the zero sum for an empty draw."""
@@ -123,39 +118,19 @@ class PatientMechanism:
         except Exception as error:  # of one patient, or of so many at once: it must not leave the site
             _log.warning("a batch failed kind=%s; its step is done one patient at a time", type(error).__name__)
             self._engine.discard()
+            _require_devices(self._adapted)
             return self._one_by_one(chosen)
-
-    def release(self, clipped: ClippedSum) -> Vector:
-        """What may be used and sent: the sum with noise (in a simulation without privacy, the sum)."""
-        if clipped.num_nonfinite_local:
-            _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
-        if not self._task.private:
-            return clipped.vector
-        return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
-
-    def read(self, released: Vector) -> StepReading:
-        """What one released vector says; call it once a step, for an adaptive threshold moves on with it."""
-        task, size = self._task, self._engine.dimension
-        scale = 1.0
-        if self._threshold is not None:
-            scale = self._threshold.scale
-            self._threshold.follow(float(released[-1]))
-            self._engine.set_threshold(self._threshold.value)
-        noise = task.stage.noise_multiplier * task.clip_norm if task.private else 0.0
-        return StepReading(
-            scale * released[:size] / task.expected_patients, released[size : size + self._num_lanes],
-            scale * noise / task.expected_patients)
 
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
         """One forward and backward over whole patients; a patient's loss is the mean over its samples."""
         rows = collate([sample for samples in batch for sample in samples])
         counts = torch.tensor([len(samples) for samples in batch])
         owner = torch.repeat_interleave(torch.arange(len(batch)), counts)
-        device = self._adapted.device
         with self._engine.microbatch(
             text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=len(batch)
         ):
-            outcome = answer_losses(self._adapted.model, rows.to(device))
+            outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
+            device = outcome.loss.device  # of the last layer
             losses = _patient_means(outcome.loss, owner.to(device), counts.to(device))
             losses.sum().backward()  # type: ignore[no-untyped-call]
         correct = _patient_means(outcome.correct.double().cpu(), owner, counts)
@@ -175,11 +150,87 @@ class PatientMechanism:
                 alone = self._engine.finish()
             except Exception:
                 self._engine.discard()
+                _require_devices(self._adapted)
                 zeros += 1
             else:
                 total += alone.vector
                 zeros += alone.num_nonfinite_local
         return ClippedSum(total, self._task.clip_norm, len(chosen), zeros)
+
+
+class PatientMechanism(PatientSums):
+    """The mechanism of one round on one model; `close` it before another is made.
+
+    Args:
+        adapted, selection, task: as `PatientSums`.
+        entropy: source of the draw and the noise.
+    """
+
+    def __init__(self, adapted: AdaptedModel, selection: Selection, task: LocalTask, entropy: Entropy) -> None:
+        super().__init__(adapted, selection, task)
+        self._entropy = entropy
+        # Without noise nothing pays for a bit or bounds a truncated draw: simulations without privacy have neither.
+        adaptive = task.stage.adaptive_clip if task.private else None
+        self._threshold = (
+            None if adaptive is None else AdaptiveThreshold(adaptive, self._bounds, task.expected_patients))
+
+    def draw(self, num_patients: int) -> npt.NDArray[np.int64]:
+        """Indices of the patients that take part in this step."""
+        stage = self._task.stage
+        if stage.truncation is not None and self._task.private:
+            return truncated_poisson_draw(
+                self._entropy, num_patients, stage.sampling_rate, stage.truncation.batch_size)
+        return poisson_draw(self._entropy, num_patients, stage.sampling_rate)
+
+    def samples_of(self, patient: EncodedPatient) -> list[Encoded]:
+        """At most the stage's number of samples of each source; a patient may have none."""
+        samples: list[Encoded] = []
+        for share in self._task.stage.sources:
+            available = patient.get(share.source, ())
+            samples += [available[i] for i in choose_samples(self._entropy, len(available), share.max_samples)]
+        return samples
+
+    def release(self, clipped: ClippedSum) -> Vector:
+        """What may be used and sent: the sum with noise (in a simulation without privacy, the sum)."""
+        if clipped.num_nonfinite_local:
+            _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
+        if not self._task.private:
+            return clipped.vector
+        return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
+
+    def read(self, released: Vector) -> StepReading:
+        """What one released vector says; call it once a step, for an adaptive threshold moves on with it."""
+        task, size = self._task, self._engine.dimension
+        scale = 1.0
+        if self._threshold is not None:
+            scale = self._threshold.scale
+            self._threshold.follow(float(released[-1]))
+            self.set_threshold(self._threshold.value)
+        noise = task.stage.noise_multiplier * task.clip_norm if task.private else 0.0
+        return StepReading(
+            scale * released[:size] / task.expected_patients, released[size : size + self._num_lanes],
+            scale * noise / task.expected_patients)
+
+
+
+def bounds_of(task: LocalTask) -> ClipBounds:
+    """How the round's C is shared between gradient, lanes and the bit of an adaptive clip."""
+    stage = task.stage
+    adaptive = stage.adaptive_clip if task.private else None
+    weight = 0.0 if adaptive is None else bit_weight(stage.noise_multiplier, task.clip_norm, adaptive.bit_noise)
+    return ClipBounds(task.clip_norm, task.lane_bound, stage.clipping, weight)
+
+
+def _require_devices(adapted: AdaptedModel) -> None:
+    """Raise DeviceLostError when an accelerator answers no more: then every patient would count as one who failed,
+    and one patient's fault would take the others out of the sum."""
+    for device in {parameter.device for parameter in adapted.model.parameters()}:
+        if device.type == "cpu":
+            continue
+        try:
+            torch.zeros(1, device=device).add_(1).item()
+        except Exception as error:
+            raise DeviceLostError("an accelerator does not compute any more") from error
 
 
 def _patient_means(values: torch.Tensor, owner: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:

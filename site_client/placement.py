@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from configs.schema import SiteConfig
-from model.adapted import AdaptedModel, open_adapted
+from configs.schema import ConfigError, SiteConfig
+from model.adapted import AdaptedModel
 from model.memory_plan import most_tokens
+from model.placement import open_placed
 from model.spec import LoraSpec
 
-__all__ = ["CPU_TOKENS", "device_of", "microbatch_tokens", "open_model"]
+__all__ = ["CPU_TOKENS", "device_of", "devices_of", "microbatch_tokens", "open_model", "require_devices"]
 
 CPU_TOKENS = 1 << 16
 """Tokens of a micro-batch on the CPU: the tiny model's rows are short, its memory no concern."""
@@ -29,10 +30,29 @@ def device_of(config: SiteConfig) -> str:
     return config.device
 
 
+def devices_of(config: SiteConfig, rank: int = 0) -> tuple[str, ...]:
+    """torch's names of one process' devices: the site's own; with several processes or GPUs the next ones in order."""
+    device, each = device_of(config), config.gpus_per_process
+    if device == "cpu" or config.processes * each == 1:
+        return (device,)
+    return tuple(f"cuda:{number}" for number in range(rank * each, (rank + 1) * each))
+
+
+def require_devices(config: SiteConfig) -> None:
+    """ConfigError when this machine has fewer GPUs than the site file asks for."""
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = config.processes * config.gpus_per_process
+    if wanted == 1 or (config.gpus_per_process == 1 and device_of(config) == "cpu"):
+        return
+    if wanted > found:
+        raise ConfigError(f"processes={config.processes} with gpus_per_process={config.gpus_per_process} need {wanted} "
+                          f"GPUs and torch finds {found}; correct the site file, or see `site-client doctor`")
+
+
 def open_model(config: SiteConfig, lora: LoraSpec) -> AdaptedModel:
-    """The site's base model with adapters on its device; on a GPU layers are recomputed. Raises as `open_adapted`."""
-    device = device_of(config)
-    return open_adapted(config.base_model, lora, device, device != "cpu")
+    """The site's base model with adapters on its devices; on a GPU layers are recomputed. Raises as `open_adapted`."""
+    devices = devices_of(config)
+    return open_placed(config.base_model, lora, devices, devices != ("cpu",))
 
 
 def microbatch_tokens(config: SiteConfig, adapted: AdaptedModel) -> int:

@@ -65,7 +65,7 @@ from site_client.policy import (
 )
 from site_client.schedule import ReplySchedule
 from site_client.state_agreement import Attestor
-from site_client.training import LocalTask, rehearse, run_local_steps
+from site_client.training import LocalTask, Mechanism, rehearse, run_local_steps
 
 __all__ = ["SiteSession"]
 
@@ -92,17 +92,20 @@ class SiteSession:
         entropy: returns a random source for a purpose; `privacy.entropy.SystemEntropy` in production.
         clock, sleep: seconds that only ever grow, and a wait in seconds (`site_client.schedule`).
         local_time: the hospital's wall clock, for the policy's working hours.
+        mechanism: what runs a round's steps; None = this process alone, else several (`site_client.ranks`).
     """
 
     def __init__(
         self, installation: Installation, entropy: EntropySource, *, clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep, local_time: Callable[[], datetime] = datetime.now,
+        mechanism: Mechanism | None = None,
     ) -> None:
         installation.check_max_patients()  # before anything is answered: later it would tell a count
         self._site = installation
         self._entropy = entropy
         self._schedule = ReplySchedule(clock, sleep)
         self._local_time = local_time
+        self._mechanism = () if mechanism is None else (mechanism,)
         self._admission = Admission(installation, entropy)
         self._attestor = Attestor(installation.site_id, installation.key, installation.roster, installation.rounds)
         self._approved: dict[str, RunManifest] = {}
@@ -269,7 +272,7 @@ class SiteSession:
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
         task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
-        rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task)
+        rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
             raise PolicyRefusalError("P_RUN_ID")
         patients = self._site.patients(adapted, task.stage.max_tokens)
@@ -278,7 +281,7 @@ class SiteSession:
             self._site.ledger.reserve_run(
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
         self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source, arrived_utc))
-        update = run_local_steps(adapted, selection, patients, task, source)
+        update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
         noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
         return with_saturated(noised, manifest.saturation)
 

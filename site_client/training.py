@@ -23,9 +23,10 @@ from privacy.statistics import LANES
 from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
 from site_client.optimizer import local_optimizer
 
-__all__ = ["EncodedPatient", "LocalTask", "LocalUpdate", "Observer", "rehearse", "run_local_steps"]
+__all__ = ["EncodedPatient", "LocalTask", "LocalUpdate", "Mechanism", "Observer", "rehearse", "run_local_steps"]
 
 Vector = npt.NDArray[np.float64]
+Mechanism = Callable[[AdaptedModel, Selection, LocalTask, Entropy], PatientMechanism]
 Observer = Callable[[npt.NDArray[np.int64], Vector], None]  # one step's draw and what it released; audits only
 
 
@@ -37,7 +38,10 @@ class LocalUpdate:
     lanes: Vector
 
 
-def rehearse(adapted: AdaptedModel, selection: Selection, public: Sequence[Encoded], task: LocalTask) -> None:
+def rehearse(
+    adapted: AdaptedModel, selection: Selection, public: Sequence[Encoded], task: LocalTask,
+    mechanism: Mechanism = PatientMechanism,
+) -> None:
     """One forward and backward over public samples: fails closed before a private file is opened.
 
     Args:
@@ -47,21 +51,22 @@ def rehearse(adapted: AdaptedModel, selection: Selection, public: Sequence[Encod
         privacy.dp.engine.UncoveredParameterError: a trainable parameter has no per-patient gradient.
         privacy.dp.engine.MissingGradientError: a covered one got none.
     """
-    mechanism = PatientMechanism(adapted, selection, task, SystemEntropy())
+    step = mechanism(adapted, selection, task, SystemEntropy())
     try:
-        mechanism.accumulate([[sample] for sample in public])
+        step.rehearse(public)
     finally:
-        mechanism.close()
+        step.close()
 
 
 def run_local_steps(
     adapted: AdaptedModel, selection: Selection, patients: Sequence[EncodedPatient], task: LocalTask,
-    entropy: Entropy, *, mechanism: type[PatientMechanism] = PatientMechanism, observe: Observer | None = None,
+    entropy: Entropy, mechanism: Mechanism = PatientMechanism, *, observe: Observer | None = None,
 ) -> LocalUpdate:
     """Run `task.stage.local_steps` steps from the model's current adapter; the model is left at the last step.
 
-    `mechanism` and `observe` are for audits: a mechanism with a planted fault, and a look at each step's draw and
-    released vector (before the step is applied). Raises nothing that depends on the patients: see `rehearse`.
+    `mechanism` makes what runs the steps: one process, or several (`site_client.ranked_mechanism`); audits pass one
+    with a planted fault, and `observe` for a look at each step's draw and released vector (before the step is applied).
+    Raises nothing that depends on the patients: see `rehearse`.
     """
     step = mechanism(adapted, selection, task, entropy)
     start = adapted.read(selection)

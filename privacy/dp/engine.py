@@ -9,6 +9,8 @@
       micro-batch; a covered weight without a per-patient gradient after a backward is an error, as is an
       ordinary `.grad` on one; after an error nothing is released until `discard`.
     * Memory does not grow with the number of patients in a step: one (P, D) buffer, one sum, one carry.
+    * The layers may lie on several devices of this process: each holds the gradients of its own layers, and a patient's
+      norm and clip are those of all of them together.
 
 *Assumes.*
     * `patient_losses` is one number a patient that depends on that patient's rows alone (a mean inside the
@@ -18,7 +20,7 @@
     * No two micro-batches are open at once; kernels compute a row independently of its batch-mates.
 
 *Does not cover.*
-    * Noise (`privacy.dp.noise`) and accounting; sharded models.
+    * Noise (`privacy.dp.noise`) and accounting; several processes (`privacy.dp.ranks`); a layer in parts.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from privacy.dp.accumulator import ClippedAccumulator
+from privacy.dp.blocks import LayerBlock, OpenBatch, layer_blocks
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import CoveredLinear, UncoveredParameterError, cover, refuse_uncovered
 from privacy.dp.expert_adapters import ExpertLayer
@@ -73,7 +76,7 @@ class PatientGradients:
         clipping, bit_weight: the clip rule and the weight of an adaptive clip's bit (`privacy.dp.clipping`).
 
     Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, RouterLossError when the router's
-    balancing loss is on, and ValueError for bounds out of range or parameters on several devices.
+    balancing loss is on, and ValueError for bounds out of range.
 
     A step is any number of `with microbatch(...)` and `collect(...)` pairs, then `finish()`; an empty draw is
     `finish()` alone. The engine trains one round's factor: `detach()` it before another is made.
@@ -93,25 +96,22 @@ class PatientGradients:
     ) -> None:
         bounds = ClipBounds(clip_norm, lane_bound, clipping, bit_weight)
         self._layers = cover(model, parameters, image_modules)
-        if len({layer.weight.device for layer in self._layers}) != 1:
-            raise ValueError("the trained parameters lie on several devices: put them on one")
         self._model = model
-        self._device = self._layers[0].weight.device
         double = any(layer.weight.dtype == torch.float64 for layer in self._layers)
         self._dtype = torch.float64 if double else torch.float32
         self._dimension = self._layers[-1].stop
-        self._buffer = torch.empty(0, self._dimension, dtype=self._dtype, device=self._device)
-        self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device)
-        self._batch: MicroBatch | None = None
+        self._blocks = layer_blocks(self._layers, self._block_of)
+        self._device = self._blocks[0].device  # where norms, factors and lanes are
+        self._buffers = [torch.empty(0, b.size, dtype=self._dtype, device=b.device) for b in self._blocks]
+        self._sum = ClippedAccumulator(
+            self._dimension, num_lanes, bounds, self._device, [block.columns for block in self._blocks])
+        self._batch: OpenBatch | None = None
         self._failed = False
         self._router = RouterGuard(model)
         self._watch = AttentionWatch(model, image_modules, self._segments)
         self._patched: list[nn.Module] = []
-        for layer in self._layers:
-            if layer.expert is None:
-                self._patch(layer)
-        for experts, covered in _by_experts(self._layers):
-            self._patch_experts(experts, covered)
+        for index, block in enumerate(self._blocks):
+            self._attach(index, block)
 
     @property
     def dimension(self) -> int:
@@ -147,7 +147,7 @@ class PatientGradients:
             self._failed = True
             raise
         finally:
-            batch.open = False
+            batch.close()
 
     def collect(self, lanes: Tensor | None = None, *, complete: Tensor | None = None) -> None:
         """Clip this micro-batch's patients and add them to the step's sum.
@@ -162,14 +162,16 @@ class PatientGradients:
         if self._batch is None:
             raise EngineStateError("there is no micro-batch to collect: run one first")
         batch, self._batch = self._batch, None
-        batch.open = False
+        batch.close()
         self._failed = True
         if batch.segments is not None:
             batch.segments.require_all()
         self._require_gradients(batch)
         if batch.segments is not None:
-            refuse_nonfinite(batch.gradients, lanes)
-        self._sum.add(batch.gradients, lanes, complete)
+            for gradients in batch.gradients:
+                refuse_nonfinite(gradients, lanes)
+        rows = batch.gradients
+        self._sum.add(rows if len(rows) > 1 else rows[0], lanes, complete)
         self._failed = False
 
     def finish(self) -> ClippedSum:
@@ -199,11 +201,22 @@ class PatientGradients:
         self._watch.remove()
         self._router.remove()
         self._layers, self._patched = [], []
-        self._buffer = self._buffer[:0].clone()
+        self._buffers = [buffer[:0].clone() for buffer in self._buffers]
         self.discard()
         self._failed = True
 
-    def _patch(self, layer: CoveredLinear) -> None:
+    def _block_of(self, layer: CoveredLinear) -> object:
+        """Layers with equal answers share a block; their weights must lie on one device."""
+        return layer.weight.device
+
+    def _attach(self, index: int, block: LayerBlock) -> None:
+        for layer in block.layers:
+            if layer.expert is None:
+                self._patch(index, layer)
+        for experts, covered in _by_experts(block.layers):
+            self._patch_experts(index, experts, covered)
+
+    def _patch(self, index: int, layer: CoveredLinear) -> None:
         plain: Callable[[Tensor], Tensor] = layer.module.forward
 
         def forward(x: Tensor) -> Tensor:
@@ -211,12 +224,14 @@ class PatientGradients:
             # Without grad (evaluation, the first pass of reentrant checkpointing) there is nothing to record.
             if batch is None or not batch.open or not torch.is_grad_enabled():
                 return plain(x)
-            return patient_linear(x, layer, batch)
+            return patient_linear(x, layer, batch.parts[index])
 
         layer.module.__dict__["forward"] = forward
         self._patched.append(layer.module)
 
-    def _patch_experts(self, layer: ExpertLayer, covered: Covered) -> None:
+    def _patch_experts(self, index: int, layer: ExpertLayer, covered: Covered) -> None:
+        if "forward" in layer.outer.__dict__:
+            raise ValueError(f"the factors of {layer.name} lie on several devices: put them on one")
         plain: Callable[..., Tensor] = layer.outer.forward
 
         def forward(hidden_states: Tensor, router_indices: Tensor, routing_weights: Tensor) -> Tensor:
@@ -224,7 +239,7 @@ class PatientGradients:
             # Also without grad: the first pass of reentrant checkpointing must compute what the second does.
             if batch is None or not batch.open:
                 return plain(hidden_states, router_indices, routing_weights)
-            return patient_experts(layer, covered, batch, hidden_states, router_indices, routing_weights)
+            return patient_experts(layer, covered, batch.parts[index], hidden_states, router_indices, routing_weights)
 
         layer.outer.__dict__["forward"] = forward
         self._patched.append(layer.outer)
@@ -236,42 +251,49 @@ class PatientGradients:
 
     def _open(
         self, rows: Tensor | None, tokens: Tensor | None, tiles: Tensor, num_patients: int
-    ) -> MicroBatch:
+    ) -> OpenBatch:
         if num_patients < 1:
             raise ValueError("a micro-batch has at least one patient; an empty draw is finish() alone")
-        text, segments = self._text_axis(rows, tokens, num_patients)
-        image = RowMap(tiles, num_patients, self._device)
-        if len(text.present) != num_patients:
-            raise ValueError("every patient of a micro-batch needs a text row: number them without gaps")
-        if self._buffer.shape[0] < num_patients:
-            self._buffer = self._buffer.new_empty(num_patients, self._dimension)
-        return MicroBatch(self._buffer[:num_patients], text, image, segments)
-
-    def _text_axis(
-        self, rows: Tensor | None, tokens: Tensor | None, num_patients: int
-    ) -> tuple[RowMap | TokenMap, SegmentCheck | None]:
-        if rows is not None and tokens is None:
-            return RowMap(rows, num_patients, self._device), None
-        if tokens is not None and rows is None:
-            packed = TokenMap(tokens, num_patients, self._device)
-            return packed, self._watch.check(packed.patients)
-        raise ValueError("pass text_patients for padded rows or token_patients for one packed row, not both")
+        parts: list[MicroBatch] = []
+        segments: SegmentCheck | None = None
+        for index, block in enumerate(self._blocks):
+            text = _text_axis(rows, tokens, num_patients, block.device)
+            if len(text.present) != num_patients:
+                raise ValueError("every patient of a micro-batch needs a text row: number them without gaps")
+            if isinstance(text, TokenMap) and segments is None:
+                segments = self._watch.check(text.patients)
+            if self._buffers[index].shape[0] < num_patients:
+                self._buffers[index] = self._buffers[index].new_empty(num_patients, block.size)
+            image = RowMap(tiles, num_patients, block.device)
+            parts.append(MicroBatch(self._buffers[index][:num_patients], text, image, segments))
+        return OpenBatch(parts, segments)
 
     def _require_sound(self) -> None:
         if self._failed:
             raise EngineStateError("the engine stopped after an error or was detached: call discard() first")
 
-    def _require_gradients(self, batch: MicroBatch) -> None:
+    def _require_gradients(self, batch: OpenBatch) -> None:
         """Every covered weight got its gradient, and only through the engine."""
-        for layer in self._layers:
-            if layer.weight.grad is not None:
-                raise MissingGradientError(f"{layer.name} has an ordinary .grad: clear it before each step")
-            if layer.start in batch.touched:
-                continue
-            if layer.axis == "image" and batch.image.num_rows == 0:
-                batch.zero(layer)
-                continue
-            raise MissingGradientError(f"{layer.name} received no per-patient gradient: freeze it or use it")
+        for block, part in zip(self._blocks, batch.parts, strict=True):
+            for layer in block.layers:
+                if layer.weight.grad is not None:
+                    raise MissingGradientError(f"{layer.name} has an ordinary .grad: clear it before each step")
+                if layer.start in part.touched:
+                    continue
+                if layer.axis == "image" and part.image.num_rows == 0:
+                    part.zero(layer)
+                    continue
+                raise MissingGradientError(f"{layer.name} received no per-patient gradient: freeze it or use it")
+
+
+def _text_axis(
+    rows: Tensor | None, tokens: Tensor | None, num_patients: int, device: torch.device
+) -> RowMap | TokenMap:
+    if rows is not None and tokens is None:
+        return RowMap(rows, num_patients, device)
+    if tokens is not None and rows is None:
+        return TokenMap(tokens, num_patients, device)
+    raise ValueError("pass text_patients for padded rows or token_patients for one packed row, not both")
 
 
 def _by_experts(layers: Sequence[CoveredLinear]) -> list[tuple[ExpertLayer, Covered]]:

@@ -123,7 +123,8 @@ class SegmentCheck:
             sees_itself = mask.diagonal(dim1=-2, dim2=-1) == 0
         else:
             raise UnsegmentedPackingError(f"{name} would add its boolean or integer mask: pass an additive one")
-        others = self._patients[:, None] != self._patients[None, :]
+        patients = self._patients.to(mask.device)  # of a model over several devices each has a mask of its own
+        others = patients[:, None] != patients[None, :]
         if bool((others & ~blocked).any()) or not bool(sees_itself.all()):
             raise UnsegmentedPackingError(f"{name} lets tokens of one patient attend to another's: {_FIX}")
 
@@ -132,7 +133,7 @@ class SegmentCheck:
         if steps.shape != self._patients.shape:
             raise UnsegmentedPackingError(f"{name} got positions of another shape than (1, T): {_FIX}")
         starts = torch.ones_like(steps, dtype=torch.bool)
-        starts[1:] = self._patients[1:] != self._patients[:-1]
+        starts[1:] = (self._patients[1:] != self._patients[:-1]).to(starts.device)
         follows = torch.ones_like(starts)
         follows[1:] = steps[1:] == steps[:-1] + 1
         if not bool(torch.where(starts, steps == 0, follows | (steps == 0)).all()):
