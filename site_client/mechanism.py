@@ -75,6 +75,9 @@ class StepReading:
     noise_std: float
 
 
+_NARROW = (torch.bfloat16, torch.float16)
+
+
 class DeviceLostError(Exception):
     """The accelerator does not compute any more, for nobody: nothing of the step is released."""
 
@@ -99,6 +102,9 @@ class PatientSums:
         self._engine = kind(
             adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
             lane_bound=task.lane_bound, clipping=task.stage.clipping, bit_weight=bounds.bit_weight)
+        # In 16 bits batch-mates change a patient's gradient by more than the clip leaves for rounding (they choose the
+        # kernels, and so the order of additions: docs/performance.md), so there each patient is computed alone.
+        self._alone = any(parameter.dtype in _NARROW for parameter in adapted.model.parameters())
 
     def rehearse(self, public: Sequence[Encoded]) -> None:
         """One forward and backward over public samples, each taken for one patient's; nothing is summed."""
@@ -112,8 +118,9 @@ class PatientSums:
     def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The step's sum over the drawn patients' samples; the zero sum for an empty draw."""
         try:
-            for batch in _microbatches(chosen, self._task.max_rows, self._task.max_tokens):
-                self.accumulate(batch)
+            rows = 1 if self._alone else self._task.max_rows
+            for batch in _microbatches(chosen, rows, self._task.max_tokens):
+                self._add(batch)
             return self._engine.finish()
         except Exception as error:  # of one patient, or of so many at once: it must not leave the site
             _log.warning("a batch failed kind=%s; its step is done one patient at a time", type(error).__name__)
@@ -141,12 +148,35 @@ class PatientSums:
         """Give the model back."""
         self._engine.detach()
 
+    def _add(self, batch: Sequence[list[Encoded]]) -> None:
+        """`accumulate`, in parts when it is one patient with more tokens than are computed at once."""
+        parts = list(_parts(batch[0], self._task.max_tokens)) if len(batch) == 1 else []
+        if len(parts) < 2:
+            self.accumulate(batch)
+            return
+        whole, loss, correct = len(batch[0]), 0.0, 0.0
+        for number, part in enumerate(parts):
+            rows, owner = collate(part), torch.zeros(len(part), dtype=torch.int64)
+            with self._engine.microbatch(
+                text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=1
+            ):
+                outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
+                share = outcome.loss.sum() / whole
+                share.backward()  # type: ignore[no-untyped-call]
+            loss += float(share.detach())
+            correct += float(outcome.correct.sum()) / whole
+            last = number == len(parts) - 1
+            values = self._task.lanes.patient(np.array([loss]), np.array([correct]))
+            self._engine.collect(torch.from_numpy(values * last), complete=torch.tensor([last]))
+
     def _one_by_one(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The same sum with each patient alone, so that one whose samples fail contributes zero and no more."""
         total, zeros = np.zeros(self._engine.dimension + self._num_lanes + self._num_bits), 0
         for samples in chosen:
             try:
-                self.accumulate([samples])
+                if self._adapted.device.type == "cuda":
+                    torch.cuda.empty_cache()  # what one patient left behind must not decide another's step
+                self._add([samples])
                 alone = self._engine.finish()
             except Exception:
                 self._engine.discard()
@@ -212,7 +242,6 @@ class PatientMechanism(PatientSums):
             scale * noise / task.expected_patients)
 
 
-
 def bounds_of(task: LocalTask) -> ClipBounds:
     """How the round's C is shared between gradient, lanes and the bit of an adaptive clip."""
     stage = task.stage
@@ -236,6 +265,17 @@ def _require_devices(adapted: AdaptedModel) -> None:
 def _patient_means(values: torch.Tensor, owner: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     """(P,) from one value a sample (N,) and the patient of each."""
     return values.new_zeros(counts.numel()).index_add(0, owner, values) / counts
+
+
+def _parts(samples: list[Encoded], max_tokens: int) -> Iterator[list[Encoded]]:
+    """One patient's samples in pieces of at most so many tokens with padding, or of one sample."""
+    part: list[Encoded] = []
+    for sample in sorted(samples, key=len):
+        if part and (len(part) + 1) * len(sample) > max_tokens:
+            yield part
+            part = []
+        part.append(sample)
+    yield part
 
 
 def _microbatches(
