@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from benchmarks._full_size_model import answer_tokens, loaded, row_of, with_adapter
+from model.backbone import hash_model, load_base, save_base
 from model.inputs import IGNORE, Batch
 from model.loss import answer_losses
 from model.spec import LoraSpec, ModelSpec
+from model.tokenizer import load_tokenizer
 from privacy.dp.engine import PatientGradients
 
-__all__ = ["Point", "Row", "gpu_rows", "host_step"]
+__all__ = ["Point", "Row", "gpu_rows", "host_step", "load_times"]
 
 LORA = LoraSpec(rank=8, alpha=16)
 
@@ -149,6 +153,29 @@ def host_step(spec: ModelSpec, point: Point) -> dict[str, Any]:
         "length": point.length, "tiles": point.tiles, "coordinates": arm.engine.dimension,
         "answer_tokens": int((rows[0].labels != IGNORE).sum()), "noised": arm.noise is not None,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+
+
+def load_times(spec: ModelSpec, tokenizer: Path, folder: Path, device: str) -> dict[str, float]:
+    """Seconds to write a base folder with random weights, to hash it, to load it (which hashes it again) and to bring
+    it to the device; bytes on disk, and the process's peak so far. What the page cache holds is read from there."""
+    found: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        begin = time.monotonic()
+        result = work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found[name] = time.monotonic() - begin
+        return result
+
+    timed("write_s", lambda: save_base(loaded(spec, device), load_tokenizer(tokenizer), spec, folder))
+    found["bytes"] = sum(path.stat().st_size for path in folder.iterdir())
+    gc.collect()
+    timed("hash_s", lambda: hash_model(folder))
+    base = timed("load_s", lambda: load_base(folder))
+    found["held"] = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    timed("to_device_s", lambda: base.model.to(device))
+    return found
 
 
 def peaks(

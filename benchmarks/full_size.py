@@ -11,6 +11,9 @@ gpu: where torch finds CUDA. Private and non-private steps on the same packed ro
 that torch's allocator held, weights included; the CUDA context is not in it (about 0.5 GiB). Peaks of more shapes stand
 beside what `site-client plan-memory` says; `--record FILE` keeps them for its test.
 
+load: only with `--only load --tokenizer FILE` (`coordinator make-tokenizer`): a base folder with random weights is
+written to the temporary folder (15 GB), hashed, loaded and brought to the device.
+
 `--quick` (within 50 s) runs one layer of the 20B in place of 24, with 16,384 words: it shows that the code runs, and
 measures no goal.
 """
@@ -52,9 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                        eos_token_id=2, pad_token_id=0, image_token_id=9)
     figures: dict[str, Any] = {"where": _where(), "quick": arguments.quick}
     print(", ".join(f"{key} {value}" for key, value in figures["where"].items()), flush=True)
-    if arguments.only != "gpu":
+    if arguments.only == "load":
+        figures["load"] = _load(spec, arguments)
+    elif arguments.only != "gpu":
         figures["host"] = _host(spec, arguments.threads)
-    if arguments.only != "host" and _has_gpu() and not arguments.quick:
+    if arguments.only in (None, "gpu") and _has_gpu() and not arguments.quick:
         figures["gpu"] = _gpu(spec, arguments.lengths)
         if arguments.record:
             _record(arguments.record, spec, figures)
@@ -70,7 +75,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one layer instead of 24, end within 50 s")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--record", type=Path, help="write the measured peaks here (benchmarks/records)")
-    parser.add_argument("--only", choices=("host", "gpu"), help="only this part")
+    parser.add_argument("--only", choices=("host", "gpu", "load"), help="only this part")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json of the base folder that `load` writes")
     parser.add_argument("--lengths", type=int, nargs="+", default=list(_LENGTHS), help="tokens of a row on the GPU")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch's threads on the host (default all)")
     return parser.parse_args(argv)
@@ -114,6 +120,22 @@ def _host(spec: Any, threads: int) -> dict[str, Any]:
         f"{found['answer_tokens']} with loss, {found['coordinates']:,} trained coordinates\n"
         f"model made in {found['made_s']:.0f} s, step {found['seconds']:.0f} s ({found['cpu_s']:.0f} CPU s), "
         f"peak {found['peak'] / GIB:.2f} GiB, loss {found['loss']:.2f}", flush=True)
+    return found
+
+
+def _load(spec: Any, arguments: argparse.Namespace) -> dict[str, float]:
+    import tempfile
+
+    from benchmarks._full_size_measure import load_times
+
+    if arguments.tokenizer is None:
+        raise SystemExit("full_size: --only load needs --tokenizer FILE; coordinator make-tokenizer writes one")
+    device = "cuda" if _has_gpu() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        found = load_times(spec, arguments.tokenizer, Path(folder) / "base", device)
+    print(f"\nbase folder of {found['bytes'] / 1e9:.1f} GB: hashed in {found['hash_s']:.1f} s, loaded with its hash in "
+          f"{found['load_s']:.1f} s, to {device} in {found['to_device_s']:.1f} s; peak of the process "
+          f"{found['held'] / GIB:.2f} GiB", flush=True)
     return found
 
 
