@@ -163,4 +163,5 @@ def test_layers_on_the_processor_and_on_a_gpu_make_one_sum(tiny: Any) -> None:
     engine.collect()
     total = engine.finish()
     engine.detach()
-    assert np.abs(total.vector - expected).max() <= 1e-9 * np.abs(expected).max()
+    # Rotary cosines are float32 in a float64 model too, and a GPU rounds them another way (measured: 1.7e-7).
+    assert np.abs(total.vector - expected).max() <= 1e-6 * np.abs(expected).max()
