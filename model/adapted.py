@@ -105,8 +105,9 @@ def recompute_layers(model: PeftModel) -> None:
     transformers recomputes in training mode alone, so exactly these layers are put into it, nothing inside them.
     """
     plain = model.get_base_model()
-    plain.gradient_checkpointing_enable(
-        gradient_checkpointing_kwargs={"use_reentrant": False, "preserve_rng_state": False})
+    # Transformers renamed it; the older name warns.
+    enable = getattr(plain, "activation_checkpointing_enable", None) or plain.gradient_checkpointing_enable
+    enable({"use_reentrant": False, "preserve_rng_state": False})
     for module in plain.modules():
         if isinstance(module, GradientCheckpointingLayer):
             module.training = True
