@@ -95,6 +95,7 @@ def _stage(manifest: RunManifest, stage: StageSpec, dimensions: Sequence[int] | 
             "groups": list(stage.groups), "factors": stage.schedule, "rounds": stage.max_rounds,
             "steps_a_round": stage.local_steps, "sampling_rate": stage.sampling_rate,
             "noise_multiplier": stage.noise_multiplier, "reply_after_s": stage.reply_after_s,
+            "max_tokens": stage.max_tokens,
             "largest_upload_bytes": upload_bytes(manifest, max(dimensions)) if dimensions else None}
 
 
@@ -154,7 +155,8 @@ def run_text(facts: dict[str, Any]) -> str:
         lines += [f"  stage {stage['name']}: {stage['rounds']} rounds of {stage['steps_a_round']} steps, trains "
                   f"{', '.join(stage['groups'])} ({stage['factors']})",
                   f"    reads {sources}; draws {100 * stage['sampling_rate']:g} % of the patients a step; noise "
-                  f"multiplier {stage['noise_multiplier']:g}"]
+                  f"multiplier {stage['noise_multiplier']:g}; samples of at most "
+                  + (f"{stage['max_tokens']:,} tokens" if stage["max_tokens"] else "the base model's length")]
     lines += [_budget_text(facts["budget"]), *_leaving_text(facts)]
     lines += [f"refused by the policy: {code}: {sentence}" for code, sentence in facts["refused_by"].items()]
     return "\n".join(lines if facts["refused_by"] else [*lines, "the policy refuses nothing of it"])
