@@ -61,13 +61,9 @@ class AdaptedModel:
         """Only the selected factors require gradients afterwards; they are returned in layout order."""
         return self.layout.set_trainable(self.model, selection)
 
-    def encode(self, examples: Sequence[Example], max_tokens: int = 0) -> list[Encoded]:
-        """Examples as tensors for this model, of at most `max_tokens` each (0: the spec's).
-
-        Raises ValueError as `model.inputs.encode`, and for more tokens than the model's context.
-        """
-        spec = self.base.spec
-        return encode_all(examples, self.base.tokenizer, replace(spec, max_tokens=max_tokens) if max_tokens else spec)
+    def encode(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Examples as tensors for this model."""
+        return encode_all(examples, self.base.tokenizer, self.base.spec)
 
 
 def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:
@@ -97,6 +93,16 @@ def _adapted(base: BaseModel, model: PeftModel, checkpointing: bool) -> AdaptedM
         recompute_layers(model)
     layout = AdapterLayout(model)
     return AdaptedModel(base, model, layout, layout.read(model))
+
+
+def limited(adapted: AdaptedModel, max_tokens: int) -> AdaptedModel:
+    """The same model, whose samples are encoded to at most `max_tokens` each; 0 leaves it as it is.
+
+    Raises ValueError for more tokens than the model's context.
+    """
+    if not max_tokens:
+        return adapted
+    return replace(adapted, base=replace(adapted.base, spec=replace(adapted.base.spec, max_tokens=max_tokens)))
 
 
 def recompute_layers(model: PeftModel) -> None:

@@ -82,6 +82,12 @@ class Batch:
     tile_rows: torch.Tensor
     num_logits: int
 
+    @property
+    def position_ids(self) -> torch.Tensor:
+        """int64 (B, T): a row's first token is at 0, however much padding stands before it. Rotary angles are float32:
+        with the padding counted, a row's numbers would depend on how long its neighbours are."""
+        return (self.attention_mask.cumsum(dim=1) - 1).clamp(min=0)
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         pixels = None if self.pixel_values is None else self.pixel_values.to(device)

@@ -39,6 +39,7 @@ def answer_logits(model: Any, batch: Batch) -> torch.Tensor:
     outputs = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
+        position_ids=batch.position_ids,
         pixel_values=batch.pixel_values,
         logits_to_keep=batch.num_logits,
         use_cache=False,
@@ -53,7 +54,8 @@ def answer_losses(model: Any, batch: Batch) -> PerSample:
     The head must be frozen, as it is under adapters: ValueError. Raises ValueError when a row has no label.
     """
     states = hidden_states(
-        model, input_ids=batch.input_ids, attention_mask=batch.attention_mask, pixel_values=batch.pixel_values)
+        model, input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+        pixel_values=batch.pixel_values)
     targets = batch.labels[:, 1:].to(states.device)  # the last layer may lie on another than the first
     supervised = targets != IGNORE
     losses, hit = token_losses(states[:, :-1][supervised], language_head(model), targets[supervised])

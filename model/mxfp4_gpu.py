@@ -55,7 +55,7 @@ def _built() -> Any:
     import triton
     import triton.language as tl
 
-    @triton.jit  # type: ignore[misc, untyped-decorator]
+    @triton.jit  # type: ignore[untyped-decorator]
     def kernel(blocks, scales, words, total, SIZE: tl.constexpr):  # type: ignore[no-untyped-def]
         at = tl.program_id(0).to(tl.int64) * SIZE + tl.arange(0, SIZE)
         inside = at < total

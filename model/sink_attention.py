@@ -121,6 +121,9 @@ def _by_order(
     if tokens.shape[1:] != (1, 1, length) or key.shape[2] != length:
         raise ValueError("sink_attention: a bool mask says for each key of the row whether it is a token.")
     sinks = (module.sinks / scaling).to(query.dtype).view(1, heads, 1, 1).expand(batch, heads, length, 1)
+    # What stands under padding is gone before it is hidden: no large number of it can outweigh the feature.
+    hidden = ~tokens.view(-1, 1, length, 1)
+    key, value = key.masked_fill(hidden, 0.0), value.masked_fill(hidden, 0.0)
     padding = torch.where(tokens, 0.0, _HIDDEN).to(key.dtype).view(-1, 1, length, 1)
     query = F.pad(torch.cat([query, sinks, torch.ones_like(sinks)], dim=-1), (0, _EXTRA - 2))
     padding = padding.expand(batch, key.shape[1], length, 1)

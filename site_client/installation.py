@@ -127,19 +127,20 @@ class Installation:
         require_bounded(index, self.config.policy.max_patients)
         return index
 
-    def patients(self, adapted: AdaptedModel, max_tokens: int = 0) -> Sequence[EncodedPatient]:
-        """Every patient's encoded samples of at most `max_tokens` (0: the model's), by source; the order is that of the
-        pseudonyms.
+    def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
+        """Every patient's encoded samples, by source; the order is that of the pseudonyms. Kept until another model, or
+        another length of samples, is asked for.
 
         A sample that the model's format cannot hold is left out and counted in this site's log: an error would
         leave the site as a refusal that depends on one patient's data.
         """
-        key = (adapted.base.content_hash, max_tokens)
+        key = (adapted.base.content_hash, adapted.base.spec.max_tokens)
         if key not in self._encoded:
             index, self._checked = self._checked or self._bounded_index(), None
             ordered = sorted(index.patients, key=lambda patient: patient.pseudonym)
+            self._encoded.clear()
             self._encoded[key] = [
-                {source: _encodable(adapted, examples, max_tokens) for source, examples in patient.examples.items()}
+                {source: _encodable(adapted, examples) for source, examples in patient.examples.items()}
                 for patient in ordered
             ]
             found = sum(len(examples) for patient in ordered for examples in patient.examples.values())
@@ -155,10 +156,10 @@ def require_bounded(index: SiteIndex, most: int | None) -> None:
                           "take part only in runs whose truncation.most_patients is at least as large")
 
 
-def _encodable(adapted: AdaptedModel, examples: Sequence[Example], max_tokens: int) -> list[Encoded]:
+def _encodable(adapted: AdaptedModel, examples: Sequence[Example]) -> list[Encoded]:
     encoded: list[Encoded] = []
     for example in examples:
         with contextlib.suppress(Exception):  # whatever it is, it was caused by this sample
-            encoded += adapted.encode([example], max_tokens)
+            encoded += adapted.encode([example])
     return encoded
 

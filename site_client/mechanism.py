@@ -75,9 +75,6 @@ class StepReading:
     noise_std: float
 
 
-_NARROW = (torch.bfloat16, torch.float16)
-
-
 class DeviceLostError(Exception):
     """The accelerator does not compute any more, for nobody: nothing of the step is released."""
 
@@ -102,9 +99,6 @@ class PatientSums:
         self._engine = kind(
             adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
             lane_bound=task.lane_bound, clipping=task.stage.clipping, bit_weight=bounds.bit_weight)
-        # In 16 bits batch-mates change a patient's gradient by more than the clip leaves for rounding (they choose the
-        # kernels, and so the order of additions: docs/performance.md), so there each patient is computed alone.
-        self._alone = any(parameter.dtype in _NARROW for parameter in adapted.model.parameters())
 
     def rehearse(self, public: Sequence[Encoded]) -> None:
         """One forward and backward over public samples, each taken for one patient's; nothing is summed."""
@@ -117,16 +111,20 @@ class PatientSums:
 
     def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The step's sum over the drawn patients' samples; the zero sum for an empty draw."""
+        # Batch-mates choose kernels, and so the order of additions; a model may blow up that rounding beyond any slack
+        # of the clip. Alone, a patient's part of the sum is a function of that patient, whatever the model.
+        rows = 1 if self._task.private else self._task.max_rows
         try:
-            rows = 1 if self._alone else self._task.max_rows
             for batch in _microbatches(chosen, rows, self._task.max_tokens):
                 self._add(batch)
             return self._engine.finish()
-        except Exception as error:  # of one patient, or of so many at once: it must not leave the site
-            _log.warning("a batch failed kind=%s; its step is done one patient at a time", type(error).__name__)
-            self._engine.discard()
-            _require_devices(self._adapted)
-            return self._one_by_one(chosen)
+        except Exception as error:  # of one sample, or of so many at once
+            kind = type(error).__name__
+        # Out of the handler: its traceback would keep the failed batch's tensors alive.
+        _log.warning("a batch failed kind=%s; its step is done one patient at a time", kind)
+        self._engine.discard()
+        _require_devices(self._adapted)
+        return self._one_by_one(chosen)
 
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
         """One forward and backward over whole patients; a patient's loss is the mean over its samples."""
@@ -169,16 +167,24 @@ class PatientSums:
             values = self._task.lanes.patient(np.array([loss]), np.array([correct]))
             self._engine.collect(torch.from_numpy(values * last), complete=torch.tensor([last]))
 
+    def _alone(self, samples: list[Encoded]) -> ClippedSum | None:
+        """One patient's clipped part, None when its samples fail."""
+        try:
+            if self._adapted.device.type == "cuda":
+                torch.cuda.empty_cache()  # what one patient left behind must not decide another's step
+            self._add([samples])
+            return self._engine.finish()
+        except Exception as error:  # it must not leave the site
+            kind = type(error).__name__
+        _log.warning("a patient contributes zero kind=%s", kind)
+        return None
+
     def _one_by_one(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
         """The same sum with each patient alone, so that one whose samples fail contributes zero and no more."""
         total, zeros = np.zeros(self._engine.dimension + self._num_lanes + self._num_bits), 0
         for samples in chosen:
-            try:
-                if self._adapted.device.type == "cuda":
-                    torch.cuda.empty_cache()  # what one patient left behind must not decide another's step
-                self._add([samples])
-                alone = self._engine.finish()
-            except Exception:
+            alone = self._alone(samples)
+            if alone is None:
                 self._engine.discard()
                 _require_devices(self._adapted)
                 zeros += 1
@@ -258,6 +264,8 @@ def _require_devices(adapted: AdaptedModel) -> None:
             continue
         try:
             torch.zeros(1, device=device).add_(1).item()
+        except torch.OutOfMemoryError:
+            continue  # it answers: it is full, not lost
         except Exception as error:
             raise DeviceLostError("an accelerator does not compute any more") from error
 

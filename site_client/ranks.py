@@ -47,7 +47,7 @@ class RankGroup:
 
     def __init__(
         self, state: Path, processes: int, command: Callable[[int, Path, float], Sequence[str]], *,
-        start_s: float = 120.0, order_s: float = 3600.0,
+        start_s: float = 120.0, order_s: float = 12 * 3600.0,
     ) -> None:
         self._state, self._processes, self._command = state, processes, command
         self._start_s, self._order_s = start_s, order_s

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from model.adapted import AdaptedModel
+from model.adapted import AdaptedModel, limited
 from model.adapter import Selection
 from model.evaluate import probe_is_finite
 from model.inputs import Example
@@ -167,7 +167,7 @@ class SiteSession:
             manifest, policy=policy, roster=self._site.roster, site_id=self._site.site_id,
             base_model_hash=adapted.base.content_hash, account=self._site.ledger.account())
         check_upload(_largest_upload(manifest, adapted), manifest.bits, policy)
-        if max(stage.max_tokens for stage in manifest.stages) > adapted.base.spec.context:
+        if (longest := max(stage.max_tokens for stage in manifest.stages)) and longest > adapted.base.spec.context:
             raise FaultyCoordinatorError("E_PARAMS")  # no sample could be encoded, and nobody would be told
         self._admission.require_own_memory()
         if not self._site.ledger.may_bind(manifest.run_id, manifest.hash().hex()):
@@ -275,7 +275,7 @@ class SiteSession:
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
             raise PolicyRefusalError("P_RUN_ID")
-        patients = self._site.patients(adapted, task.stage.max_tokens)
+        patients = self._site.patients(limited(adapted, task.stage.max_tokens))
         source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
         if task.private:
             self._site.ledger.reserve_run(

@@ -189,9 +189,10 @@ class PatientGradients:
         self._sum.set_threshold(threshold)
 
     def discard(self) -> None:
-        """Drop everything that was collected since the last `finish`, and any error."""
+        """Drop everything that was collected since the last `finish`, any error, and the memory of large batches."""
         self._sum.discard()
         self._batch = None
+        self._buffers = [buffer.new_empty(0, buffer.shape[1]) for buffer in self._buffers]
         self._failed = False
 
     def detach(self) -> None:
@@ -201,7 +202,6 @@ class PatientGradients:
         self._watch.remove()
         self._router.remove()
         self._layers, self._patched = [], []
-        self._buffers = [buffer[:0].clone() for buffer in self._buffers]
         self.discard()
         self._failed = True
 

@@ -9,6 +9,7 @@ import torch
 
 from model.backbone import BaseModel
 from model.inputs import IGNORE, Example, collate, encode, encode_all, length_buckets
+from model.loss import hidden_states
 
 
 def test_labels_are_the_answer_and_the_prompt_ends_before_it(base: BaseModel, examples: list[Example]) -> None:
@@ -61,3 +62,22 @@ def test_impossible_examples_are_refused_without_quoting_them(base: BaseModel, e
         assert "secret" not in str(error.value)
     with pytest.raises(ValueError, match="shorter than half"):
         encode(Example("Q?", "clear " * 120, ("clear " * 120, "no")), base.tokenizer, base.spec)
+
+
+def test_a_rows_positions_begin_where_its_padding_ends(base: BaseModel, examples: list[Example]) -> None:
+    batch = collate(encode_all(examples, base.tokenizer, base.spec))
+    for row, kept in zip(batch.position_ids, batch.attention_mask.bool(), strict=True):
+        assert row[kept].tolist() == list(range(int(kept.sum()))) and not row[~kept].any()
+
+
+def test_a_long_neighbour_does_not_move_a_row(base: BaseModel, examples: list[Example]) -> None:
+    """Rotary angles are float32: with padding counted as positions a row would drift with its neighbour's length."""
+    sample = encode_all(examples[:1], base.tokenizer, base.spec)[0]
+    long = replace(sample, input_ids=torch.randint(20, 400, (3000,)), labels=torch.randint(20, 400, (3000,)))
+    states = []
+    for batch in (collate([sample]), collate([sample, long])):
+        with torch.no_grad():
+            found = hidden_states(base.model, input_ids=batch.input_ids, attention_mask=batch.attention_mask,
+                                  position_ids=batch.position_ids)
+        states.append(found[0, -len(sample) :])
+    assert float((states[0] - states[1]).abs().max()) < 5e-6  # 4e-5 without

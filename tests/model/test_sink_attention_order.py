@@ -58,17 +58,21 @@ def test_equals_eager_attention_with_gradients(window: int | None, length: int) 
 
 @pytest.mark.parametrize("window", [None, WINDOW])
 def test_padding_decides_nothing(window: int | None) -> None:
-    """What stands under the padding, as large as it may be, changes no token's output."""
+    """What stands under the padding, as large as it may be, infinite too, changes no token's output."""
     module, (query, key, value) = _module(window), _states(1, 40)
     tokens = torch.ones(1, 40, dtype=torch.bool)
     tokens[0, :9] = False
     mask, _ = _masks(tokens, window)
     with torch.no_grad():
         before, _ = sink_attention(module, query, key, value, mask, scaling=0.3)
-        for part in (query, key, value):
-            part[:, :, :9] *= 1e3
-        after, _ = sink_attention(module, query, key, value, mask, scaling=0.3)
-    assert torch.equal(before[:, 9:], after[:, 9:])
+        query *= 40  # so that a padded key could outweigh any finite penalty
+        before, _ = sink_attention(module, query, key, value, mask, scaling=0.3)
+        for factor in (1e3, 1e6, float("inf")):
+            for part in (query, key, value):
+                part[:, :, :9] = part[:, :, :9].abs() * factor
+            query[:, :, :9] = query[:, :, :9].clamp(max=1e300)
+            after, _ = sink_attention(module, query, key, value, mask, scaling=0.3)
+            assert torch.equal(before[:, 9:], after[:, 9:])
 
 
 def test_a_bool_mask_of_another_kind_is_refused() -> None:

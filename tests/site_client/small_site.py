@@ -15,7 +15,6 @@ import pytest
 from configs.schema import PolicyConfig
 from model.adapter import Selection
 from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
-from model.spec import TINY
 from privacy.entropy import Entropy
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.ledger import Ledger
@@ -117,7 +116,7 @@ def manifest_of(**changed: Any) -> RunManifest:
 class Model:
     """Stands for the adapted model: shapes only."""
 
-    base: Any = field(default_factory=lambda: SimpleNamespace(content_hash=bytes(32), spec=TINY))
+    base: Any = field(default_factory=lambda: SimpleNamespace(content_hash=bytes(32)))
     model: Any = None
 
     @property
@@ -167,7 +166,7 @@ class Site:
     def microbatch_tokens(self, adapted: object) -> int:
         return 4096
 
-    def patients(self, adapted: object, max_tokens: int = 0) -> list[Any]:
+    def patients(self, adapted: object) -> list[Any]:
         events.append("patients")
         return []
 

@@ -12,6 +12,7 @@ import pytest
 
 from configs.schema import ConfigError, PolicyConfig, SiteConfig
 from model.inputs import Example
+from model.spec import TINY
 from privacy.dp.accounting import ReleaseEvent
 from privacy.errors import BudgetExceededError
 from privacy.identity import Roster, RosterSite
@@ -53,9 +54,9 @@ def test_a_key_other_than_the_rosters_is_refused(tmp_path: Path) -> None:
 class Encoder:
     """Encodes an example as its question; some questions cannot be."""
 
-    base = SimpleNamespace(content_hash=bytes(32))
+    base = SimpleNamespace(content_hash=bytes(32), spec=TINY)
 
-    def encode(self, examples: Sequence[Example], max_tokens: int = 0) -> list[str]:
+    def encode(self, examples: Sequence[Example]) -> list[str]:
         if any("too many tiles" in example.question for example in examples):
             raise ValueError("render: patient Smith's images exceed the model's max_tokens")
         return [example.question for example in examples]

@@ -191,7 +191,7 @@ def test_neither_the_task_nor_the_ledger_knows_how_many_patients_the_index_holds
     entries, charges = [], []
     for size in (0, 1, 5000):
         site = Site(tmp_path / str(size))
-        monkeypatch.setattr(site, "patients", lambda adapted, max_tokens, size=size: [{}] * size)
+        monkeypatch.setattr(site, "patients", lambda adapted, size=size: [{}] * size)
         Advertise.from_bytes(train(session_of(site), plan_of()))
         entries += [replace(entry, created_utc="") for entry in site.ledger.entries()]
         charges.append((site.ledger.ran(), site.ledger.spent()))

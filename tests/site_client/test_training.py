@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ import torch
 from model.adapted import AdaptedModel
 from model.adapter import AdapterLayout, Selection, attach
 from model.backbone import BaseModel, build
-from model.inputs import IGNORE, Encoded, Example, collate
+from model.inputs import IGNORE, Encoded, Example
 from model.spec import TINY, LoraSpec
 from model.tokenizer import train_tokenizer
 from privacy.dp.clipping import ClippedSum
@@ -391,52 +390,3 @@ def test_a_patients_share_does_not_depend_on_who_else_is_in_the_batch(
     step.close()
     assert min(np.linalg.norm(vector) for vector in alone) > 1e-3
     assert np.allclose(together, sum(alone), rtol=0, atol=1e-5 * np.linalg.norm(together))
-
-
-@pytest.mark.parametrize("clip", [CLIP, 1e3])
-def test_a_patient_with_more_tokens_than_fit_is_computed_in_parts_and_clipped_once(
-    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient], clip: float
-) -> None:
-    """Text-only parts and parts with images of one patient: gradient and statistics are those of the whole."""
-    roomy = replace(task(), clip_norm=clip, lane_bound=SHARE * clip)
-    whole = train(adapted, selection, patients, roomy)
-    parts: list[int] = []
-    for limit in (1, 80, 200):
-        seen: list[int] = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("site_client.mechanism.collate", lambda samples, seen=seen: seen.append(len(samples))
-                          or collate(samples))
-            update = train(adapted, selection, patients, replace(roomy, max_tokens=limit))
-        parts.append(len(seen))
-        assert np.allclose(update.delta, whole.delta, rtol=0, atol=1e-6 * clip)
-        assert np.allclose(update.lanes, whole.lanes, rtol=0, atol=1e-6 * clip)
-    chosen = sum(min(len(samples), share.max_samples) for patient in patients for share in STAGE.sources
-                 for samples in [patient.get(share.source, ())])
-    assert parts[0] == chosen > parts[-1]
-
-
-def test_a_patient_who_fails_in_parts_contributes_zero_and_no_more(
-    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
-) -> None:
-    broken = replace(patients[2]["patches"][0], input_ids=torch.full((30,), 10**6), labels=torch.full((30,), 10**6))
-    bad: EncodedPatient = {"reports": patients[2]["reports"], "patches": [broken]}
-    without = train(adapted, selection, patients[:2], replace(task(), max_tokens=60))
-    assert same(train(adapted, selection, [*patients[:2], bad], replace(task(), max_tokens=60)), without)
-
-
-def test_in_sixteen_bits_each_patient_is_computed_alone(
-    adapted: AdaptedModel, selection: Selection, patients: list[EncodedPatient]
-) -> None:
-    """Then no batch-mate can change what is clipped: each patient's part of the sum is bit for bit its own."""
-    narrow = copy.deepcopy(adapted.model).to(torch.bfloat16)
-    model = AdaptedModel(adapted.base, narrow, adapted.layout, adapted.initial)
-    step = mechanism.PatientMechanism(model, selection, task(), Seeded())
-    chosen = [[sample for samples in patient.values() for sample in samples] for patient in patients]
-    together = step.clipped_sum(chosen).vector
-    alone = [step.clipped_sum([samples]).vector for samples in chosen]
-    step.close()
-    order = sorted(range(len(chosen)), key=lambda i: max(len(sample) for sample in chosen[i]))
-    total = np.zeros_like(together)
-    for index in order:
-        total += alone[index]
-    assert np.abs(together - total).max() < 1e-12 < np.abs(together).max()  # rounding in bfloat16 is 1e-3
