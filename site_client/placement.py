@@ -39,7 +39,7 @@ def devices_of(config: SiteConfig, rank: int = 0) -> tuple[str, ...]:
 
 
 def require_devices(config: SiteConfig) -> None:
-    """ConfigError when this machine has fewer GPUs than the site file asks for."""
+    """ConfigError when this machine has fewer GPUs than the site file asks for, or unlike ones for its processes."""
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     wanted = config.processes * config.gpus_per_process
     if wanted == 1 or (config.gpus_per_process == 1 and device_of(config) == "cpu"):
@@ -47,6 +47,11 @@ def require_devices(config: SiteConfig) -> None:
     if wanted > found:
         raise ConfigError(f"processes={config.processes} with gpus_per_process={config.gpus_per_process} need {wanted} "
                           f"GPUs and torch finds {found}; correct the site file, or see `site-client doctor`")
+    kinds = sorted({torch.cuda.get_device_name(number) for number in range(wanted)})
+    if config.processes > 1 and len(kinds) > 1:
+        # Who is drawn decides who is computed where: one patient more would move others to GPUs that round otherwise.
+        raise ConfigError(f"processes={config.processes} share patients out over unlike GPUs ({', '.join(kinds)}); use "
+                          "GPUs of one kind, or processes: 1")
 
 
 def open_model(config: SiteConfig, lora: LoraSpec) -> AdaptedModel:

@@ -15,7 +15,7 @@ from configs.schema import PolicyConfig, SiteConfig
 from model.memory_plan import most_tokens
 from model.spec import MEDGPT_OSS_20B_PACKED, TINY, LoraSpec
 from site_client.cli import main
-from site_client.placement import CPU_TOKENS, device_of, microbatch_tokens
+from site_client.placement import CPU_TOKENS, device_of, microbatch_tokens, require_devices
 
 
 def test_says_what_fits_a_card(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,6 +65,19 @@ def test_the_site_file_decides_the_device(monkeypatch: pytest.MonkeyPatch) -> No
     for wrong in ({"device": "tpu"}, {"device": "cuda:x"}, {"microbatch_tokens": -1}):
         with pytest.raises(ConfigError):
             _config(**wrong)
+
+
+def test_processes_need_gpus_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A patient's numbers must not depend on the card that the others' presence puts it on."""
+    names = ["H100", "H100"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(names))
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda number: names[number])
+    require_devices(_config(processes=2))
+    names[1] = "A10"
+    require_devices(_config(gpus_per_process=2))  # one process: everybody's layers lie on the same cards
+    with pytest.raises(ConfigError, match="unlike GPUs"):
+        require_devices(_config(processes=2))
 
 
 def test_micro_batches_are_what_the_card_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
