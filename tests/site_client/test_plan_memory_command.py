@@ -75,7 +75,7 @@ def test_processes_need_gpus_of_one_kind(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: names[number])
     require_devices(_config(processes=2))
     names[1] = "A10"
-    require_devices(_config(gpus_per_process=2, microbatch_tokens=64))  # one process: everybody's layers lie on the same cards
+    require_devices(_config(gpus_per_process=2, microbatch_tokens=64))  # one process: the same for all
     with pytest.raises(ConfigError, match="unlike GPUs"):
         require_devices(_config(processes=2))
 
