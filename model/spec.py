@@ -59,7 +59,8 @@ _CHOICES = {
     "normalisation": ("imagenet", "clip"),
 }
 
-_MOST = {"num_layers": 512, "vision_layers": 256, "num_experts": 1024, "num_heads": 4096, "head_dim": 4096}
+_MOST = {"num_layers": 512, "vision_layers": 1000, "num_experts": 1024, "num_heads": 4096, "head_dim": 4096,
+         "vocab_size": 1 << 30}  # an outline takes memory by layers, not by the size of a matrix
 _MOST_SIZE = 1 << 20  # of every other whole number
 _MOST_SIDE = 256  # patches of a tile's side
 _SPEC_BYTES = 1 << 20

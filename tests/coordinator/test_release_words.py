@@ -61,6 +61,7 @@ def test_privacy_in_other_words_is_refused(
     ({"audit": {"audited": 0, "text": "not audited: this run has no differential privacy"}}, "the card or the words"),
     ({"created_utc": "2026-01-01T00:00:00Z, certified"}, "is no time such as"),
     ({"created_utc": "2026-02-30T00:00:00Z"}, "is no time such as"),
+    ({"created_utc": "2026-1-1T0:0:0Z"}, "is no time such as"), ({"created_utc": "1999-01-01T00:00:00Z"}, "is no time"),
     ({"exporting_release": "certified"}, "is no hash of a release")])
 def test_a_word_of_the_coordinators_choosing_is_refused(
     bench: Bench, verify: Verify, tmp_path: Path, kind: str, changed: dict[str, Any], words: str

@@ -50,8 +50,8 @@ def test_impossible_numbers_are_refused(change: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("change", [
-    {"num_layers": 10**9}, {"vision_layers": 257}, {"num_experts": 1025}, {"hidden_size": 1 << 21},
-    {"vocab_size": 10**9}, {"num_heads": 10**6}, {"head_dim": 10**6}, {"image_size": 8 * 257}, {"max_tiles": 10**9}])
+    {"num_layers": 10**9}, {"vision_layers": 1001}, {"num_experts": 1025}, {"hidden_size": 1 << 21},
+    {"vocab_size": 1 << 31}, {"num_heads": 10**6}, {"head_dim": 10**6}, {"image_size": 8 * 257}, {"max_tiles": 10**9}])
 def test_a_model_beyond_any_that_exists_is_refused_before_its_outline(change: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"ModelSpec: .* must be at most"):
         replace(TINY, **change)
