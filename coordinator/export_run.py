@@ -32,11 +32,10 @@ from coordinator.release_folder import (
     sign_release,
 )
 from model.backbone import hash_model
-from model.export import adapter_without_base, parts_in_words, write_adapter
+from model.export import adapter_without_base, write_adapter
 from model.merge import adapter_changes, merge_base, read_spec
 from model.server_optimizer import model_hash
 from model.spec import LoraSpec, ModelSpec
-from model.vllm_names import vllm_sentence
 from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import new_folder, sync
 from privacy.identity import SigningKey
@@ -137,14 +136,13 @@ def _write_weights(run: _Run, folder: Path, kind: str) -> list[str]:
         changes = adapter_changes(run.spec, run.lora, run.vector)
         _require_room(base, folder)
         merge_base(base, folder, changes)
-        return _merged_loading(run.spec)
+        return release_facts.merged_loading(run.spec)
     write_adapter(
         adapter_without_base(run.spec, run.lora, run.vector), folder, base=run.manifest.base_model_hash.hex())
     with safe_open(str(folder / "adapter_model.safetensors"), framework="numpy") as file:
         names = list(file.keys())
     config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-    return ['PEFT: `peft.PeftModel.from_pretrained(base, "<this folder>")`',
-            f"vLLM: {vllm_sentence(names, config)}"]
+    return release_facts.peft_loading(names, config)
 
 
 def _require_room(base: Path, folder: Path) -> None:
@@ -153,14 +151,6 @@ def _require_room(base: Path, folder: Path) -> None:
     if free < needed:
         raise ValueError(f"a merged model takes {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free in "
                          f"{folder.parent}; make room, or export elsewhere")
-
-
-def _merged_loading(spec: ModelSpec) -> list[str]:
-    ours = "this software: as any base model's folder"
-    if (spec.experts, spec.projector) == ("dense", "llava"):
-        return ['transformers: `LlavaForConditionalGeneration.from_pretrained("<this folder>")`', ours]
-    return [ours, "transformers: its own LLaVA class knows neither packed experts in this form nor the pixel-shuffle "
-                  "projector"]
 
 
 def _write_provenance(run: _Run, folder: Path) -> None:
@@ -181,8 +171,8 @@ def _facts(run: _Run, kind: str, loading: list[str], key: SigningKey, audit: Pat
     claim = audit_claim(audit or run.config.audit, subject, private=manifest.privacy != "none")
     attests = [Attest.from_bytes(bytes.fromhex(one)) for one in state.attests]
     plan = Plan.from_bytes(bytes.fromhex(state.plan)) if state.plan else None
-    facts["adapter"] |= {"size": int(run.vector.size), "exported_hash": model_hash(run.vector.astype(np.float32)).hex(),
-                         "parts": parts_in_words(set(manifest.lora_groups))}
+    exported = model_hash(run.vector.astype(np.float32)).hex()
+    facts["adapter"] = release_facts.adapter_facts(manifest, int(run.vector.size), exported)
     return {
         **facts, "format": FORMAT, "kind": kind, "created_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "exporting_release": release_hash(), "coordinator_key": key.public_bytes().hex(),

@@ -16,24 +16,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from coordinator import release_facts
-from coordinator.release_card import release_card
-from coordinator.release_folder import ROUNDS_FILE, STATE_FILE, ReleaseError
-from model.adapter_config import require_adapter_config, require_adapter_shapes
+from coordinator.release_folder import STATE_FILE, ReleaseError, file_facts, json_value, read_part
+from model.adapter_config import require_adapter_config, require_adapter_places, require_adapter_shapes
 from model.adapter_names import vector_of
 from model.server_optimizer import model_hash, state_hash
 from model.spec import LoraSpec
 from privacy.errors import FaultyCoordinatorError
 from privacy.identity import Roster
 from privacy.messages import Attest, Plan, Result, RunManifest
-from privacy.release import release_hash
 from privacy.results import check_attests, open_result, quorum
 
 __all__ = [
-    "check_adapter", "check_attestation", "check_merged_base", "check_merged_files", "check_numbers",
-    "check_peft_base", "check_state", "check_words", "lora_of", "read_json"]
+    "check_adapter", "check_attestation", "check_merged_base", "check_merged_files", "check_peft_base", "check_state",
+    "lora_of", "read_json", "same_json"]
 
-_SAME_EPSILON = 0.01  # accountants of other versions may differ in the last digits
-_NUMBERS = ("epsilon", "delta", "sites", "accountant")  # computed again; a machine may differ in the last digit
+_MOST_JSON = 1 << 26
+_WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_DESCRIBED = ("config.json", "spec.json", "tokenizer.json")
 
 
 def lora_of(manifest: RunManifest) -> LoraSpec:
@@ -57,7 +56,7 @@ def check_attestation(facts: Mapping[str, Any], manifest: RunManifest, roster: R
     bound = plan is not None and plan.manifest_hash == manifest.hash() and plan.round == result.round
     if result.run_id != manifest.run_id or (plan is not None and (plan.hash() != result.ctx or not bound)):
         raise ReleaseError("the sites attested a round of another manifest, not of the one in this release")
-    if release_facts.attestation_facts(signed, attests, plan, roster) != shown:
+    if not same_json(release_facts.attestation_facts(signed, attests, plan, roster), shown):
         raise ReleaseError("release.json states another final model, round or cohort than the one that was attested")
     signers = sorted({one.site_id for one in attests if one.holds_for(result, roster)})
     return result, (f"round {result.round} attested by {', '.join(signers)}: {len(signers)} of "
@@ -85,14 +84,16 @@ def check_adapter(folder: Path, manifest: RunManifest, adapter: npt.NDArray[np.f
     """Of a PEFT release: its configuration is the manifest's, and its numbers are the attested ones, bit for bit."""
     lora = lora_of(manifest)
     tensors = _loaded(folder / "adapter_model.safetensors")
+    config, shapes = read_json(folder / "adapter_config.json"), {name: one.shape for name, one in tensors.items()}
     try:
-        require_adapter_config(read_json(folder / "adapter_config.json"), lora)
-        require_adapter_shapes({name: tensor.shape for name, tensor in tensors.items()}, lora)
+        require_adapter_config(config, lora)
+        require_adapter_shapes(shapes, lora)
+        require_adapter_places(shapes, lora)
         vector = vector_of(tensors)
-    except ReleaseError:
-        raise
     except ValueError as error:
         raise ReleaseError(f"the adapter does not belong to the manifest: {error}") from None
+    if config.get("base_model_name_or_path") != manifest.base_model_hash.hex() or config.get("revision") is not None:
+        raise ReleaseError("adapter_config.json names another base model than the signed manifest")
     if any(tensor.dtype != np.float32 for tensor in tensors.values()):
         raise ReleaseError("the adapter file holds numbers that are not float32; no release writes such")
     if vector.astype(np.float32).tobytes() != adapter.tobytes():
@@ -102,58 +103,17 @@ def check_adapter(folder: Path, manifest: RunManifest, adapter: npt.NDArray[np.f
             f"adapter_model.safetensors: bit for bit the attested state's average, {vector.size:,} numbers"]
 
 
-def check_numbers(facts: Mapping[str, Any], manifest: RunManifest) -> list[str]:
-    """What follows from the manifest is stated as it follows; epsilon is computed again."""
-    for name, value in release_facts.manifest_facts(manifest).items():
-        shown = facts[name]
-        if name == "adapter":
-            shown = {key: shown.get(key) for key in value}
-        if shown != value:
-            raise ReleaseError(f"release.json states {name} differently from the signed manifest")
-    numbers, stated = release_facts.privacy_numbers(manifest), facts["privacy"]["sites"]
-    if (facts["privacy"]["claim"] == "none") != (manifest.privacy == "none") or len(numbers) != len(stated):
-        raise ReleaseError("release.json claims another kind of privacy than the signed manifest")
-    for own, shown in zip(numbers, stated, strict=True):
-        plain = [{name: value for name, value in one.items() if name != "epsilon"} for one in (own, shown)]
-        if plain[0] != plain[1] or not abs(shown["epsilon"] - own["epsilon"]) <= _SAME_EPSILON * own["epsilon"]:
-            raise ReleaseError(f"release.json states epsilon or delta of {own['site_id']} differently from what the "
-                               f"manifest gives: {own['epsilon']:.4g} at {own['delta']:.3g}")
-    if not numbers:
-        return ["curriculum and base as in the manifest; it claims NO differential privacy"]
-    worst = max(one["epsilon"] for one in numbers)
-    if not abs(facts["privacy"]["epsilon"] - worst) <= _SAME_EPSILON * worst:
-        raise ReleaseError("release.json states another epsilon than its sites' largest")
-    return ["curriculum, base and privacy numbers follow from the manifest; epsilon computed again: at most "
-            f"{worst:.4g}"]
-
-
-def check_words(folder: Path, facts: Mapping[str, Any], manifest: RunManifest) -> str:
-    """The card and the words on privacy are those that this software writes of these facts; "" where another one did.
-
-    The round counts are those of `rounds.json`.
-    """
-    rounds = read_json(folder / ROUNDS_FILE)
-    if (rounds["run_id"], rounds["manifest_hash"]) != (manifest.run_id, manifest.hash().hex()):
-        raise ReleaseError(f"{ROUNDS_FILE} is of another run")
-    if release_facts.stage_rounds(manifest, rounds["rounds"]) != facts["stage_rounds"]:
-        raise ReleaseError(f"release.json counts other rounds than {ROUNDS_FILE}")
-    if facts["exporting_release"] != release_hash():
-        return ""
-    own, shown = ({name: value for name, value in privacy.items() if name not in _NUMBERS}
-                  for privacy in (release_facts.privacy_facts(manifest), facts["privacy"]))
-    card = release_card({name: value for name, value in facts.items() if name != "files"})
-    written = (folder / "README.md").read_bytes()
-    if own != shown or facts["licence"] != release_facts.LICENCE or written != card.encode():
-        raise ReleaseError("the card or the words on privacy and licence are not those of the software that is named")
-    return "README.md and the words on privacy and licence are what this very software writes of these facts"
-
-
 def check_merged_files(folder: Path) -> str:
-    """Of a merged release: whole safetensors files, an index that fits, and a configuration that names no code."""
+    """Of a merged release: whole safetensors files of which each loader reads the same, and no code that is named."""
+    missing = next((name for name in _DESCRIBED if not (folder / name).is_file()), None)
+    if missing is not None:
+        raise ReleaseError(f"{missing} is missing; get the release again")
     if _names_code(read_json(folder / "config.json")):
         raise ReleaseError("config.json names code to be loaded (auto_map); no release does")
+    paths = sorted(folder.glob("*.safetensors"))
+    _require_one_model({path.name for path in paths}, (folder / _INDEX).is_file())
     held: dict[str, str] = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in paths:
         try:
             with safe_open(str(path), framework="numpy") as file:
                 names = list(file.keys())
@@ -161,12 +121,18 @@ def check_merged_files(folder: Path) -> str:
             raise ReleaseError(f"{path.name} is no whole safetensors file") from None
         for name in names:
             if held.setdefault(name, path.name) != path.name:
-                raise ReleaseError(f"{name} is in {held[name]} and in {path.name}")
-    index = folder / "model.safetensors.index.json"
-    several = len(set(held.values())) > 1
-    if not held or ((several or index.is_file()) and read_json(index).get("weight_map") != held):
-        raise ReleaseError("model.safetensors.index.json does not fit the files beside it")
-    return f"{len(held)} tensors in {len(set(held.values()))} whole safetensors files; config.json names no code"
+                raise ReleaseError(f"{name!a} is in {held[name]} and in {path.name}")
+    if not held or ((folder / _INDEX).is_file() and read_json(folder / _INDEX).get("weight_map") != held):
+        raise ReleaseError(f"{_INDEX} does not fit the files beside it")
+    return f"{len(held)} tensors in {len(paths)} whole safetensors files; config.json names no code"
+
+
+def _require_one_model(files: set[str], indexed: bool) -> None:
+    """One file and no index, or an index and shards 1 to n of one n. Of anything else loaders read different parts."""
+    shards = {f"model-{number:05d}-of-{len(files):05d}.safetensors" for number in range(1, len(files) + 1)}
+    if files != (shards if indexed else {_WEIGHTS}) or not files:
+        raise ReleaseError(f"the weights are neither {_WEIGHTS} alone nor {_INDEX} and the files 1 to n of one n, so "
+                           "that loaders would read different parts of them")
 
 
 def check_peft_base(folder: Path, base: Path, manifest: RunManifest) -> str:
@@ -191,6 +157,7 @@ def check_merged_base(folder: Path, base: Path, manifest: RunManifest, adapter: 
     from model.merge import adapter_changes, base_tensors, merged_tensors, read_spec
 
     _require_base(base, manifest)
+    _require_whole_base(base)
     changes = adapter_changes(read_spec(base), lora_of(manifest), adapter.astype(np.float64))
     ours = base_tensors(folder)
     if set(ours) != set(base_tensors(base)):
@@ -206,8 +173,8 @@ def check_merged_base(folder: Path, base: Path, manifest: RunManifest, adapter: 
             same = torch.equal(found.reshape(-1).view(torch.uint8), expected.reshape(-1).view(torch.uint8))
         if not same:
             raise ReleaseError(f"{name} is not the base's weight with the attested adapter added")
-    for name in ("config.json", "spec.json", "tokenizer.json"):
-        if (folder / name).read_bytes() != (base / name).read_bytes():
+    for name in _DESCRIBED:
+        if file_facts(folder / name) != file_facts(base / name):
             raise ReleaseError(f"{name} is not the base model's")
     return f"{base}: the base that the manifest names; all {len(ours)} tensors are it with the attested adapter added"
 
@@ -219,10 +186,24 @@ def _require_base(base: Path, manifest: RunManifest) -> None:
         raise ReleaseError(f"{base} is not the base model that the manifest names")
 
 
+def _require_whole_base(base: Path) -> None:
+    """No weights lie in the base's folder beside those that its content hash covers: they would be compared, too."""
+    from model.checkpoint import checkpoint_files
+
+    more = sorted({path.name for path in base.glob("*.safetensors")} - set(checkpoint_files(base)))
+    if more:
+        raise ReleaseError(f"{base} holds {more[0][:90]!a}, which is no part of the base model; take it away")
+
+
 def _names_code(value: Any) -> bool:
     if isinstance(value, dict):
         return "auto_map" in value or any(map(_names_code, value.values()))
     return isinstance(value, list) and any(map(_names_code, value))
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Whether two values are the same JSON: 1, 1.0 and true are three."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _loaded(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -235,6 +216,8 @@ def _loaded(path: Path) -> dict[str, npt.NDArray[Any]]:
 def read_json(path: Path) -> Any:
     """A JSON file's value. Raises ReleaseError."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json_value(read_part(path, _MOST_JSON))
+    except ReleaseError:
+        raise
     except (OSError, ValueError, RecursionError):
         raise ReleaseError(f"{path.name} is not JSON") from None

@@ -9,19 +9,31 @@ verifies a release; the words are the release's own.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
 from coordinator.manifest import planned_events
+from model.adapter_names import parts_in_words
+from model.spec import ModelSpec
+from model.vllm_names import vllm_sentence
 from privacy.dp.accounting import PLD, epsilon
 from privacy.identity import Roster
 from privacy.manifest import RunManifest
 from privacy.messages import Attest, Plan, SignedResult
 from privacy.results import quorum
 
-__all__ = ["LICENCE", "attestation_facts", "manifest_facts", "privacy_facts", "privacy_numbers", "stage_rounds"]
+__all__ = [
+    "LICENCE", "NAMES", "adapter_facts", "attestation_facts", "is_accountant", "manifest_facts", "merged_loading",
+    "peft_loading", "privacy_facts", "privacy_numbers", "stage_rounds"]
+
+NAMES = frozenset({
+    "adapter", "attestation", "audit", "base_model_hash", "coordinator_key", "created_utc", "exporting_release",
+    "federation_id", "files", "format", "kind", "licence", "loading", "manifest_hash", "privacy", "roster_hash",
+    "roster_signers", "roster_version", "run_id", "stage_rounds", "stages", "training_release"})
+"""Every name in a `release.json` that this software writes; none other has a meaning."""
 
 LICENCE = {
     "id": "CC-BY-NC-4.0",
@@ -29,6 +41,7 @@ LICENCE = {
               "no re-identification of patients, nor any attempt at it", "attribution of MedGPT-oss and of this run"],
 }
 
+_ACCOUNTANT = {"name": PLD().name, "library": "dp-accounting"}
 _TRUST = (
     "Local model: each site clips and noises its own patients' contributions before anything leaves it, so the bound "
     "holds against the coordinator, the other sites and every reader of this release. It rests on each site's software "
@@ -61,6 +74,33 @@ def manifest_facts(manifest: RunManifest) -> dict[str, Any]:
                     "average_decay": manifest.server.average_decay},
         "stages": [asdict(stage) for stage in manifest.stages],
     })))
+
+
+def adapter_facts(manifest: RunManifest, size: int, exported_hash: str) -> dict[str, Any]:
+    """The adapter: the manifest's numbers, how many numbers it has, their hash in hex, and its parts in words."""
+    return {**manifest_facts(manifest)["adapter"], "size": size, "exported_hash": exported_hash,
+            "parts": parts_in_words(set(manifest.lora_groups))}
+
+
+def peft_loading(names: Iterable[str], config: Mapping[str, Any]) -> list[str]:
+    """How an adapter is loaded: of the names in its file and its `adapter_config.json`."""
+    return ['PEFT: `peft.PeftModel.from_pretrained(base, "<this folder>")`', f"vLLM: {vllm_sentence(names, config)}"]
+
+
+def merged_loading(spec: ModelSpec) -> list[str]:
+    """How merged weights of that spec are loaded."""
+    ours = "this software: as any base model's folder"
+    if (spec.experts, spec.projector) == ("dense", "llava"):
+        return ['transformers: `LlavaForConditionalGeneration.from_pretrained("<this folder>")`', ours]
+    return [ours, "transformers: its own LLaVA class knows neither packed experts in this form nor the pixel-shuffle "
+                  "projector"]
+
+
+def is_accountant(shown: Any) -> bool:
+    """Whether this is the accountant that a release names; its library's version may be any, and nothing else."""
+    return (isinstance(shown, dict) and isinstance(version := shown.get("version"), str)
+            and shown == {**_ACCOUNTANT, "version": version}
+            and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,4}){0,3}((a|b|rc|\.post|\.dev)[0-9]{1,4})?", version) is not None)
 
 
 def stage_rounds(manifest: RunManifest, history: Sequence[Mapping[str, Any]]) -> list[int]:
@@ -99,7 +139,7 @@ def privacy_facts(manifest: RunManifest) -> dict[str, Any]:
                      "noise_multiplier times that is added to their sum",
         "sampling": "Poisson: each patient is drawn in each step with the stage's sampling_rate, independently and "
                     "unseen by others" + _truncated(manifest),
-        "accountant": {"name": PLD().name, "library": "dp-accounting", "version": metadata.version("dp-accounting")},
+        "accountant": {**_ACCOUNTANT, "version": metadata.version("dp-accounting")},
         "composition": f"all {sum(event.steps for event in planned_events(manifest))} steps of all planned rounds and "
                        "stages at once; a step that is repeated after a crash comes out of the same reservation",
         "trust_model": _TRUST, "secure_aggregation": _SECURE_SUM,

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.limited_read import read_limited
 from privacy.identity import SigningKey, verify
 from privacy.signed import SIGNATURE_BYTES
 
 __all__ = [
     "FORMAT", "KINDS", "MANIFEST_FILE", "ROSTER_FILE", "ROUNDS_FILE", "SIGNATURE_FILE", "STATEMENT_FILE", "STATE_FILE",
-    "ReleaseError", "Statement", "file_facts", "open_statement", "present_files", "require_listed", "sign_release"]
+    "ReleaseError", "Statement", "file_facts", "json_value", "open_statement", "present_files", "read_part",
+    "require_listed", "sign_release"]
 
 FORMAT = "federated-medgpt-release/1"
 KINDS = ("peft", "merged")
@@ -30,7 +32,9 @@ MANIFEST_FILE, ROSTER_FILE = "provenance/manifest.signed", "provenance/roster.si
 STATE_FILE = "provenance/state.safetensors"
 
 _LABEL = "model-release"
-_MOST_JSON = 1 << 26
+_MOST_STATEMENT = 1 << 23  # before any signature was checked; hostile JSON grows forty-fold in memory
+_MOST_SIGNATURE = 1 << 10
+_NAME = re.compile(r"[A-Za-z0-9._/-]{1,255}")
 _SHARED = frozenset({STATEMENT_FILE, SIGNATURE_FILE, ROUNDS_FILE, MANIFEST_FILE, ROSTER_FILE, STATE_FILE, "README.md"})
 _OWN = {
     "peft": re.compile(r"adapter_config\.json|adapter_model\.safetensors"),
@@ -79,6 +83,8 @@ def present_files(folder: Path) -> dict[str, Path]:
             path = Path(place) / name
             mode = path.lstat().st_mode
             relative = path.relative_to(folder).as_posix()
+            if not _NAME.fullmatch(relative):
+                raise ReleaseError(f"{relative[:90]!a} is no name of a file in a release; somebody added it")
             if stat.S_ISLNK(mode):
                 raise ReleaseError(f"{relative} is a link; a release holds its files itself (copy it with `cp -rL`)")
             if stat.S_ISREG(mode):
@@ -94,10 +100,10 @@ def open_statement(folder: Path) -> Statement:
     for name in (STATEMENT_FILE, SIGNATURE_FILE):
         if name not in files:
             raise ReleaseError(f"{folder} holds no {name}; it is no release, or a part of it is missing")
-    data = _small(files[STATEMENT_FILE])
+    data = read_part(files[STATEMENT_FILE], _MOST_STATEMENT)
+    sealed = read_part(files[SIGNATURE_FILE], _MOST_SIGNATURE)
     try:
-        facts = json.loads(data)
-        signature = bytes.fromhex(_small(files[SIGNATURE_FILE]).decode("ascii").strip())
+        facts, signature = json_value(data), bytes.fromhex(sealed.decode("ascii").strip())
     except (ValueError, RecursionError):
         raise ReleaseError(f"{STATEMENT_FILE} or {SIGNATURE_FILE} cannot be read; get the release again") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("kind") not in KINDS:
@@ -130,10 +136,24 @@ def require_listed(folder: Path, statement: Statement) -> dict[str, Path]:
     return files
 
 
-def _small(path: Path) -> bytes:
-    if path.stat().st_size > _MOST_JSON:
-        raise ReleaseError(f"{path.name} is too large to be read; get the release again")
-    return path.read_bytes()
+def read_part(path: Path, limit: int) -> bytes:
+    """A file of the release, of at most `limit` bytes. Raises ReleaseError for a longer one, OSError for none."""
+    try:
+        return read_limited(path, limit)
+    except ValueError as error:
+        raise ReleaseError(str(error)) from None
+
+
+def json_value(data: bytes) -> Any:
+    """What the JSON text says. ValueError or RecursionError when it is none, or says two things under one name."""
+    return json.loads(data.decode("utf-8"), object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice")
+    return found
 
 
 def _items(facts: dict[str, Any], manifest_hash: bytes, data: bytes) -> tuple[str, str, bytes, bytes]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from model.limited_read import read_limited
 from privacy.durable import sync
 from privacy.entropy import SystemEntropy
 from privacy.identity import Officer, Roster, RosterSite, SigningKey
@@ -40,7 +41,7 @@ def read_roster(path: Path) -> SignedRoster:
     """A roster file, its signatures not yet checked. Raises ValueError when it is none."""
     if not path.is_file():
         raise ValueError(f"roster file {path} does not exist; `coordinator roster new` drafts one")
-    return SignedRoster.parse(path.read_bytes())
+    return SignedRoster.parse(read_limited(path, SignedRoster.LIMIT_BYTES))
 
 
 def write_draft(path: Path, roster: Roster) -> int:

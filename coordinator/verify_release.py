@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator import release_checks as checks
+from coordinator import release_words as words
 from coordinator.release_folder import (
     MANIFEST_FILE,
     ROSTER_FILE,
@@ -20,6 +21,7 @@ from coordinator.release_folder import (
     Statement,
     open_statement,
     present_files,
+    read_part,
     require_listed,
 )
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
@@ -94,7 +96,7 @@ def _verify(folder: Path, statement: Statement, anchor: Anchor, base: Path | Non
     roster, manifest = _check_signatures(folder, statement, anchor, found)
     files = require_listed(folder, statement)
     found.checked.append(f"{len(files) - 2} files with the signed SHA-256 and size, and no other; no links, no pickles")
-    found.checked += checks.check_numbers(facts, manifest)
+    found.checked += words.check_numbers(facts, manifest)
     result, line, bound = checks.check_attestation(facts, manifest, roster)
     found.checked.append(line)
     if not bound:
@@ -110,12 +112,14 @@ def _verify(folder: Path, statement: Statement, anchor: Anchor, base: Path | Non
         found.checked.append(checks.check_merged_files(folder))
         if base is not None:
             found.checked.append(checks.check_merged_base(folder, base, manifest, adapter))
-    line = checks.check_words(folder, facts, manifest)
+    words.check_rounds(folder, facts, manifest, result)
+    line = words.check_words(folder, facts, manifest)
     if line:
         found.checked.append(line)
     else:
-        found.not_proved.append("the words of README.md and on privacy: another version of the software wrote them")
-    found.not_proved += _limits(facts, base)
+        found.not_proved.append("any word of README.md, nor those in release.json on privacy, licence, loading and "
+                                "audit: another version of the software wrote them")
+    found.not_proved += [*words.coordinators_word(facts), *_limits(facts, base)]
     return found
 
 
@@ -125,9 +129,9 @@ def _check_signatures(
     """Roster, manifest and statement, each signed by whom the one before names; `found` learns who that is."""
     facts = statement.facts
     try:
-        signed = SignedRoster.parse((folder / ROSTER_FILE).read_bytes())
+        signed = SignedRoster.parse(read_part(folder / ROSTER_FILE, SignedRoster.LIMIT_BYTES))
         roster = signed.require_signed()
-        manifest = SignedManifest.open((folder / MANIFEST_FILE).read_bytes(), roster)
+        manifest = SignedManifest.open(read_part(folder / MANIFEST_FILE, SignedManifest.LIMIT_BYTES), roster)
     except OSError:
         raise ReleaseError("the release lacks its roster or its manifest; get it again") from None
     except RosterError as error:
@@ -139,8 +143,7 @@ def _check_signatures(
     if not statement.is_signed_by(roster.coordinator_key, manifest.hash()):
         raise ReleaseError("release.json is not signed by the coordinator of this roster for this manifest; it was "
                            "changed, or another manifest was put beside it")
-    if facts["coordinator_key"] != roster.coordinator_key.hex():
-        raise ReleaseError("release.json names another coordinator's key than the roster")
+    words.check_roster_words(facts, signed)
     found.run_id, found.federation_id, found.kind = manifest.run_id, manifest.federation_id, facts["kind"]
     found.coordinator_key = roster.coordinator_key.hex()
     found.checked += [
@@ -193,10 +196,9 @@ def _is_key(given: str, key: bytes) -> bool:
 def _limits(facts: dict[str, Any], base: Path | None) -> list[str]:
     """What no check here can say, of this release."""
     found = list(_NEVER_PROVED)
-    if facts["audit"]["audited"]:
-        found.append("the audit: its file is unsigned, the coordinator's word stands for it")
     if base is None:
-        found.append("that the weights are the base's with the attested adapter added: give the base with --base"
-                     if facts["kind"] == "merged" else
-                     "anything about the base model's files: give them with --base")
+        found.append("that the weights are the base's with the attested adapter added, and configuration, spec and "
+                     "tokenizer the base's: give the base with --base" if facts["kind"] == "merged" else
+                     "that the base has these layers, of these shapes, for the adapter's matrices, nor anything else "
+                     "about the base model's files: give them with --base")
     return found

@@ -128,7 +128,7 @@ def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
     spec_file = directory / "spec.json"
     if not spec_file.is_file():
         raise ValueError(f"No base model in {directory}: the file spec.json is missing.")
-    hollow = empty(ModelSpec.from_json(spec_file.read_text(encoding="utf-8", errors="replace")))
+    hollow = empty(ModelSpec.read(spec_file))
     with torch.device("meta"):
         layout = AdapterLayout(attach(hollow, files.lora, seed=ADAPTER_SEED))
     vector = files.read_vector(layout)

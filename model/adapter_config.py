@@ -6,18 +6,23 @@ that `model.export` writes; keys that a later PEFT adds must be empty.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from model.adapter_names import factor_of, module_of
 from model.spec import EXPERT_PARAMETERS, LoraSpec, group_of, target_regex
 
-__all__ = ["require_adapter_config", "require_adapter_shapes"]
+__all__ = ["require_adapter_config", "require_adapter_places", "require_adapter_shapes"]
 
 _FREE = frozenset({"base_model_name_or_path", "peft_version", "revision"})
 _FIXED: dict[str, Any] = {
     "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True, "bias": "none", "lora_dropout": 0.0,
     "init_lora_weights": True, "megatron_core": "megatron.core", "qalora_group_size": 16}
+_LAYER = "model.language_model.layers"
+_IN_LAYER = {"attention": tuple(f"self_attn.{one}_proj" for one in "qkvo"),
+             "experts": ("mlp.experts", "mlp.experts.base_layer")}
+_PROJECTOR = ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2")
 
 
 def require_adapter_config(config: Any, lora: LoraSpec) -> None:
@@ -52,3 +57,25 @@ def require_adapter_shapes(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec
     if groups != set(lora.groups):
         raise ValueError(f"the adapter file has the groups {', '.join(sorted(map(str, groups)))} and the run trained "
                          f"{', '.join(sorted(lora.groups))}")
+
+
+def require_adapter_places(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec) -> None:
+    """Raises ValueError unless the file's names (name -> shape) are those of layers 0, 1, ... of a language model.
+
+    Every layer has each matrix of `lora`'s groups, of the shape that layer 0 has; names are PEFT's, to the letter. How
+    many layers the base has, and of which size, its files alone can tell.
+    """
+    numbers = {found[1] for name in shapes if (found := re.search(rf"\.{re.escape(_LAYER)}\.(\d+)\.", name))}
+    inside = [part for group in lora.groups for part in _IN_LAYER.get(group, ())]
+    first = {f"{_LAYER}.{number}.{part}": f"{_LAYER}.0.{part}" for number in range(len(numbers)) for part in inside}
+    first |= {module: module for module in _PROJECTOR if "projector" in lora.groups}
+    wanted = {_matrix(module, factor): _matrix(zero, factor) for module, zero in first.items() for factor in "AB"}
+    if set(shapes) != set(wanted):
+        raise ValueError("the adapter file's layers are not numbered from 0 without a gap, each with every matrix of "
+                         f"{', '.join(lora.groups)} under its own name")
+    if any(shapes[name] != shapes[zero] for name, zero in wanted.items()):
+        raise ValueError("the adapter file's layers are not of one shape")
+
+
+def _matrix(module: str, factor: str) -> str:
+    return f"base_model.model.{module}.lora_{factor}.weight"

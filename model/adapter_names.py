@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model.spec import GROUPS, group_of
 
-__all__ = ["factor_of", "file_name", "module_of", "sort_key", "vector_of"]
+__all__ = ["factor_of", "file_name", "module_of", "parts_in_words", "sort_key", "vector_of"]
 
 _FACTOR_NAME = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight")
 
@@ -47,6 +47,16 @@ def factor_of(name: str) -> str:
 def file_name(name: str) -> str:
     """What PEFT's file calls the model's matrix `name`."""
     return name.replace(".default.weight", ".weight")
+
+
+def parts_in_words(groups: set[str]) -> str:
+    """The adapted parts, for people."""
+    words = {
+        "attention": "language model's attention q/k/v/o",
+        "projector": "both projector layers",
+        "experts": "experts' gate_up_proj and down_proj",
+    }
+    return ", ".join(text for group, text in words.items() if group in groups)
 
 
 def vector_of(tensors: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:

@@ -160,8 +160,8 @@ def open_folder(directory: Path) -> Source:
     if not (directory / "spec.json").exists():
         return open_upstream(directory)
     words = load_tokenizer(file_inside(directory, "tokenizer.json"))
-    text = file_inside(directory, "spec.json").read_bytes()[: 1 << 20].decode("utf-8", "replace")
-    return _plausible(Source(directory, ModelSpec.from_json(text), words, stored_tensors(directory), OURS))
+    spec = ModelSpec.read(file_inside(directory, "spec.json"))
+    return _plausible(Source(directory, spec, words, stored_tensors(directory), OURS))
 
 
 def open_upstream(directory: Path, tokenizer: Path | None = None) -> Source:

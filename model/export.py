@@ -11,10 +11,11 @@ from peft import PeftModel
 from torch import nn
 
 from model.adapter import AdapterLayout, attach
+from model.adapter_names import parts_in_words
 from model.backbone import empty
 from model.spec import LoraSpec, ModelSpec
 
-__all__ = ["ADAPTER_FILES", "adapter_without_base", "parts_in_words", "save_adapter", "stamp_audit", "write_adapter"]
+__all__ = ["ADAPTER_FILES", "adapter_without_base", "save_adapter", "stamp_audit", "write_adapter"]
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md")
 
@@ -97,13 +98,3 @@ def stamp_audit(directory: Path, audit: str) -> None:
     lines = card.read_text(encoding="utf-8").splitlines()
     changed = [_AUDIT_LINE + audit if line.startswith(_AUDIT_LINE) else line for line in lines]
     card.write_text("\n".join(changed) + "\n", encoding="utf-8")
-
-
-def parts_in_words(groups: set[str]) -> str:
-    """The adapted parts, for people."""
-    words = {
-        "attention": "language model's attention q/k/v/o",
-        "projector": "both projector layers",
-        "experts": "experts' gate_up_proj and down_proj",
-    }
-    return ", ".join(text for group, text in words.items() if group in groups)

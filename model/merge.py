@@ -69,7 +69,7 @@ def read_spec(base: Path) -> ModelSpec:
     path = base / "spec.json"
     if not path.is_file():
         raise ValueError(f"No base model in {base}: the file spec.json is missing.")
-    return ModelSpec.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    return ModelSpec.read(path)
 
 
 def base_tensors(base: Path) -> dict[str, Path]:

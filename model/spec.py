@@ -12,8 +12,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from model.limited_read import read_limited
 
 __all__ = [
     "ModelSpec",
@@ -56,6 +59,12 @@ _CHOICES = {
     "normalisation": ("imagenet", "clip"),
 }
 
+_MOST = {"num_layers": 512, "vision_layers": 1000, "num_experts": 1024, "num_heads": 4096, "head_dim": 4096,
+         "vocab_size": 1 << 30}  # an outline takes memory by layers, not by the size of a matrix
+_MOST_SIZE = 1 << 20  # of every other whole number
+_MOST_SIDE = 256  # patches of a tile's side
+_SPEC_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
@@ -64,7 +73,8 @@ class ModelSpec:
     dtype: of the weights as stored and computed with. experts: `dense`, or `mxfp4` (`model.mxfp4`). projector: `llava`
     (two layers on each patch) or `internvl` (pixel shuffle by 2, layer norm, two layers). normalisation: of pixels.
 
-    Raises ValueError, one sentence, when the numbers cannot describe a model.
+    Raises ValueError, one sentence, when the numbers cannot describe a model, or describe one so far beyond any that
+    exists that its mere outline, without weights, would take the machine's memory.
     """
 
     name: str
@@ -113,6 +123,8 @@ class ModelSpec:
                 raise ValueError(f"ModelSpec: {name} must be one of {', '.join(allowed)}.")
         if self.image_size % self.patch_size:
             raise ValueError("ModelSpec: image_size must be a multiple of patch_size.")
+        if self.image_size // self.patch_size > _MOST_SIDE:
+            raise ValueError(f"ModelSpec: image_size must be at most {_MOST_SIDE} patches.")
         if self.projector == "internvl" and (self.image_size // self.patch_size) % 2:
             raise ValueError("ModelSpec: pixel shuffle joins 2 x 2 patches; image_size / patch_size must be even.")
         if self.experts == "mxfp4" and (self.hidden_size % 32 or self.expert_size % 32):
@@ -147,8 +159,13 @@ class ModelSpec:
         try:
             values = json.loads(text)
             return cls(**values)
-        except (json.JSONDecodeError, TypeError) as error:
+        except (json.JSONDecodeError, TypeError, RecursionError) as error:
             raise ValueError("The model spec is malformed: it must be a JSON object of ModelSpec's fields.") from error
+
+    @classmethod
+    def read(cls, path: Path) -> ModelSpec:
+        """The spec in a file of at most 1 MiB. Raises ValueError as `from_json`, and for a longer file."""
+        return cls.from_json(read_limited(path, _SPEC_BYTES).decode("utf-8", "replace"))
 
 
 def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
@@ -162,6 +179,8 @@ def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
             raise ValueError(f"ModelSpec: {name} must lie inside the vocabulary.")
     elif kind != "str" and name != "vision_feature_layer" and not 0 < value < 1e12:
         raise ValueError(f"ModelSpec: {name} must be positive.")
+    elif kind == "int" and value > _MOST.get(name, _MOST_SIZE):
+        raise ValueError(f"ModelSpec: {name} must be at most {_MOST.get(name, _MOST_SIZE)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

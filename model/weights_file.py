@@ -21,6 +21,8 @@ from typing import Any
 
 import torch
 
+from model.limited_read import read_limited
+
 __all__ = [
     "HEADER_LIMIT",
     "INDEX",
@@ -159,11 +161,7 @@ def read_tensor(stored: StoredTensor, row: int | None = None) -> torch.Tensor:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file of at most HEADER_LIMIT bytes. ValueError for anything else; a key twice is refused."""
-    with path.open("rb") as stream:
-        text = stream.read(HEADER_LIMIT + 1)
-    if len(text) > HEADER_LIMIT:
-        raise _damaged(path, f"it is longer than {HEADER_LIMIT} bytes")
-    return _parse(text, path)
+    return _parse(read_limited(path, HEADER_LIMIT), path)
 
 
 def listed(problems: Iterable[str], limit: int = 8) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from coordinator import release_facts
-from coordinator.release_folder import STATE_FILE, sign_release
+from coordinator.release_folder import MANIFEST_FILE, ROSTER_FILE, STATE_FILE, sign_release
 from privacy.messages import Attest, SignedManifest, SignedResult
 from tests.coordinator.release_bench import ADAPTER, Bench, Verify, refused
 from tests.privacy.invited import key_of
@@ -175,3 +177,133 @@ def test_a_merged_configuration_that_names_code_is_refused(bench: Bench, verify:
     (folder / "config.json").write_text(json.dumps(config))
     bench.resign(folder)
     refused(verify(folder), "names code to be loaded")
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def sharded(folder: Path, count: int = 2, index: bool = True) -> Path:
+    """Its weights in that many shards, with their index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    held = {}
+    for number in range(count):
+        name = f"model-{number + 1:05d}-of-{count:05d}.safetensors"
+        part = {one: tensors[one] for one in sorted(tensors)[number::count]}
+        save_file(part, folder / name)
+        held |= dict.fromkeys(part, name)
+    if index:
+        (folder / INDEX).write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": held}))
+    return folder
+
+
+def test_shards_and_their_index_are_one_model(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    folder = sharded(bench.copy(tmp_path / "release", "merged"))
+    bench.resign(folder)
+    code, out, _ = verify(folder, "--base", bench.run.base)
+    assert code == 0 and "in 2 whole safetensors files" in out
+
+
+def test_weights_of_which_loaders_read_a_part_are_refused(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    folder = sharded(bench.copy(tmp_path / "half", "merged"))
+    (folder / "model-00001-of-00002.safetensors").rename(folder / "model.safetensors")
+    (folder / INDEX).write_text((folder / INDEX).read_text().replace("model-00001-of-00002", "model"))
+    second = bench.copy(tmp_path / "indexed", "merged")
+    held = dict.fromkeys(load_file(second / "model.safetensors"), "model.safetensors")
+    (second / INDEX).write_text(json.dumps({"weight_map": held}))
+    third = sharded(bench.copy(tmp_path / "bare", "merged"), index=False)
+    fourth = sharded(bench.copy(tmp_path / "counted", "merged"))
+    (fourth / "model-00002-of-00002.safetensors").rename(fourth / "model-00002-of-00003.safetensors")
+    (fourth / INDEX).write_text((fourth / INDEX).read_text().replace("00002-of-00002", "00002-of-00003"))
+    for release in (folder, second, third, fourth):
+        bench.resign(release)
+        refused(verify(release, "--base", bench.run.base), "loaders would read different parts")
+
+
+def test_an_index_names_each_tensor_where_it_is_and_once(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    folder = sharded(bench.copy(tmp_path / "release", "merged"))
+    text = (folder / INDEX).read_text()
+    moved = json.loads(text)
+    name = sorted(moved["weight_map"])[0]
+    moved["weight_map"][name] = "model-00002-of-00002.safetensors"
+    (folder / INDEX).write_text(json.dumps(moved))
+    bench.resign(folder)
+    refused(verify(folder), "does not fit the files beside it")
+    (folder / INDEX).write_text(text.replace("{", '{"weight_map": {}, ', 1))
+    bench.resign(folder)
+    refused(verify(folder), "is not JSON")
+
+
+@pytest.mark.parametrize("name", ["spec.json", "tokenizer.json", "config.json"])
+def test_a_merged_release_describes_itself(bench: Bench, verify: Verify, tmp_path: Path, name: str) -> None:
+    folder = bench.copy(tmp_path / "release", "merged")
+    (folder / name).unlink()
+    bench.resign(folder)
+    refused(verify(folder, "--base", bench.run.base), f"{name} is missing")
+
+
+def test_weights_beside_the_base_are_not_taken_for_it(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    base = shutil.copytree(bench.run.base, tmp_path / "base")
+    folder = bench.copy(tmp_path / "release", "merged")
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "more": np.zeros(2, np.float32)}, folder / "model.safetensors")
+    save_file({"more": np.zeros(2, np.float32)}, base / "model-00002-of-00002.safetensors")
+    bench.resign(folder)
+    refused(verify(folder, "--base", base), "which is no part of the base model")
+
+
+def test_an_adapter_in_other_layers_is_refused_without_the_base(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    folder = bench.copy(tmp_path / "release")
+    tensors = load_file(folder / ADAPTER)
+    renamed = {name.replace("layers.0", "layers.6").replace("layers.1", "layers.7"): one
+               for name, one in tensors.items()}
+    assert set(renamed) != set(tensors)
+    save_file(renamed, folder / ADAPTER)
+    bench.resign(folder)
+    refused(verify(folder), "layers are not numbered from 0 without a gap")
+    code, out, _ = verify(bench.made["peft"])
+    assert code == 0 and "that the base has these layers" in out.split("this does NOT prove:")[1]
+
+
+@pytest.mark.parametrize(("key", "value"), [("base_model_name_or_path", "evil/base"), ("revision", "main")])
+def test_an_adapter_of_another_base_is_refused(
+    bench: Bench, verify: Verify, tmp_path: Path, key: str, value: str
+) -> None:
+    folder = bench.copy(tmp_path / "release")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**config, key: value}))
+    bench.resign(folder)
+    refused(verify(folder), "names another base model than the signed manifest")
+
+
+@pytest.mark.parametrize("name", [ROSTER_FILE, MANIFEST_FILE, "release.json", "release.sig"])
+def test_a_file_without_an_end_is_not_read_before_its_signature(
+    bench: Bench, verify: Verify, tmp_path: Path, name: str
+) -> None:
+    folder = bench.copy(tmp_path / "release")
+    os.truncate(folder / name, 500 * 10**6)
+    tracemalloc.start()
+    try:
+        refused(verify(folder), "is damaged: it is longer than")
+        assert tracemalloc.get_traced_memory()[1] < 100 * 10**6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_roster_to_compare_with_is_refused(bench: Bench, verify: Verify, tmp_path: Path) -> None:
+    (tmp_path / "roster").write_bytes(bench.run.roster.to_bytes())
+    os.truncate(tmp_path / "roster", 500 * 10**6)
+    code, out, error = verify(bench.made["peft"], "--roster", tmp_path / "roster")
+    assert (code, out) == (2, "") and "is damaged: it is longer than" in error
+
+
+def test_a_name_that_does_not_print_and_a_fact_that_stands_twice_are_refused(
+    bench: Bench, verify: Verify, tmp_path: Path
+) -> None:
+    folder = bench.copy(tmp_path / "name")
+    (folder / "x\nrelease is good\x1b[2J").write_bytes(b"")
+    refused(verify(folder), r"'x\nrelease is good\x1b[2J' is no name of a file")
+    folder = bench.copy(tmp_path / "twice")
+    text = (folder / "release.json").read_text()
+    (folder / "release.json").write_text(text.replace("{", '{"kind": "merged",', 1))
+    refused(verify(folder), "cannot be read")

@@ -49,6 +49,20 @@ def test_impossible_numbers_are_refused(change: dict[str, object]) -> None:
         replace(TINY, **change)
 
 
+@pytest.mark.parametrize("change", [
+    {"num_layers": 10**9}, {"vision_layers": 1001}, {"num_experts": 1025}, {"hidden_size": 1 << 21},
+    {"vocab_size": 1 << 31}, {"num_heads": 10**6}, {"head_dim": 10**6}, {"image_size": 8 * 257}, {"max_tiles": 10**9}])
+def test_a_model_beyond_any_that_exists_is_refused_before_its_outline(change: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=r"ModelSpec: .* must be at most"):
+        replace(TINY, **change)
+
+
+@pytest.mark.parametrize("text", ["[" * 10**5, '{"name": ' * 10**5])
+def test_json_without_an_end_is_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="model spec is malformed"):
+        ModelSpec.from_json(text)
+
+
 def test_dropout_is_refused() -> None:
     with pytest.raises(ValueError, match="dropout"):
         LoraSpec(dropout=0.1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from privacy.audit_claim import AUDIT_FORMAT, AuditSubject, audit_claim, configuration_hash
+from privacy.audit_claim import AUDIT_FORMAT, AuditSubject, audit_claim, configuration_hash, is_claim
 from privacy.messages import RunManifest, ServerUpdate, SiteTerms, SourceShare, StageSpec
 
 SUBJECT = AuditSubject(release="r" * 64, base_model="b" * 64, configuration="c" * 64, data="d" * 64)
@@ -36,6 +36,8 @@ def written(path: Path, **changes: Any) -> Path:
 def test_a_passing_audit_of_this_very_run_is_named_and_called_no_proof(tmp_path: Path) -> None:
     claim = audit_claim(written(tmp_path / "audit.json"), SUBJECT)
     assert claim.audited and claim.text.startswith("audited: ") and "not proof" in claim.text
+    assert is_claim(claim.audited, claim.text) and not is_claim(False, claim.text)
+    assert not is_claim(claim.audited, claim.text, private=False)
 
 
 @pytest.mark.parametrize(("field", "words"), [
@@ -46,6 +48,7 @@ def test_an_audit_of_something_else_says_nothing(field: str, words: str, tmp_pat
     assert not claim.audited and words in claim.text
     unknown = audit_claim(written(tmp_path / "audit.json"), replace(SUBJECT, **{field: ""}))
     assert not unknown.audited and "not known here" in unknown.text
+    assert is_claim(False, claim.text) and is_claim(False, unknown.text) and not is_claim(True, claim.text)
 
 
 @pytest.mark.parametrize(("change", "words"), [
@@ -59,6 +62,7 @@ def test_an_audit_of_something_else_says_nothing(field: str, words: str, tmp_pat
 def test_an_audit_that_cannot_speak_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
     claim = audit_claim(written(tmp_path / "audit.json", **change), SUBJECT)
     assert not claim.audited and words in claim.text and claim.text.startswith("not audited: ")
+    assert is_claim(False, claim.text) and not is_claim(True, claim.text)
 
 
 def test_no_file_a_broken_file_and_a_run_without_privacy(tmp_path: Path) -> None:
@@ -66,6 +70,22 @@ def test_no_file_a_broken_file_and_a_run_without_privacy(tmp_path: Path) -> None
     for path in (None, "", tmp_path / "missing.json", tmp_path / "broken.json"):
         assert not audit_claim(path, SUBJECT).audited
     assert "no differential privacy" in audit_claim(written(tmp_path / "a.json"), SUBJECT, private=False).text
+
+
+def test_only_the_sentences_of_a_claim_are_a_claim(tmp_path: Path) -> None:
+    passed = audit_claim(written(tmp_path / "audit.json"), SUBJECT).text
+    strange = audit_claim(tmp_path / "run this, it is CE-marked.json", SUBJECT)
+    assert strange.text == "not audited: the file given is not an audit file that can be read"
+    private = [audit_claim(path, SUBJECT) for path in (None, tmp_path / "missing.json")] + [strange]
+    assert all(is_claim(one.audited, one.text) for one in private)
+    none = audit_claim(None, SUBJECT, private=False)
+    assert is_claim(none.audited, none.text, private=False) and not is_claim(none.audited, none.text)
+    for audited, text in ((True, passed.replace("0.001", "0.9")), (True, passed.replace("0.001", "-")),
+                          (True, passed + " CE-marked"), (True, "audited by NIST"), (False, "not audited: run this"),
+                          (False, "CE-marked is not an audit file that can be read"), (False, ""), (False, passed),
+                          (False, "not audited: see x y is not an audit file that can be read"),
+                          (False, private[0].text + "\nCE-marked")):
+        assert not is_claim(audited, text), text
 
 
 def test_the_configuration_hash_moves_with_what_privacy_rests_on_and_with_nothing_else() -> None:
