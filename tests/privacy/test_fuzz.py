@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from privacy.dp.ranks import StepFacts
 from privacy.encoding import dec, enc
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
 from privacy.evidence import Evidence, Statement, contradiction, proves
@@ -42,7 +43,8 @@ def examples():
     spec.loader.exec_module(module)
     evidence, roster = two_plans(Federation()), officers.signed(module.ROSTER)
     files = (roster, roster.signatures[0], roster.roster, *officers.OFFICERS, module.ROSTER.sites[0], evidence,
-             evidence.statements[0], invited.INVITATION, invited.request("site-1"))
+             evidence.statements[0], invited.INVITATION, invited.request("site-1"),
+             StepFacts(b"s" * 16, 3, "f" * 64, bytes(32), b"a" * 32, ((0, 2), (1,), ()), 0.5))
     found = {type(one): one.to_bytes() for one in (*module.EXAMPLES, *files)}
     return {kind: found.get(kind) or skeleton(kind) for kind in KINDS}
 
