@@ -305,6 +305,7 @@ def site(tmp_path: Path, text: str) -> SiteConfig:
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "one kind")
 
 
 SPREAD = "gpus_per_process: 2\nmicrobatch_tokens: 512\n"
