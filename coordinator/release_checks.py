@@ -155,6 +155,7 @@ def check_merged_base(folder: Path, base: Path, manifest: RunManifest, adapter: 
     import torch
 
     from model.merge import adapter_changes, base_tensors, merged_tensors, read_spec
+    from model.weights_file import read_tensor
 
     _require_base(base, manifest)
     _require_whole_base(base)
@@ -163,8 +164,7 @@ def check_merged_base(folder: Path, base: Path, manifest: RunManifest, adapter: 
     if set(ours) != set(base_tensors(base)):
         raise ReleaseError("the merged model has other tensors than its base")
     for name, expected in merged_tensors(base, changes):
-        with safe_open(str(ours[name]), framework="pt") as file:
-            found = file.get_tensor(name)
+        found = read_tensor(ours[name])
         same = found.dtype == expected.dtype and found.shape == expected.shape
         if same and name in changes:
             precision = torch.finfo(found.dtype)

@@ -99,8 +99,8 @@ def save_base(
     """
     check_tokenizer(tokenizer, spec)
     directory.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
-    write_weights(state.items(), {name: one.nbytes for name, one in state.items()}, directory, shard_bytes=shard_bytes)
+    on_host = ((name, tensor.cpu()) for name, tensor in model.state_dict().items())
+    write_weights(on_host, expected_tensors(model), directory, shard_bytes=shard_bytes)
     write_description(model, tokenizer, spec, directory)
 
 

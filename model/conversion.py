@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 
 from torch import Tensor
@@ -26,8 +25,7 @@ def convert(
     model = empty(source.spec)
     expected = expected_tensors(model)
     steps = source.plan(expected)
-    sizes = {name: prod(shape) * dtype.itemsize for name, (shape, dtype) in expected.items()}
-    write_weights(_tensors(steps), sizes, directory, shard_bytes=shard_bytes, progress=progress)
+    write_weights(_tensors(steps), expected, directory, shard_bytes=shard_bytes, progress=progress)
     write_description(model, source.tokenizer, source.spec, directory)
 
 

@@ -7,7 +7,6 @@ copied as it is, packed MXFP4 experts (`model.mxfp4`) included. No adapter can b
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,19 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from model.adapter import AdapterLayout, attach
 from model.adapter_names import factor_of, module_of
 from model.backbone import BASE_FILES, empty
-from model.shard_writer import INDEX_FILE, TensorInfo, plan_shards, write_shard
 from model.spec import EXPERT_PARAMETERS, LoraSpec, ModelSpec
+from model.weights_file import INDEX, WEIGHTS, StoredTensor, read_header, read_tensor
+from model.weights_writing import SHARD_BYTES, write_weights
 
-__all__ = ["SHARD_BYTES", "Change", "adapter_changes", "base_tensors", "merge_base", "merged_tensors", "read_spec"]
-
-SHARD_BYTES = 5 * 10**9
-"""The most bytes of a shard, unless one tensor alone is longer; what transformers writes."""
+__all__ = ["Change", "adapter_changes", "base_tensors", "merge_base", "merged_tensors", "read_spec"]
 
 _GATE_UP, _DOWN = (name.rsplit(".", 1)[-1] for name in EXPERT_PARAMETERS)
 
@@ -72,22 +68,21 @@ def read_spec(base: Path) -> ModelSpec:
     return ModelSpec.read(path)
 
 
-def base_tensors(base: Path) -> dict[str, Path]:
-    """Tensor name -> the file that holds it, over all safetensors files of the folder.
+def base_tensors(base: Path) -> dict[str, StoredTensor]:
+    """Every tensor by name, over all safetensors files of the folder.
 
     Raises ValueError when there is none, one is damaged, or a tensor is in two of them.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, StoredTensor] = {}
     for path in sorted(base.glob("*.safetensors")):
         try:
-            with safe_open(str(path), framework="pt") as file:
-                names = list(file.keys())
-        except (SafetensorError, OSError) as error:
+            header = read_header(path)
+        except (ValueError, OSError) as error:
             raise ValueError(f"{path.name} of the base model is damaged; get the folder again.") from error
-        for name in names:
-            if name in found:
-                raise ValueError(f"The base model has {name} twice, in {found[name].name} and {path.name}; keep one.")
-            found[name] = path
+        if twice := sorted(found.keys() & header.keys()):
+            raise ValueError(f"The base model has {twice[0]} twice, in {found[twice[0]].path.name} and {path.name}; "
+                             "keep one.")
+        found |= header
     if not found:
         raise ValueError(f"No base model in {base}: it holds no safetensors file.")
     return found
@@ -124,8 +119,9 @@ def merged_tensors(base: Path, changes: Mapping[str, Change]) -> Iterator[tuple[
     """
     tensors = base_tensors(base)
     _require_all(tensors, changes)
-    for name, path in tensors.items():
-        yield name, _merged(path, name, changes)
+    for name, stored in tensors.items():
+        weight = read_tensor(stored)
+        yield name, changes[name].added_to(weight) if name in changes else weight
 
 
 def merge_base(
@@ -139,40 +135,16 @@ def merge_base(
     Raises:
         ValueError: the base lacks an adapted weight or is no base model; OSError: `out` cannot be written.
     """
-    tensors = base_tensors(base)
-    _require_all(tensors, changes)
-    shards = plan_shards([_info(path, name) for name, path in tensors.items()], shard_bytes)
-    for file, infos in shards.items():
-        write_shard(out / file, infos, lambda info: _merged(tensors[info.name], info.name, changes))
-    written = list(shards)
-    if len(shards) > 1:
-        total = sum(info.size_bytes for infos in shards.values() for info in infos)
-        index = {"metadata": {"total_size": total},
-                 "weight_map": {info.name: file for file, infos in shards.items() for info in infos}}
-        (out / INDEX_FILE).write_text(json.dumps(index, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        written.append(INDEX_FILE)
+    expected = {name: (one.shape, one.dtype) for name, one in base_tensors(base).items()}
+    written = write_weights(merged_tensors(base, changes), expected, out, shard_bytes=shard_bytes)
     for name in BASE_FILES:
-        if not name.endswith(".safetensors") and name != INDEX_FILE:
+        if name not in (WEIGHTS, INDEX):
             shutil.copyfile(base / name, out / name)
             written.append(name)
     return written
 
 
-def _merged(path: Path, name: str, changes: Mapping[str, Change]) -> Tensor:
-    """The file is opened for this tensor alone: its pages are given back when the tensor goes."""
-    with safe_open(str(path), framework="pt") as file:
-        weight: Tensor = file.get_tensor(name)
-    return changes[name].added_to(weight) if name in changes else weight
-
-
-def _info(path: Path, name: str) -> TensorInfo:
-    with safe_open(str(path), framework="pt") as file:
-        part = file.get_slice(name)
-        shape, kind = tuple(part.get_shape()), str(part.get_dtype())
-    return TensorInfo.of(name, shape, kind)
-
-
-def _require_all(tensors: Mapping[str, Path], changes: Mapping[str, Change]) -> None:
+def _require_all(tensors: Mapping[str, StoredTensor], changes: Mapping[str, Change]) -> None:
     missing = sorted(set(changes) - set(tensors))
     if missing:
         raise ValueError(f"The base model has no weight {missing[0]} to add the adapter to; it is of another base.")

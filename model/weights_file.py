@@ -24,6 +24,7 @@ import torch
 from model.limited_read import read_limited
 
 __all__ = [
+    "DTYPE_NAMES",
     "HEADER_LIMIT",
     "INDEX",
     "WEIGHTS",
@@ -55,6 +56,10 @@ _DTYPES = {
     "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "I16": torch.int16, "I32": torch.int32,
     "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64,
 }  # fmt: skip
+
+
+DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+"""torch's type -> its name in the format."""
 
 
 @dataclass(frozen=True)

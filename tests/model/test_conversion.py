@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from model.backbone import BASE_FILES, BaseModel, empty, expected_tensors, hash_model, load_base, load_source, save_base
 from model.checkpoint import open_composed, open_upstream
@@ -119,9 +120,22 @@ def test_nothing_is_written_of_a_checkpoint_that_does_not_fit(tmp_path: Path, wo
 
 def test_tensors_out_of_order_are_refused(tmp_path: Path) -> None:
     tensors = {"a": torch.ones(2), "b": torch.ones(3)}
-    for sizes in ({"b": 12, "a": 8}, {"a": 8, "b": 12, "c": 4}):
+    a, b, c = (((size,), torch.float32) for size in (2, 3, 1))
+    for expected in ({"b": b, "a": a}, {"a": a, "b": b, "c": c}, {"a": a, "b": a}, {"a": a, "b": ((3,), torch.int32)}):
         with pytest.raises(ValueError, match="in their order"):
-            write_weights(tensors.items(), sizes, tmp_path)
+            write_weights(tensors.items(), expected, tmp_path)
+
+
+def test_the_bytes_are_the_librarys(tmp_path: Path) -> None:
+    """Types of every width, names out of order, a scalar and an empty tensor."""
+    draw = torch.Generator().manual_seed(0)
+    tensors = {name: torch.randint(0, 100, shape, generator=draw).to(dtype) for name, shape, dtype in (
+        ("z", (3, 5), torch.uint8), ("b", (7,), torch.bfloat16), ("a", (2, 2), torch.float32), ("y", (), torch.float64),
+        ("c", (5,), torch.bfloat16), ("é", (0, 4), torch.float32))}
+    expected = {name: (tuple(one.shape), one.dtype) for name, one in tensors.items()}
+    assert write_weights(tensors.items(), expected, tmp_path) == ["model.safetensors"]
+    save_file(tensors, tmp_path / "theirs.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "theirs.safetensors").read_bytes()
 
 
 BIG = ModelSpec(
@@ -152,13 +166,12 @@ def written_big(spec: ModelSpec, folder: Path) -> int:
     """A base model of random numbers in shards; its tensors' bytes."""
     expected = expected_tensors(empty(spec))
     draw = torch.Generator().manual_seed(0)
-    sizes = {name: torch.Size(shape).numel() * dtype.itemsize for name, (shape, dtype) in expected.items()}
     drawn = ((name, torch.randint(0, 100, shape, generator=draw, dtype=torch.uint8).to(dtype))
              for name, (shape, dtype) in expected.items())
-    write_weights(drawn, sizes, folder, shard_bytes=50_000_000)
+    write_weights(drawn, expected, folder, shard_bytes=50_000_000)
     (folder / "spec.json").write_text(spec.to_json())
     (folder / "config.json").write_text("{}")
-    return sum(sizes.values())
+    return sum(torch.Size(shape).numel() * dtype.itemsize for shape, dtype in expected.values())
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="counts resident memory as Linux does")

@@ -19,8 +19,8 @@ from model.backbone import BASE_FILES, BaseModel, build, load_base, save_base
 from model.inputs import Example, collate, encode_all
 from model.loss import answer_logits
 from model.merge import adapter_changes, base_tensors, merge_base, merged_tensors, read_spec
-from model.shard_writer import INDEX_FILE
 from model.spec import DEFAULT_GROUPS, GROUPS, LoraSpec, ModelSpec
+from model.weights_file import INDEX as INDEX_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 
