@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from model.harmony import HEADER_LENGTH
 from model.inputs import IGNORE, Batch
 
-__all__ = ["PerSample", "answer_logits", "answer_losses", "hidden_states", "language_head",
-           "means_of_samples", "per_sample", "token_losses"]
+__all__ = ["PerSample", "answer_logits", "answer_losses", "hidden_states", "means_of_samples", "per_sample",
+           "token_losses"]
 
 # Numbers of one chunk's logits in float32: 256 MiB.
 _CHUNK = 1 << 26
@@ -58,7 +58,7 @@ def answer_losses(model: Any, batch: Batch) -> PerSample:
         pixel_values=batch.pixel_values)
     targets = batch.labels[:, 1:].to(states.device)  # the last layer may lie on another than the first
     supervised = targets != IGNORE
-    losses, hit = token_losses(states[:, :-1][supervised], language_head(model), targets[supervised])
+    losses, hit = token_losses(states[:, :-1][supervised], _plain(model).lm_head.weight, targets[supervised])
     rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)[supervised]
     return means_of_samples(losses, hit, rows, len(targets))
 
@@ -67,12 +67,6 @@ def hidden_states(model: Any, **inputs: Any) -> torch.Tensor:
     """(B, T, d): what the language head would be given."""
     found: torch.Tensor = _plain(model).model(use_cache=False, **inputs).last_hidden_state
     return found
-
-
-def language_head(model: Any) -> torch.Tensor:
-    """(V, d): the weight of the language head."""
-    weight: torch.Tensor = _plain(model).lm_head.weight
-    return weight
 
 
 def token_losses(states: torch.Tensor, head: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

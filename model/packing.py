@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from model.inputs import IGNORE, Encoded
-from model.loss import PerSample, hidden_states, language_head, means_of_samples, token_losses
+from model.loss import PerSample, means_of_samples
 
-__all__ = ["Packed", "pack", "packed_logits", "packed_losses", "per_packed_sample", "segment_masks"]
+__all__ = ["Packed", "pack", "packed_logits", "per_packed_sample", "segment_masks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +121,6 @@ def per_packed_sample(logits: torch.Tensor, packed: Packed) -> PerSample:
     scores, targets = logits[0].float(), packed.labels[0, labelled]
     losses = F.cross_entropy(scores, targets, reduction="none")
     hit = scores.detach().argmax(dim=-1) == targets
-    return means_of_samples(losses, hit, packed.token_samples[labelled], packed.num_samples)
-
-
-def packed_losses(model: Any, packed: Packed) -> PerSample:
-    """`per_packed_sample` of `packed_logits` without the logits: `model.loss.token_losses`; raises as that."""
-    labelled = _labelled(packed)
-    states = hidden_states(
-        model, input_ids=packed.input_ids, attention_mask=packed.masks, position_ids=packed.position_ids,
-        pixel_values=packed.pixel_values, packed_lengths=packed.lengths)
-    losses, hit = token_losses(states[0, labelled - 1], language_head(model), packed.labels[0, labelled])
     return means_of_samples(losses, hit, packed.token_samples[labelled], packed.num_samples)
 
 

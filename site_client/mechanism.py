@@ -128,19 +128,10 @@ class PatientSums:
 
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
         """One forward and backward over whole patients; a patient's loss is the mean over its samples."""
-        rows = collate([sample for samples in batch for sample in samples])
         counts = torch.tensor([len(samples) for samples in batch])
         owner = torch.repeat_interleave(torch.arange(len(batch)), counts)
-        with self._engine.microbatch(
-            text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=len(batch)
-        ):
-            outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
-            device = outcome.loss.device  # of the last layer
-            losses = _patient_means(outcome.loss, owner.to(device), counts.to(device))
-            losses.sum().backward()  # type: ignore[no-untyped-call]
-        correct = _patient_means(outcome.correct.double().cpu(), owner, counts)
-        values = self._task.lanes.patient(losses.detach().double().cpu().numpy(), correct.numpy())
-        self._engine.collect(torch.from_numpy(values))
+        losses, correct = self._backward([sample for samples in batch for sample in samples], owner, counts)
+        self._engine.collect(torch.from_numpy(self._task.lanes.patient(losses, correct)))
 
     def close(self) -> None:
         """Give the model back."""
@@ -152,20 +143,28 @@ class PatientSums:
         if len(parts) < 2:
             self.accumulate(batch)
             return
-        whole, loss, correct = len(batch[0]), 0.0, 0.0
+        whole, sums = torch.tensor([len(batch[0])]), np.zeros((2, 1))
         for number, part in enumerate(parts):
-            rows, owner = collate(part), torch.zeros(len(part), dtype=torch.int64)
-            with self._engine.microbatch(
-                text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=1
-            ):
-                outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
-                share = outcome.loss.sum() / whole
-                share.backward()  # type: ignore[no-untyped-call]
-            loss += float(share.detach())
-            correct += float(outcome.correct.sum()) / whole
+            sums += self._backward(part, torch.zeros(len(part), dtype=torch.int64), whole)
             last = number == len(parts) - 1
-            values = self._task.lanes.patient(np.array([loss]), np.array([correct]))
-            self._engine.collect(torch.from_numpy(values * last), complete=torch.tensor([last]))
+            values = self._task.lanes.patient(*sums) * last
+            self._engine.collect(torch.from_numpy(values), complete=torch.tensor([last]))
+
+    def _backward(
+        self, samples: list[Encoded], owner: torch.Tensor, counts: torch.Tensor
+    ) -> tuple[Vector, Vector]:
+        """One micro-batch: loss and share of right answers float64[P] of its patients, each sample weighing one over
+        its patient's `counts` int64[P]; `owner` int64[N] is the patient of each sample."""
+        rows = collate(samples)
+        with self._engine.microbatch(
+            text_patients=owner, image_patients=owner[rows.tile_rows], num_patients=counts.numel()
+        ):
+            outcome = answer_losses(self._adapted.model, rows.to(self._adapted.device))
+            device = outcome.loss.device  # of the last layer
+            losses = _patient_means(outcome.loss, owner.to(device), counts.to(device))
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+        correct = _patient_means(outcome.correct.double().cpu(), owner, counts)
+        return losses.detach().double().cpu().numpy(), correct.numpy()
 
     def _alone(self, samples: list[Encoded]) -> ClippedSum | None:
         """One patient's clipped part, None when its samples fail."""

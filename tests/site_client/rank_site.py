@@ -9,49 +9,50 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pytest
 import torch
 
 from model.adapted import AdaptedModel, adapted_from
 from model.backbone import build, load_base, save_base
 from model.inputs import Encoded, Example
-from model.spec import TINY, LoraSpec
+from model.spec import LoraSpec
 from model.tokenizer import train_tokenizer
 from privacy.dp.ranks import RankError
-from privacy.entropy import Entropy
-from privacy.messages import SourceShare, StageSpec
+from privacy.messages import SourceShare
 from privacy.statistics import LaneScale
 from site_client.mechanism import LocalTask
 from site_client.rank_messages import Failed, Patient, Step, Tensors, pack, unpack
 from site_client.rank_process import RankWorker
+from tests.site_client.test_training import CLIP, DECLARED, MICRO, SHARE, Seeded, patch
+from tests.site_client.test_training import STAGE as ONE_STAGE
 
-MICRO = replace(
-    TINY, name="micro", vocab_size=420, hidden_size=32, expert_size=16, num_heads=2, num_kv_heads=1, num_experts=3,
-    sliding_window=16, vision_hidden_size=16, vision_mlp_size=16, vision_layers=1, vision_heads=2, patch_size=16,
-    initializer_range=0.2)  # fmt: skip
-CLIP, SHARE, DECLARED = 0.05, 0.1, 40
+__all__ = [
+    "CLIP", "DECLARED", "LORA", "PATCHES", "REPORTS", "STAGE", "LocalGroup", "Seeded", "adapted", "base", "broken",
+    "command", "fresh", "samples", "selection", "sent_patients", "task",
+]  # fmt: skip
+
 LORA = LoraSpec(rank=2, alpha=4)
-STAGE = StageSpec(
-    name="one", sources=(SourceShare("reports", 2), SourceShare("patches", 2)), groups=("attention", "projector"),
-    schedule="b-only", learning_rate=1.0, momentum=0.0, local_steps=1, sampling_rate=1.0, noise_multiplier=1.0,
-    max_rounds=3)
-
-
-class Seeded(Entropy):
-    """A repeatable source."""
-
-    def __init__(self, seed: int = 1) -> None:
-        super().__init__(bytes([seed] * 32), simulated=True)
-
-
-def patch(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-
-
+STAGE = replace(ONE_STAGE, sources=(SourceShare("reports", 2), SourceShare("patches", 2)))
 REPORTS = [Example("Findings: " + "effusion " * (1 + 3 * i) + "Is this study normal?", "abnormal",
                    ("normal", "abnormal")) for i in range(4)]
 PATCHES = [Example("Are the two patches alike?", "yes", ("yes", "no"), (patch(i), patch(9))[: 1 + i % 2])
            for i in range(4)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def adapted(base: Path) -> AdaptedModel:
+    return fresh(base)
+
+
+@pytest.fixture
+def selection(adapted: AdaptedModel) -> Any:
+    adapted.write(adapted.initial)
+    return adapted.layout.select(STAGE.groups, "B")
 
 
 def write_base(folder: Path) -> Path:

@@ -35,29 +35,16 @@ from tests.site_client.rank_site import (
     STAGE,
     LocalGroup,
     Seeded,
+    adapted,
+    base,
     broken,
-    fresh,
     samples,
+    selection,
     sent_patients,
     task,
-    write_base,
 )
 
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def adapted(base: Path) -> AdaptedModel:
-    return fresh(base)
-
-
-@pytest.fixture
-def selection(adapted: AdaptedModel) -> Any:
-    adapted.write(adapted.initial)
-    return adapted.layout.select(STAGE.groups, "B")
+__all__ = ["adapted", "base", "selection"]
 
 
 def single(adapted: AdaptedModel, selection: Any, chosen: Sequence[list[Encoded]], what: Any) -> Any:

@@ -33,34 +33,20 @@ from tests.site_client.rank_site import (
     CLIP,
     PATCHES,
     REPORTS,
-    STAGE,
     Seeded,
+    adapted,
+    base,
     broken,
     command,
-    fresh,
     samples,
+    selection,
     task,
-    write_base,
 )
 from tests.site_client.small_site import UPDATE, Site, admit, plan_of, train
 
+__all__ = ["adapted", "base", "selection"]
+
 WIDE = 1e4  # nobody is clipped
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_base(tmp_path_factory.mktemp("base"))
-
-
-@pytest.fixture(scope="module")
-def adapted(base: Path) -> AdaptedModel:
-    return fresh(base)
-
-
-@pytest.fixture
-def selection(adapted: AdaptedModel) -> Any:
-    adapted.write(adapted.initial)
-    return adapted.layout.select(STAGE.groups, "B")
 
 
 @pytest.fixture(scope="module")
