@@ -66,28 +66,24 @@ class AdaptedModel:
         return encode_all(examples, self.base.tokenizer, self.base.spec)
 
 
-def open_adapted(directory: str, lora: LoraSpec, device: str = "cpu", checkpointing: bool = False) -> AdaptedModel:
-    """The base model in `directory` with fresh adapters, loaded once a process (sites of a simulation share it).
-
-    device: where it is put, torch's name. checkpointing: layers keep their input only and compute again in backward
-    (arXiv 1604.06174), which is how a long row fits a card. Raises ValueError, one sentence, when the folder is not a
-    base model, or when its experts are packed and `lora` adapts them.
-    """
-    return _opened(directory, lora, device, checkpointing)
-
-
 @lru_cache(maxsize=2)
-def _opened(directory: str, lora: LoraSpec, device: str, checkpointing: bool) -> AdaptedModel:
-    base = load_base(Path(directory))
-    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED).to(device), checkpointing)
+def open_adapted(directory: str, lora: LoraSpec) -> AdaptedModel:
+    """The base model in `directory` on the processor with fresh adapters, loaded once a process (sites of a simulation
+    share it). `model.placement.open_placed` is for other devices.
+
+    Raises ValueError, one sentence, when the folder is not a base model, or when its experts are packed and `lora`
+    adapts them.
+    """
+    return adapted_from(load_base(Path(directory)), lora)
 
 
 def adapted_from(base: BaseModel, lora: LoraSpec, checkpointing: bool = False) -> AdaptedModel:
-    """`base` with fresh adapters, on the devices that its layers lie on; arguments as `open_adapted`."""
-    return _adapted(base, attach(base.model, lora, seed=ADAPTER_SEED), checkpointing)
+    """`base` with fresh adapters, on the devices that its layers lie on.
 
-
-def _adapted(base: BaseModel, model: PeftModel, checkpointing: bool) -> AdaptedModel:
+    checkpointing: layers keep their input only and compute again in backward (arXiv 1604.06174), which is how a long
+    row fits a card.
+    """
+    model = attach(base.model, lora, seed=ADAPTER_SEED)
     model.eval()
     if checkpointing:
         recompute_layers(model)
@@ -137,11 +133,9 @@ def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
     except ValueError:
         _require_named_base(directory, files)  # reads the folder again, only to say which
         raise
-    model = attach(base.model, files.lora, seed=ADAPTER_SEED)
-    layout = AdapterLayout(model)
-    initial = layout.read(model)
-    layout.write(model, vector)
-    return AdaptedModel(base, model, layout, initial)
+    adapted = adapted_from(base, files.lora)
+    adapted.write(vector)
+    return adapted
 
 
 def _require_named_base(directory: Path, files: AdapterFiles) -> None:

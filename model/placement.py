@@ -25,17 +25,17 @@ __all__ = ["device_map", "open_placed", "place"]
 
 _FIRST = ("model.vision_tower", "model.multi_modal_projector", "model.language_model.embed_tokens",
           "model.language_model.rotary_emb")
-# The model on the devices, by what it was opened with: one at a time, for two would not fit.
+# The model on the GPUs, by what it was opened with: one at a time, for two would not fit.
 _held: dict[tuple[str, LoraSpec, tuple[str, ...], bool], AdaptedModel] = {}
 
 
 def open_placed(directory: str, lora: LoraSpec, devices: Sequence[str], checkpointing: bool = False) -> AdaptedModel:
-    """`model.adapted.open_adapted` on `devices`, such as ("cuda:0", "cuda:1").
+    """`model.adapted.open_adapted` on `devices`, such as ("cuda:0", "cuda:1"); layers recomputed with `checkpointing`.
 
-    Of models over several devices one is kept; opening another gives its memory back first. ValueError as there.
+    Of models beyond the processor one is kept; opening another gives its memory back first. ValueError as there.
     """
-    if len(devices) == 1:
-        return open_adapted(directory, lora, devices[0], checkpointing)
+    if tuple(devices) == ("cpu",):
+        return open_adapted(directory, lora)
     key = (directory, lora, tuple(devices), checkpointing)
     if key not in _held:
         _held.clear()
