@@ -32,8 +32,9 @@ from coordinator.release_folder import (
     sign_release,
 )
 from model.backbone import hash_model
+from model.checkpoint import read_spec
 from model.export import adapter_without_base, write_adapter
-from model.merge import adapter_changes, merge_base, read_spec
+from model.merge import adapter_changes, merge_base
 from model.server_optimizer import model_hash
 from model.spec import LoraSpec, ModelSpec
 from privacy.audit_claim import audit_claim, subject_of

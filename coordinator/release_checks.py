@@ -140,7 +140,7 @@ def check_peft_base(folder: Path, base: Path, manifest: RunManifest) -> str:
     from model.adapter import AdapterLayout, attach
     from model.adapter_names import file_name
     from model.backbone import empty
-    from model.merge import read_spec
+    from model.checkpoint import read_spec
 
     _require_base(base, manifest)
     layout = AdapterLayout(attach(empty(read_spec(base)), lora_of(manifest), seed=0))
@@ -154,7 +154,8 @@ def check_merged_base(folder: Path, base: Path, manifest: RunManifest, adapter: 
     """Every merged tensor computed again from the base; equal up to the last bit of its type. Imports torch."""
     import torch
 
-    from model.merge import adapter_changes, base_tensors, merged_tensors, read_spec
+    from model.checkpoint import read_spec
+    from model.merge import adapter_changes, base_tensors, merged_tensors
     from model.weights_file import read_tensor
 
     _require_base(base, manifest)

@@ -16,8 +16,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from model.adapter import AdapterLayout, Selection, attach
 from model.adapter_files import AdapterFiles
 from model.backbone import BaseModel, empty, hash_model, load_base
+from model.checkpoint import read_spec
 from model.inputs import Encoded, Example, encode_all
-from model.spec import GROUPS, LoraSpec, ModelSpec
+from model.spec import GROUPS, LoraSpec
 
 __all__ = [
     "ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted", "open_with_adapter", "recompute_layers",
@@ -121,10 +122,7 @@ def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
     Raises ValueError, one sentence, when the folder is not a base model, when the adapter names another base or does
     not fit this one, and when it holds a number that is not finite; all of that before a weight of the base is read.
     """
-    spec_file = directory / "spec.json"
-    if not spec_file.is_file():
-        raise ValueError(f"No base model in {directory}: the file spec.json is missing.")
-    hollow = empty(ModelSpec.read(spec_file))
+    hollow = empty(read_spec(directory))
     with torch.device("meta"):
         layout = AdapterLayout(attach(hollow, files.lora, seed=ADAPTER_SEED))
     vector = files.read_vector(layout)

@@ -27,6 +27,7 @@ from model.spec import ModelSpec
 from model.tokenizer import load_tokenizer
 from model.weights_file import (
     WEIGHTS,
+    Expected,
     StoredTensor,
     file_inside,
     listed,
@@ -38,9 +39,8 @@ from model.weights_file import (
 )
 
 __all__ = ["BASE_FILES", "Source", "Step", "checkpoint_files", "open_composed", "open_folder", "open_upstream",
-           "read_projector"]
+           "read_projector", "read_spec"]
 
-Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
 _EXPERTS = ".mlp.experts."
 _NAN_SCALE = 255
 _ROUNDED = 1 << 17  # weights that are rounded to MXFP4 at once, in float64 and a dozen temporaries of that size
@@ -162,6 +162,13 @@ def open_folder(directory: Path) -> Source:
     words = load_tokenizer(file_inside(directory, "tokenizer.json"))
     spec = ModelSpec.read(file_inside(directory, "spec.json"))
     return _plausible(Source(directory, spec, words, stored_tensors(directory), OURS))
+
+
+def read_spec(directory: Path) -> ModelSpec:
+    """The spec of a base model's folder, of this project or MedGPT-oss as published. ValueError when it is none."""
+    if _is_upstream_folder(directory) and not (directory / "spec.json").exists():
+        return open_upstream(directory).spec
+    return ModelSpec.read(file_inside(directory, "spec.json"))
 
 
 def open_upstream(directory: Path, tokenizer: Path | None = None) -> Source:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from model.adapter_size import adapter_numbers
 from model.spec import LoraSpec, ModelSpec
 
 __all__ = ["GIB", "MemoryPlan", "most_tokens", "parse_bytes", "plan", "weight_bytes"]
@@ -72,7 +73,8 @@ def plan(
         raise ValueError("plan-memory: tokens, rows and patients must be at least 1.")
     if length > spec.context:
         raise ValueError(f"plan-memory: a row has at most {spec.context} tokens, the model's context.")
-    tokens, coordinates, size = rows * length, adapter_size(spec, lora), _size(spec)
+    coordinates = adapter_numbers(spec, lora.rank, lora.groups)
+    tokens, size = rows * length, _size(spec)
     scored = answers or max(1, tokens // 8)
     return MemoryPlan(
         weights=weight_bytes(spec),
@@ -95,19 +97,6 @@ def most_tokens(spec: ModelSpec, lora: LoraSpec, free: int, *, rows: int = 1) ->
         else:
             high = middle - 1
     return low
-
-
-def adapter_size(spec: ModelSpec, lora: LoraSpec) -> int:
-    """Trained coordinates, as `AdapterLayout.size` has them."""
-    width, r = spec.hidden_size, lora.rank
-    queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    attention = r * ((width + queries) + 2 * (width + keys) + (queries + width))
-    experts = r * spec.num_experts * ((width + 2 * spec.expert_size) + (spec.expert_size + width))
-    image = spec.vision_hidden_size * (4 if spec.projector == "internvl" else 1)
-    projector = r * ((image + width) + (width + width))
-    return (
-        spec.num_layers * (attention * ("attention" in lora.groups) + experts * ("experts" in lora.groups))
-        + projector * ("projector" in lora.groups))
 
 
 def weight_bytes(spec: ModelSpec) -> int:

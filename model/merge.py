@@ -24,7 +24,7 @@ from model.spec import EXPERT_PARAMETERS, LoraSpec, ModelSpec
 from model.weights_file import INDEX, WEIGHTS, StoredTensor, read_header, read_tensor
 from model.weights_writing import SHARD_BYTES, write_weights
 
-__all__ = ["Change", "adapter_changes", "base_tensors", "merge_base", "merged_tensors", "read_spec"]
+__all__ = ["Change", "adapter_changes", "base_tensors", "merge_base", "merged_tensors"]
 
 _GATE_UP, _DOWN = (name.rsplit(".", 1)[-1] for name in EXPERT_PARAMETERS)
 
@@ -58,14 +58,6 @@ class Change:
             delta = self.scale * (b[..., number].double() @ a[number].double())
             merged[number] = (weight[number].double() + delta.mT).to(weight.dtype)
         return merged
-
-
-def read_spec(base: Path) -> ModelSpec:
-    """The spec of a base model's folder. Raises ValueError when there is none."""
-    path = base / "spec.json"
-    if not path.is_file():
-        raise ValueError(f"No base model in {base}: the file spec.json is missing.")
-    return ModelSpec.read(path)
 
 
 def base_tensors(base: Path) -> dict[str, StoredTensor]:
@@ -133,8 +125,12 @@ def merge_base(
     transformers reads them. The base's other files (config, spec, tokenizer) are copied.
 
     Raises:
-        ValueError: the base lacks an adapted weight or is no base model; OSError: `out` cannot be written.
+        ValueError: the base lacks an adapted weight, or is not in this project's form.
+        OSError: `out` cannot be written.
     """
+    if not (base / "spec.json").is_file():
+        raise ValueError(f"{base} is not in this project's form, from which merged weights are written: only a run on "
+                         "a base of `coordinator make-base` can be merged; export this one as peft.")
     expected = {name: (one.shape, one.dtype) for name, one in base_tensors(base).items()}
     written = write_weights(merged_tensors(base, changes), expected, out, shard_bytes=shard_bytes)
     for name in BASE_FILES:

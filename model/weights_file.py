@@ -25,6 +25,7 @@ from model.limited_read import read_limited
 
 __all__ = [
     "DTYPE_NAMES",
+    "Expected",
     "HEADER_LIMIT",
     "INDEX",
     "WEIGHTS",
@@ -60,6 +61,10 @@ _DTYPES = {
 
 DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 """torch's type -> its name in the format."""
+
+
+Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
+"""Name -> shape and type of every tensor of a model, in its order."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ is aligned, then by name; the same tensors give the library's bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from itertools import islice
 from math import prod
 from pathlib import Path
@@ -17,15 +17,12 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from model.weights_file import DTYPE_NAMES, INDEX, WEIGHTS
+from model.weights_file import DTYPE_NAMES, INDEX, WEIGHTS, Expected
 
-__all__ = ["SHARD_BYTES", "Expected", "Progress", "write_weights"]
+__all__ = ["SHARD_BYTES", "Progress", "write_weights"]
 
 SHARD_BYTES = 4 << 30
 """Tensor bytes of one file; a larger tensor has a file of its own."""
-
-Expected = Mapping[str, tuple[tuple[int, ...], torch.dtype]]
-"""Name -> shape and type of every tensor."""
 
 Progress = Callable[[int, int], None]
 """Called after each tensor with (bytes done, bytes in all)."""

@@ -67,7 +67,7 @@ def _spec(arguments: argparse.Namespace) -> Any:
     path = arguments.base / "spec.json"
     if not path.is_file():
         raise ValueError(f"plan-memory: {arguments.base} holds no spec.json; name the folder of a base model")
-    return ModelSpec.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    return ModelSpec.read(path)
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -15,9 +15,15 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, GptOssConfig, GptOss
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from transformers.models.internvl.modeling_internvl import InternVLModel, InternVLMultiModalProjector
 
-from model.backbone import hash_model, load_base, load_source
-from model.checkpoint import open_composed, open_folder, open_upstream, read_projector
+from model.adapted import open_with_adapter
+from model.adapter import AdapterLayout, attach
+from model.adapter_files import read_adapter
+from model.backbone import empty, hash_model, load_base, load_source
+from model.checkpoint import open_composed, open_folder, open_upstream, read_projector, read_spec
+from model.export import adapter_without_base, write_adapter
+from model.merge import adapter_changes, merge_base
 from model.mxfp4 import PackedExperts, dequantise, quantise
+from model.spec import LoraSpec
 from model.tokenizer import save_tokenizer, train_tokenizer
 from tests.vectors import make_checkpoints as made
 
@@ -329,3 +335,33 @@ def test_the_vocabulary_is_the_configs(tmp_path: Path, words: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(made.upstream_config(SIZES)))
     with pytest.raises(ValueError, match=r"embed_tokens\.weight is \(437, 64\) instead of \(420, 64\)"):
         load_source(open_upstream(tmp_path, words))
+
+
+def test_an_adapter_of_medgpt_oss_as_published_is_written_and_opened_and_its_merge_refused(
+    tmp_path: Path, words: Path
+) -> None:
+    """A run may use the folder as it is: its release needs the spec, which that folder has in other words."""
+    base = upstream(tmp_path / "up", words)
+    spec, lora = read_spec(base), LoraSpec(rank=2, alpha=4)
+    assert spec == open_folder(base).spec
+    with torch.device("meta"):
+        size = AdapterLayout(attach(empty(spec), lora, seed=0)).size
+    vector = torch.linspace(-1, 1, size, dtype=torch.float64).float().double().numpy()
+    (tmp_path / "adapter").mkdir()
+    write_adapter(adapter_without_base(spec, lora, vector), tmp_path / "adapter", base=hash_model(base).hex())
+    adapted = open_with_adapter(base, read_adapter(tmp_path / "adapter"))
+    assert (adapted.read() == vector).all() and adapted.base.content_hash == hash_model(base)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ValueError, match=r"make-base.*export this one as peft"):
+        merge_base(base, tmp_path / "out", adapter_changes(spec, lora, vector))
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("folder", ["nothing", "stock"])
+def test_a_folder_without_a_spec_is_refused(tmp_path: Path, folder: str) -> None:
+    path = tmp_path / folder
+    path.mkdir()
+    if folder == "stock":
+        made.write_stock(path)
+    with pytest.raises(ValueError, match=r"spec\.json is missing|no base model by itself"):
+        read_spec(path)

@@ -12,9 +12,8 @@ import pytest
 from model.adapted import open_with_adapter
 from model.adapter_files import AdapterFiles
 from model.backbone import BaseModel, save_base
-from model.checkpoint import open_folder
+from model.checkpoint import open_folder, read_spec
 from model.limited_read import read_limited
-from model.merge import read_spec
 from model.spec import LoraSpec, ModelSpec
 
 LONG = 300 * 10**6

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from model.adapter import AdapterLayout, attach
+from model.adapter_size import adapter_numbers
 from model.backbone import empty
-from model.memory_plan import GIB, adapter_size, most_tokens, parse_bytes, plan, table, weight_bytes
+from model.memory_plan import GIB, most_tokens, parse_bytes, plan, table, weight_bytes
 from model.spec import MEDGPT_OSS_20B, MEDGPT_OSS_20B_PACKED, TINY, LoraSpec, ModelSpec
 
 LORA = LoraSpec(rank=8, alpha=16)
@@ -34,11 +35,13 @@ def test_adapters_are_counted_to_the_number(groups: tuple[str, ...], projector: 
     spec, lora = replace(TINY, projector=projector), replace(LORA, groups=groups)
     with torch.device("meta"):
         layout = AdapterLayout(attach(empty(spec), lora, seed=0))
-    assert adapter_size(spec, lora) == layout.size
+    assert adapter_numbers(spec, lora.rank, groups) == layout.size
+    for factor in ("A", "B"):
+        assert adapter_numbers(spec, lora.rank, groups, factor) == layout.select(groups, factor).size
 
 
 def test_the_published_adapter() -> None:
-    assert adapter_size(MEDGPT_OSS_20B, replace(LORA, groups=("attention",))) == 3_981_312
+    assert adapter_numbers(MEDGPT_OSS_20B, 8, ("attention",)) == 3_981_312
 
 
 def test_more_tokens_patients_and_rank_need_more() -> None:

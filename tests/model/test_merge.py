@@ -16,9 +16,10 @@ from transformers import LlavaForConditionalGeneration
 
 from model.adapter import AdapterLayout, attach
 from model.backbone import BASE_FILES, BaseModel, build, load_base, save_base
+from model.checkpoint import read_spec
 from model.inputs import Example, collate, encode_all
 from model.loss import answer_logits
-from model.merge import adapter_changes, base_tensors, merge_base, merged_tensors, read_spec
+from model.merge import adapter_changes, base_tensors, merge_base, merged_tensors
 from model.spec import DEFAULT_GROUPS, GROUPS, LoraSpec, ModelSpec
 from model.weights_file import INDEX as INDEX_FILE
 
@@ -147,7 +148,8 @@ import numpy as np
 from model.adapter import AdapterLayout, attach
 from model.backbone import empty
 from model.export import adapter_without_base, write_adapter
-from model.merge import adapter_changes, merge_base, read_spec
+from model.checkpoint import read_spec
+from model.merge import adapter_changes, merge_base
 from model.spec import LoraSpec
 base, out = Path(sys.argv[1]), Path(sys.argv[2])
 def now(name): return 1024 * int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
