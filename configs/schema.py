@@ -19,7 +19,7 @@ __all__ = [
     "StageConfig", "StopConfig", "TransportConfig", "TruncationConfig",
 ]
 
-SOURCES = ("reports", "impressions", "patches")
+SOURCES = ("reports", "impressions", "patches", "studies", "questions")
 GROUPS = ("attention", "projector", "experts")
 SCHEDULES = ("alternate", "b-only", "both")
 OPTIMIZERS = ("sgd", "adamw", "adamw-bc")

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from configs.checks import TransportConfig, one_of, positive, require, require_cohort
+from configs.site_data import ImagesConfig, PhiConfig, SourceConfig
 
 __all__ = ["ENGINES", "PolicyConfig", "SiteConfig"]
 
@@ -70,7 +71,7 @@ class SiteConfig:
     """One hospital's installation: where its data, keys, ledger and the shared base model are."""
 
     site_id: str
-    data: str                # folder with dicom/, reports.csv and questions.csv
+    data: str                # folder with dicom/ and tables of reports and questions; "" where `sources` has all
     state: str               # keys (0600), ledger, index; on the site's protected volume
     base_model: str          # folder of the shared base model
     policy: PolicyConfig
@@ -85,8 +86,16 @@ class SiteConfig:
     processes: int = 1       # that train side by side, each with a whole model and whole patients of a step
     gpus_per_process: int = 1  # that one process' model is spread over, layer by layer, where `device` is a GPU
     transport: TransportConfig = field(default_factory=TransportConfig)
+    sources: list[SourceConfig] = field(default_factory=list)  # beside `data`: servers and further folders
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    phi: PhiConfig = field(default_factory=PhiConfig)
+    opt_out: str = ""        # file of hashed patient IDs that are never indexed (`site-client opt-out`); "" = none
 
     def __post_init__(self) -> None:
+        require(bool(self.data) or bool(self.sources), "site.data is empty and site.sources too; name one")
+        names = [source.name for source in self.sources]
+        require(len(set(names)) == len(names) and "data" not in names,
+                "site.sources must have different names, none of them `data`")
         one_of("site", "engine", self.engine, ENGINES)
         require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None,
                 f"site.device={self.device!r} must be auto, cpu, cuda or cuda:N")
