@@ -34,7 +34,7 @@ class Synced:
 @dataclass(frozen=True, slots=True)
 class Report:
     """One report. patient_id is normalised (`records.checked_patient_id`); the images are those of `study_uid`, or,
-    where that is empty, of `accession`. names and dates: what the row itself says about the patient (PHI anchors), dates as
+    where that is empty, of `accession`. names and dates: what the row says of the patient (PHI anchors), dates as
     YYYYMMDD."""
 
     item: str = field(repr=False)
