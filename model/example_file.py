@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.inputs import Example
+from model.inputs import Example, arrays_of
 
 __all__ = ["KINDS", "by_kind", "kind_of", "load_examples", "save_examples"]
 
@@ -38,7 +38,7 @@ def by_kind(examples: Iterable[Example]) -> dict[str, list[Example]]:
 def save_examples(path: Path, examples: Sequence[Example]) -> None:
     """Write `examples` to `path`, replacing it whole."""
     rows = [[e.question, e.answer, list(e.choices), e.key, len(e.images)] for e in examples]
-    images = [image for example in examples for image in example.images]
+    images = [image for example in examples for image in arrays_of(example)]
     arrays = {f"image{number:06d}": image for number, image in enumerate(images)}
     buffer = io.BytesIO()
     arrays["rows"] = np.frombuffer(json.dumps(rows).encode(), dtype=np.uint8)

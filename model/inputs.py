@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,27 +18,79 @@ from tokenizers import Tokenizer
 
 from model.harmony import HEADER_LENGTH, render
 from model.spec import ModelSpec
-from model.tiling import tile_image
+from model.tiling import cut_tiles, normalised
 from model.tokenizer import text_ids
 
-__all__ = ["IGNORE", "Example", "Encoded", "Batch", "encode", "encode_all", "collate", "length_buckets", "tiles_of"]
+__all__ = [
+    "IGNORE", "Batch", "Encoded", "Example", "Image", "PendingTiles", "StoredImage", "arrays_of", "collate", "encode", "encode_all",
+    "length_buckets", "tiles_of",
+]  # fmt: skip
 
 IGNORE = -100
 """Label of a token without loss (torch's `ignore_index`)."""
+
+
+@runtime_checkable
+class StoredImage(Protocol):
+    """A picture that stays where it is, such as on disk, until a batch needs its tiles."""
+
+    def num_tiles(self, *, image_size: int, max_tiles: int) -> int:
+        """How many tiles it has in that form, without reading them."""
+
+    def tiles(self, *, image_size: int, max_tiles: int) -> NDArray[np.uint8]:
+        """uint8 (n, 3, image_size, image_size), as `model.tiling.cut_tiles` makes them."""
+
+
+Image = NDArray[np.uint8] | StoredImage
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
     """One question with its answer; choices: all answers to choose from, () for free text.
 
-    images: uint8 (H, W, 3), RGB, in the order the question refers to them. key: a label of the caller's own.
+    images: uint8 (H, W, 3), RGB, or stored, in the order the question refers to them. key: a label of the caller's own.
     """
 
     question: str
     answer: str
     choices: tuple[str, ...] = ()
-    images: tuple[NDArray[np.uint8], ...] = ()
+    images: tuple[Image, ...] = ()
     key: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class PendingTiles:
+    """The tiles of a sample's images, of which stored ones are read each time they are asked for.
+
+    parts: uint8 (n, 3, S, S), or a stored image with its number of tiles.
+    """
+
+    parts: tuple[torch.Tensor | tuple[StoredImage, int], ...]
+    image_size: int
+    max_tiles: int
+    normalisation: str
+
+    @property
+    def counts(self) -> list[int]:
+        """Tiles of each image."""
+        return [part[1] if isinstance(part, tuple) else int(part.shape[0]) for part in self.parts]
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of all the images together."""
+        return sum(self.counts)
+
+    def read(self) -> torch.Tensor:
+        """float32 (n_tiles, 3, S, S). Raises whatever reading raises, ValueError when a stored image has changed."""
+        return normalised(torch.cat([self._tiles(part) for part in self.parts]), self.normalisation)
+
+    def _tiles(self, part: torch.Tensor | tuple[StoredImage, int]) -> torch.Tensor:
+        if isinstance(part, torch.Tensor):
+            return part
+        tiles = torch.from_numpy(part[0].tiles(image_size=self.image_size, max_tiles=self.max_tiles))
+        if tiles.dtype != torch.uint8 or tiles.shape != (part[1], 3, self.image_size, self.image_size):
+            raise ValueError("a stored image is not what it was when its sample was encoded")
+        return tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +99,8 @@ class Encoded:
 
     input_ids, labels: int64 (T,), labels IGNORE outside the assistant's turn. pixel_values: float32
     (n_tiles, 3, S, S) or None. prompt_length: tokens before the answer proper, i.e. `<|channel|>final<|message|>`
-    included. choices: token ids of each choice; answer: which of them is right, -1 without choices.
+    included. choices: token ids of each choice; answer: which of them is right, -1 without choices. stored: tiles that
+    are read when a batch needs them, in place of pixel_values.
     """
 
     input_ids: torch.Tensor
@@ -57,11 +111,18 @@ class Encoded:
     answer: int = -1
     truncated: bool = False
     key: str = ""
+    stored: PendingTiles | None = None
 
     @property
     def num_tiles(self) -> int:
         """Tiles of all its images together."""
+        if self.stored is not None:
+            return self.stored.num_tiles
         return 0 if self.pixel_values is None else int(self.pixel_values.shape[0])
+
+    def read_pixels(self) -> torch.Tensor | None:
+        """float32 (n_tiles, 3, S, S) or None; stored tiles are read for each call, and reading may fail."""
+        return self.pixel_values if self.stored is None else self.stored.read()
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -102,8 +163,9 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
         raise ValueError("encode: the answer of an example must be one of its choices.")
     if not example.answer:
         raise ValueError("encode: an example needs a non-empty answer.")
-    tiles = tiles_of(example, spec)
-    rendered = render(example.question, example.answer, [len(t) for t in tiles], tokenizer, spec)
+    tiles = _pending(example, spec)
+    counts, lazy = tiles.counts, any(isinstance(part, tuple) for part in tiles.parts)
+    rendered = render(example.question, example.answer, counts, tokenizer, spec)
     if example.choices and rendered.ids[-1] != spec.eos_token_id:
         raise ValueError("encode: a choice must be shorter than half of the model's max_tokens.")
     ids = torch.tensor(rendered.ids, dtype=torch.int64)
@@ -111,21 +173,34 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
     return Encoded(
         input_ids=ids,
         labels=torch.where(mask, ids, IGNORE),
-        pixel_values=torch.cat(tiles) if tiles else None,
+        pixel_values=None if lazy or not tiles.parts else tiles.read(),
         prompt_length=rendered.mask.index(True) + HEADER_LENGTH,
         choices=tuple(tuple(text_ids(tokenizer, choice)) for choice in example.choices),
         answer=example.choices.index(example.answer) if example.choices else -1,
         truncated=rendered.truncated,
         key=example.key,
+        stored=tiles if lazy else None,
     )
 
 
 def tiles_of(example: Example, spec: ModelSpec) -> list[torch.Tensor]:
     """Each image's tiles as the model takes them, float32 (n, 3, S, S)."""
-    return [
-        tile_image(image, image_size=spec.image_size, max_tiles=spec.max_tiles, normalisation=spec.normalisation)
-        for image in example.images
-    ]
+    pending = _pending(example, spec)
+    return list(torch.split(pending.read(), pending.counts)) if pending.parts else []
+
+
+def arrays_of(example: Example) -> tuple[NDArray[np.uint8], ...]:
+    """Its images, which must be in memory. Raises ValueError when one is stored."""
+    if any(isinstance(image, StoredImage) for image in example.images):
+        raise ValueError("an example with stored images cannot be copied; read its pictures first")
+    return tuple(image for image in example.images if isinstance(image, np.ndarray))
+
+
+def _pending(example: Example, spec: ModelSpec) -> PendingTiles:
+    form = {"image_size": spec.image_size, "max_tiles": spec.max_tiles}
+    parts = [(image, image.num_tiles(**form)) if isinstance(image, StoredImage) else cut_tiles(image, **form)
+             for image in example.images]
+    return PendingTiles(tuple(parts), spec.image_size, spec.max_tiles, spec.normalisation)
 
 
 def encode_all(examples: Iterable[Example], tokenizer: Tokenizer, spec: ModelSpec) -> list[Encoded]:
@@ -146,7 +221,7 @@ def collate(samples: Sequence[Encoded]) -> Batch:
         input_ids[row, length - len(sample) :] = sample.input_ids
         attention_mask[row, length - len(sample) :] = 1
         labels[row, length - len(sample) :] = sample.labels
-    pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+    pixels = [tiles for sample in samples if (tiles := sample.read_pixels()) is not None]
     counts = torch.tensor([sample.num_tiles for sample in samples])
     return Batch(
         input_ids=input_ids,

@@ -62,7 +62,7 @@ def pack(samples: Sequence[Encoded], sliding_window: int, *, dtype: torch.dtype 
     order = torch.arange(len(samples))
     token_samples = torch.repeat_interleave(order, torch.tensor(lengths))
     position_ids = torch.cat([torch.arange(length) for length in lengths])
-    pixels = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+    pixels = [tiles for sample in samples if (tiles := sample.read_pixels()) is not None]
     return Packed(
         input_ids=torch.cat([sample.input_ids for sample in samples])[None],
         position_ids=position_ids[None],

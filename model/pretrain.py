@@ -93,9 +93,10 @@ def cache_key(examples: Sequence[Example], spec: ModelSpec, recipe: Recipe) -> s
     for part in (spec.to_json(), json.dumps(settings, sort_keys=True)):
         total.update(hashlib.sha256(part.encode()).digest())
     for example in examples:
-        text = json.dumps([example.question, example.answer, example.choices, [i.shape for i in example.images]])
+        images = arrays_of(example)
+        text = json.dumps([example.question, example.answer, example.choices, [image.shape for image in images]])
         total.update(hashlib.sha256(text.encode()).digest())
-        for image in example.images:
+        for image in images:
             total.update(hashlib.sha256(image.tobytes()).digest())
     return total.hexdigest()
 

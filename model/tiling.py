@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "NORMALISATIONS", "tile_grid", "tile_image"]
+__all__ = [
+    "IMAGENET_MEAN", "IMAGENET_STD", "NORMALISATIONS", "cut_tiles", "normalised", "tile_count", "tile_grid",
+    "tile_image",
+]  # fmt: skip
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,13 +40,29 @@ def tile_grid(width: int, height: int, *, image_size: int, max_tiles: int) -> tu
     return best
 
 
+def tile_count(width: int, height: int, *, image_size: int, max_tiles: int) -> int:
+    """How many tiles `cut_tiles` makes of an image, the thumbnail among them."""
+    columns, rows = tile_grid(width, height, image_size=image_size, max_tiles=max_tiles)
+    return columns * rows + (columns * rows > 1)
+
+
 def tile_image(
     image: NDArray[np.uint8], *, image_size: int, max_tiles: int, normalisation: str = "imagenet"
 ) -> torch.Tensor:
-    """Normalised tiles, float32 (n, 3, image_size, image_size), row by row, the thumbnail last when n > 1.
+    """Normalised tiles, float32 (n, 3, image_size, image_size): `normalised` of `cut_tiles`."""
+    return normalised(cut_tiles(image, image_size=image_size, max_tiles=max_tiles), normalisation)
 
-    image: uint8 (H, W, 3), RGB. normalisation: a name in NORMALISATIONS. Raises ValueError for any other kind of
-    array, or an empty one.
+
+def normalised(tiles: torch.Tensor, normalisation: str = "imagenet") -> torch.Tensor:
+    """uint8 (n, 3, S, S) as the vision tower takes it, float32; normalisation: a name in NORMALISATIONS."""
+    mean, deviation = (torch.tensor(part).view(3, 1, 1) for part in NORMALISATIONS[normalisation])
+    return (tiles.float() / 255.0 - mean) / deviation
+
+
+def cut_tiles(image: NDArray[np.uint8], *, image_size: int, max_tiles: int) -> torch.Tensor:
+    """Tiles, uint8 (n, 3, image_size, image_size), row by row, the thumbnail last when n > 1.
+
+    image: uint8 (H, W, 3), RGB. Raises ValueError for any other kind of array, or an empty one.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError("tile_image: an image must be a uint8 array of shape (H, W, 3), RGB.")
@@ -57,8 +76,7 @@ def tile_image(
     tiles = tiles.reshape(rows * columns, 3, image_size, image_size)
     if rows * columns > 1:
         tiles = torch.cat([tiles, _resize(pixels, image_size, image_size)])
-    mean, deviation = (torch.tensor(part).view(3, 1, 1) for part in NORMALISATIONS[normalisation])
-    return (tiles / 255.0 - mean) / deviation
+    return tiles.to(torch.uint8)  # every value is a whole number in 0..255 already
 
 
 def _resize(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -138,7 +138,7 @@ def task_of(begin: Begin) -> LocalTask:
 
 def tensors_of(samples: Sequence[Encoded]) -> dict[str, Tensor]:
     """What a forward needs of one patient's samples."""
-    tiles = [sample.pixel_values for sample in samples if sample.pixel_values is not None]
+    tiles = [read for sample in samples if (read := sample.read_pixels()) is not None]
     beside = {
         "ids": torch.cat([sample.input_ids for sample in samples]),
         "labels": torch.cat([sample.labels for sample in samples]),
