@@ -22,8 +22,8 @@ from model.tiling import cut_tiles, normalised
 from model.tokenizer import text_ids
 
 __all__ = [
-    "IGNORE", "Batch", "Encoded", "Example", "Image", "PendingTiles", "StoredImage", "arrays_of", "collate", "encode", "encode_all",
-    "length_buckets", "tiles_of",
+    "IGNORE", "Batch", "Encoded", "Example", "Image", "PendingTiles", "StoredImage", "arrays_of", "collate", "encode",
+    "encode_all", "length_buckets", "tiles_of",
 ]  # fmt: skip
 
 IGNORE = -100

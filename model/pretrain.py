@@ -19,7 +19,7 @@ import torch
 
 from model.backbone import build, hash_model, save_base
 from model.example_file import kind_of
-from model.inputs import Encoded, Example, collate, encode_all
+from model.inputs import Encoded, Example, arrays_of, collate, encode_all
 from model.loss import answer_logits, per_sample
 from model.spec import ModelSpec
 from model.tokenizer import train_tokenizer
