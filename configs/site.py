@@ -89,13 +89,16 @@ class SiteConfig:
     sources: list[SourceConfig] = field(default_factory=list)  # beside `data`: servers and further folders
     images: ImagesConfig = field(default_factory=ImagesConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
-    opt_out: str = ""        # file of hashed patient IDs that are never indexed (`site-client opt-out`); "" = none
+    index: str = ""          # folder of index, mirrors and picture cache, on the protected volume; "" = state/index
+    report_samples: bool = True  # each report whose study has images here is a sample of source `studies`
+    max_samples_per_patient: int = 512  # of one source; further ones of that patient are left out
 
     def __post_init__(self) -> None:
         require(bool(self.data) or bool(self.sources), "site.data is empty and site.sources too; name one")
         names = [source.name for source in self.sources]
         require(len(set(names)) == len(names) and "data" not in names,
                 "site.sources must have different names, none of them `data`")
+        positive("site", max_samples_per_patient=self.max_samples_per_patient)
         one_of("site", "engine", self.engine, ENGINES)
         require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None,
                 f"site.device={self.device!r} must be auto, cpu, cuda or cuda:N")

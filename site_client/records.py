@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from configs.schema import SOURCES
+
 if TYPE_CHECKING:
     from model.inputs import Example
 
@@ -23,13 +25,13 @@ __all__ = [
     "checked_patient_id", "keyed_digest", "pseudonym",
 ]  # fmt: skip
 
-SOURCES = ("reports", "impressions", "patches")
-
 REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",
+    "burned-in-text": "Text may be burned into the picture; see images.burned_in of the site file.",
     "choices-malformed": "The choices are fewer than two, repeated or empty.",
     "dicom-unreadable": "The file is not a readable DICOM file.",
+    "file-changed": "The file changed while it was read; run `site-client index` again.",
     "file-not-readable": "The file cannot be opened, or is a link.",
     "file-too-large": "The file is larger than the reader accepts.",
     "identity-conflict": "Two patients claim this identifier; each keeps its own, look into it.",
@@ -42,9 +44,12 @@ REASONS: Mapping[str, str] = {
     "issuer-differs": "The issuer of the patient ID is not the one configured for this folder.",
     "kind-unknown": "The kind of question is unknown.",
     "not-utf8": "The row is not valid UTF-8.",
+    "opted-out": "The patient is on the site's opt-out list.",
+    "patient-bound": "The patient has more samples than one patient may contribute.",
     "patient-dummy": "The patient ID is a placeholder, so patients cannot be told apart.",
     "patient-mismatch": "The question and what it refers to belong to different patients.",
     "patient-missing": "The patient ID is missing.",
+    "phi-found": "The text seems to name somebody; the review file shows where.",
     "pixels-truncated": "The pixel data does not have the length that the header announces.",
     "report-unknown": "The question names a report that was not read.",
     "row-malformed": "The line is not a whole row of the header's columns; texts must not hold line breaks.",
@@ -96,11 +101,15 @@ class PatientRecord:
 
 @dataclass(frozen=True)
 class SiteIndex:
-    """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up."""
+    """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up.
+
+    files: {"modalities" or "syntaxes": {value: files that can be used}}.
+    """
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
     refused: tuple[Refusal, ...] = field(repr=False, default=())
     suspect: tuple[Refusal, ...] = field(repr=False, default=())
+    files: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own
