@@ -67,6 +67,7 @@ def lay_out(
     _write(folder / "coordinator.key", coordinator_key.private_bytes(), mode=0o600)
     sites = [_site_file(folder / site, SiteConfig(
         site_id=site, data=str(hospitals / site), state=str(folder / site / "state"), base_model=str(base_model),
+        index=str(hospitals.with_name(f"{hospitals.name}-index-{config.seed}") / site),  # shared by every row
         roster=str(roster_file), roster_hash=roster.hash().hex(),
         policy=PolicyConfig(
             max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,

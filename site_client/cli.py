@@ -20,7 +20,6 @@ from site_client import evidence_commands
 
 if TYPE_CHECKING:
     from configs.schema import SiteConfig
-    from site_client.records import SiteIndex
 
 __all__ = ["main"]
 
@@ -50,11 +49,10 @@ def _usage(text: str) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="site-client", description="A hospital's side of the federation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    index = commands.add_parser("index", help="read the data folder and count patients, samples and refusals",
-                                description="Read the hospital's folder as training would; nothing is sent.")
-    index.add_argument("--refused", action="store_true",
-                       help="also list every refused item; may show patient identifiers on this screen")
-    index.set_defaults(command=_index)
+    from site_client.answer_command import add_answer_command
+    from site_client.index_commands import add_index_commands
+
+    add_index_commands(commands)
     ledger = commands.add_parser("ledger", help="privacy spent, the cap, and whether the ledger is intact",
                                  description="Epsilon is computed from the ledger's entries every time.")
     ledger.add_argument("words", nargs="*", metavar="[show|verify|export|approve] SITE_FILE",
@@ -68,7 +66,6 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="is everything in place for a run",
                                 description="One PASS or FAIL line for each part, with what to do about it.")
     check.set_defaults(command=_check)
-    from site_client.answer_command import add_answer_command
     from site_client.approve_commands import add_approve_command
     from site_client.audit_commands import add_audit_command
     from site_client.backup_commands import add_backup_commands
@@ -92,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)
-    for command in (index, ledger, check, release):
-        if command in (index, check):
+    for command in (ledger, check, release):
+        if command is check:
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
         if command is not check:
             command.add_argument("--json", action="store_true", help="print JSON instead of text")
@@ -119,69 +116,6 @@ def _site(path: str) -> SiteConfig:
     from configs.schema import SiteConfig
 
     return load_config(SiteConfig, path)
-
-
-def _index(arguments: argparse.Namespace) -> int:
-    config = _site(arguments.site_file)
-    index = _read_index(config)
-    facts = _index_facts(config.site_id, index)
-    if arguments.refused:
-        facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in (*index.refused, *index.suspect)]
-    print(json.dumps(facts) if arguments.json else _index_text(facts))
-    return EXIT_OK
-
-
-def _read_index(config: SiteConfig) -> SiteIndex:
-    from site_client.keystore import load_or_create_secret
-    from site_client.sources.folder import read_folder
-
-    key = load_or_create_secret(Path(config.state) / "pseudonym.key")
-    with _progress() as show:
-        return read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer, progress=show)
-
-
-def _index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
-    patients: Counter[str] = Counter()
-    samples: Counter[str] = Counter()
-    for patient in index.patients:
-        for source, examples in patient.examples.items():
-            patients[source] += 1
-            samples[source] += len(examples)
-    sources = {name: {"patients": patients[name], "samples": samples[name]} for name in sorted(samples)}
-    return {"site_id": site_id, "patients": len(index.patients), "sources": sources,
-            "refused": len(index.refused), "refused_by_reason": index.reasons(),
-            "identity_conflicts": len(index.suspect)}
-
-
-def _index_text(facts: dict[str, Any]) -> str:
-    from site_client.records import REASONS
-
-    lines = [f"{facts['site_id']}: {facts['patients']} patients"]
-    lines += [f"  {name:<10}{counts['samples']:>7} samples of {counts['patients']} patients"
-              for name, counts in facts["sources"].items()]
-    lines.append(f"refused: {facts['refused']} items" + ("" if facts["refused"] else "; everything was used"))
-    lines += [f"  {count:>6}  {reason:<22} {REASONS[reason]}" for reason, count in facts["refused_by_reason"].items()]
-    if facts["identity_conflicts"]:
-        lines.append(f"look into: {facts['identity_conflicts']} items whose identifier two patients claim (used; "
-                     "--refused lists them)")
-    lines += [f"  {item['reason']:<22} {item['item']}" for item in facts.get("refused_items", [])]
-    return "\n".join(lines)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar with the time left on stderr while files are read; nothing when stderr is not a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading files"), BarColumn(), MofNCompleteColumn(), TextColumn("left"),
-               TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task("reading", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
@@ -270,4 +204,4 @@ def _parts() -> dict[str, Callable[[SiteConfig], str]]:
     from site_client import installation_checks as checks
 
     return {"keys": checks.check_keys, "roster": checks.check_roster, "ledger": checks.check_ledger,
-            "base model": checks.check_base_model, "data": lambda config: checks.check_data(config, _read_index)}
+            "base model": checks.check_base_model, "data": checks.check_data}

@@ -182,7 +182,7 @@ def _data(config: SiteConfig) -> Iterator[Finding]:
     from site_client.installation_checks import check_data
     from site_client.sources.dicom_syntaxes import MOST_FILES, count_syntaxes
 
-    yield passed("data", check_data(config, _read_index))
+    yield passed("data", check_data(config))
     counts, refused = count_syntaxes(Path(config.data) / "dicom")
     if not counts:
         yield passed("decoders", "no file under dicom/")
@@ -194,14 +194,6 @@ def _data(config: SiteConfig) -> Iterator[Finding]:
                                        "(such as `dcmconv --write-xfer-little` or `gdcmconv --raw`)")
     else:
         yield passed("decoders", text)
-
-
-def _read_index(config: SiteConfig):  # type: ignore[no-untyped-def]
-    from site_client.keystore import load_or_create_secret
-    from site_client.sources.folder import read_folder
-
-    key = load_or_create_secret(Path(config.state) / "pseudonym.key")
-    return read_folder(Path(config.data), pseudonym_key=key, issuer=config.issuer)
 
 
 # ------------------------------------------------------------------ the way to the coordinator

@@ -19,7 +19,7 @@ from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
 from site_client.evidence_store import EvidenceStore
-from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
+from site_client.keystore import has_ledger, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.placement import microbatch_tokens, open_model
@@ -28,7 +28,7 @@ from site_client.records import SiteIndex
 from site_client.roster_pin import RosterPin
 from site_client.round_store import RoundStore
 from site_client.run_approval import RunApprovals
-from site_client.sources.folder import read_folder
+from site_client.site_index import read_site
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
 
@@ -104,11 +104,9 @@ class Installation:
         """Most tokens that this site computes at once."""
         return microbatch_tokens(self.config, adapted)
 
-    def index(self, progress: Callable[[int, int], None] | None = None) -> SiteIndex:
-        """Read and check this hospital's folder; refused items are logged as counts only."""
-        key = load_or_create_secret(self.state / "pseudonym.key")
-        index = read_folder(Path(self.config.data), pseudonym_key=key, issuer=self.config.issuer,
-                            progress=progress)
+    def index(self, progress: Callable[[str, int, int], None] | None = None) -> SiteIndex:
+        """Bring the index of this hospital's data up to date; refused items are logged as counts only."""
+        index = read_site(self.config, progress=progress)
         _log.info("indexed patients=%d refused=%d", len(index.patients), len(index.refused))
         return index
 

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from configs.schema import SiteConfig
-    from site_client.records import SiteIndex
 
 __all__ = ["check_base_model", "check_data", "check_keys", "check_ledger", "check_roster"]
 
@@ -73,18 +71,29 @@ def check_base_model(config: SiteConfig) -> str:
     return f"hash {found}" + ("" if allowed else " (policy.allowed_base_models is empty: any is allowed)")
 
 
-def check_data(config: SiteConfig, read_index: Callable[[SiteConfig], SiteIndex]) -> str:
-    """The tables can be read; with policy.max_patients everything is read (`read_index`)."""
-    from site_client.sources.reports import read_questions
+def check_data(config: SiteConfig) -> str:
+    """The tables can be read; with policy.max_patients everything is read, and the index brought up to date."""
+    from site_client.records import Refusal
+    from site_client.sources.interface import Report
+    from site_client.sources.open_source import open_sources
 
-    folder = Path(config.data)
-    if not folder.is_dir():
-        raise ValueError(f"{folder} does not exist; name the folder that holds questions.csv")
-    questions, refused = read_questions(folder / "questions.csv")
-    if not questions:
+    if config.data and not Path(config.data).is_dir():
+        raise ValueError(f"{config.data} does not exist; name the folder that holds questions.csv")
+    questions = reports = refused = 0
+    for source in open_sources(config):
+        for row in (*source.questions(), *source.reports()):
+            if isinstance(row, Refusal):
+                refused += 1
+            elif isinstance(row, Report):
+                reports += 1
+            else:
+                questions += 1
+    if not questions and not (reports and config.report_samples):
         raise ValueError("questions.csv has no usable row; `site-client index SITE_FILE` says why")
     if config.policy.max_patients is not None:
         from site_client.installation import require_bounded
+        from site_client.site_index import read_site
 
-        require_bounded(read_index(config), config.policy.max_patients)
-    return f"{len(questions)} questions, {len(refused)} rows refused (`site-client index` reads everything)"
+        require_bounded(read_site(config), config.policy.max_patients)
+    beside = f", {reports} reports" if reports and config.report_samples else ""
+    return f"{questions} questions{beside}, {refused} rows refused (`site-client index` reads everything)"

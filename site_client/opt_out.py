@@ -16,7 +16,7 @@ from site_client.records import RefusedItemError, checked_patient_id, pseudonym
 __all__ = ["OPT_OUT_FILE", "change_opt_out", "read_opt_out"]
 
 OPT_OUT_FILE = "opt-out.txt"
-_HEAD = "# Pseudonyms of patients of whom nothing is used; `site-client opt-out` adds and removes. Keep it in backups.\n"
+_HEAD = "# Pseudonyms of patients of whom nothing is used; `site-client opt-out` adds and removes them.\n"
 
 
 def read_opt_out(state: Path) -> frozenset[str]:

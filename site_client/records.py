@@ -103,13 +103,14 @@ class PatientRecord:
 class SiteIndex:
     """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up.
 
-    files: {"modalities" or "syntaxes": {value: files that can be used}}.
+    files: {"modalities" or "syntaxes": {value: files that can be used}}. phi_hits: {kind: hits in texts}.
     """
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
     refused: tuple[Refusal, ...] = field(repr=False, default=())
     suspect: tuple[Refusal, ...] = field(repr=False, default=())
     files: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
+    phi_hits: Mapping[str, int] = field(repr=False, default_factory=dict)
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own

@@ -7,7 +7,7 @@ pictures, the records. Nothing here asks a server: `site-client index` mirrors r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,7 +76,7 @@ def build_index(
         ValueError: a missing folder, table or column, a key that is too short.
     """
     pseudonym(settings.key, settings.issuer, "")  # an unusable key should be told before an hour of reading
-    folders = {name: folder for name, folder in _folders(sources)}
+    folders = dict(_folders(sources))
     with ExitStack() as stack:
         store = IndexStore(settings.folder, settings.key, f"1|{settings.issuer}|{settings.images.most_file_mib}")
         stack.callback(store.close)
@@ -91,7 +91,7 @@ def build_index(
         candidates = _candidates(sources, matcher, settings, _phase(progress, "texts"))
         pictures = _pictures(store, folders, settings, sandbox.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
-        index = _records(candidates, matcher, pictures, store, settings)
+        index = _records(candidates, matcher, pictures, store, settings, texts.kinds)
         write_review(settings.folder / "phi-review.txt", texts.found)
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
@@ -168,7 +168,8 @@ def _pictures(
 
 
 def _records(
-    candidates: Sequence[Candidate], matcher: Matcher, pictures: Pictures, store: IndexStore, settings: IndexSettings
+    candidates: Sequence[Candidate], matcher: Matcher, pictures: Pictures, store: IndexStore, settings: IndexSettings,
+    phi_hits: Mapping[str, int],
 ) -> SiteIndex:
     refused = list(matcher.refused)
     found: dict[str, dict[str, list[Example]]] = defaultdict(lambda: {source: [] for source in SOURCES})
@@ -192,7 +193,7 @@ def _records(
     files = [Refusal(_item(source, path), reason) for source, path, reason in store.refused()]
     conflicts = [Refusal(_item(source, path), "identity-conflict") for source, path in store.conflicts()]
     return SiteIndex(tuple(patients), (*files, *refused), (*matcher.suspect(), *conflicts),
-                     files=_file_counts(store))
+                     files=_file_counts(store), phi_hits=dict(sorted(phi_hits.items())))
 
 
 def _example(one: Candidate, pictures: Pictures, key: bytes) -> Example:

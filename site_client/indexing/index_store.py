@@ -218,7 +218,7 @@ class IndexStore:
                     self._insert(Scanned(row.source, row.path, row.mtime_ns, row.size, reason="opted-out"))
 
     def files(self, column: str, value: str, patient: str) -> list[IndexedFile]:
-        """The usable files of `patient` whose `column` (sop_uid, study_uid, accession) is `value`; by series and path."""
+        """The usable files of `patient` whose `column` (sop_uid, study_uid, accession) is `value`, by series."""
         return self._files(f"{_checked(column)} = ? AND patient = ? AND reason = ''", (value, patient))
 
     def at(self, source: str, path: str) -> IndexedFile | None:
@@ -236,9 +236,9 @@ class IndexStore:
         """(source, path, reason) of every file that is not used, repeats of an image by the same patient among them."""
         yield from self._db.execute("SELECT source, path, reason FROM files WHERE reason != '' ORDER BY source, path")
         yield from self._db.execute(
-            "SELECT source, path, 'identifier-repeated' FROM files AS later WHERE reason = '' AND EXISTS (SELECT 1 FROM "
-            "files AS first WHERE first.sop_uid = later.sop_uid AND first.patient = later.patient AND first.reason = '' "
-            "AND (first.source, first.path) < (later.source, later.path)) ORDER BY source, path")
+            "SELECT source, path, 'identifier-repeated' FROM files AS later WHERE reason = '' AND EXISTS ("
+            "SELECT 1 FROM files AS first WHERE first.sop_uid = later.sop_uid AND first.patient = later.patient "
+            "AND first.reason = '' AND (first.source, first.path) < (later.source, later.path)) ORDER BY source, path")
         yield from self._db.execute(
             "SELECT DISTINCT source, path, pictures.reason FROM pictures JOIN files ON files.id = pictures.file "
             "WHERE pictures.reason != '' AND files.reason = '' ORDER BY source, path")
@@ -246,8 +246,8 @@ class IndexStore:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """(source, path) of every bearer of an image UID that two patients claim."""
         yield from self._db.execute(
-            "SELECT source, path FROM files WHERE reason = '' AND sop_uid IN (SELECT sop_uid FROM files WHERE reason = '' "
-            "GROUP BY sop_uid HAVING COUNT(DISTINCT patient) > 1) ORDER BY source, path")
+            "SELECT source, path FROM files WHERE reason = '' AND sop_uid IN (SELECT sop_uid FROM files "
+            "WHERE reason = '' GROUP BY sop_uid HAVING COUNT(DISTINCT patient) > 1) ORDER BY source, path")
 
     def counts(self, column: str) -> dict[str, int]:
         """{value: usable files} of `column` (modality, syntax, sop_class)."""
@@ -312,6 +312,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA cache_size = -8192")  # KiB
+        connection.execute("PRAGMA secure_delete = ON")  # what is forgotten is overwritten
         connection.executescript(SCHEMA)
         if connection.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise sqlite3.DatabaseError("damaged")

@@ -101,3 +101,7 @@ class CachedImage:
         """uint8 (n, 3, S, S)."""
         self.num_tiles(image_size=image_size, max_tiles=max_tiles)
         return self.cache.read(self.name)
+
+    def overview(self) -> NDArray[np.uint8]:
+        """The whole picture as one tile, uint8 (S, S, 3)."""
+        return self.cache.read(self.name)[-1].transpose(1, 2, 0)
