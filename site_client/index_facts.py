@@ -47,7 +47,7 @@ def report_facts(site_id: str, index: SiteIndex, *, exact: bool = False) -> dict
     """Modalities, transfer syntaxes, refusals, hits of the text check and samples of one patient; counts below `FEWEST`
     are "<10" unless `exact`. A percentile with fewer than `FEWEST` patients above it is hidden too."""
     facts = index_facts(site_id, index)
-    facts |= {name: dict(counts) for name, counts in index.files.items()}
+    facts |= {name: dict(index.files.get(name, {})) for name in ("modalities", "syntaxes")}
     facts["phi_hits"] = dict(index.phi_hits)
     facts["samples_per_patient"] = _percentiles(index, exact=exact)
     return facts if exact else {name: _hidden(value) for name, value in facts.items()}
