@@ -20,7 +20,7 @@ EXIT_OK, EXIT_FAILED = 0, 1
 KIND = "site"
 _DATABASES = ("audit.sqlite", "rounds.sqlite", "evidence.sqlite", "peers.sqlite", "ledger.sqlite")
 _FILES = ("version", "identity.key", "pseudonym.key", "node.key", "identity.has-ledger", "roster.pin", "roster.offered",
-          "ledger.sqlite.mark", "audit.sqlite.head", "approved-runs", "transport.json")
+          "ledger.sqlite.mark", "audit.sqlite.head", "approved-runs", "transport.json", "opt-out.txt")
 
 
 def add_backup_commands(commands: Any) -> None:

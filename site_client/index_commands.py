@@ -85,7 +85,7 @@ def _opt_out(arguments: argparse.Namespace) -> int:
 
     config = _site(arguments.site_file)
     state = Path(config.state)
-    changed, number = 0, len(read_opt_out(state))
+    changed, number = 0, len(read_opt_out(state) or ())
     if arguments.action != "count":
         key = load_or_create_secret(state / "pseudonym.key")
         changed, number = change_opt_out(state, sys.stdin, key=key, issuer=config.issuer,

@@ -19,15 +19,15 @@ OPT_OUT_FILE = "opt-out.txt"
 _HEAD = "# Pseudonyms of patients of whom nothing is used; `site-client opt-out` adds and removes them.\n"
 
 
-def read_opt_out(state: Path) -> frozenset[str]:
-    """The pseudonyms on the list; none when there is no list.
+def read_opt_out(state: Path) -> frozenset[str] | None:
+    """The pseudonyms on the list; None when there is no list.
 
     Raises:
         ValueError: a line is no pseudonym. Nothing is indexed then: a damaged list must not let a patient in.
     """
     path = state / OPT_OUT_FILE
     if not path.exists():
-        return frozenset()
+        return None
     lines = [line.strip() for line in path.read_text(encoding="ascii", errors="replace").splitlines()]
     found = [line for line in lines if line and not line.startswith("#")]
     for number, line in enumerate(found, start=1):
@@ -52,7 +52,7 @@ def change_opt_out(
             named.add(pseudonym(key, issuer, checked_patient_id(text)))
         except RefusedItemError as refusal:
             raise ValueError(f"line {number} is no patient ID ({refusal}); nothing was changed") from None
-    before = read_opt_out(state)
+    before = read_opt_out(state) or frozenset()
     after = before - named if remove else before | named
     if after != before:
         write_whole(state / OPT_OUT_FILE, (_HEAD + "".join(f"{one}\n" for one in sorted(after))).encode())

@@ -51,7 +51,7 @@ class IndexSettings:
         folder: of the index and the picture cache (0700).
         key: the site's pseudonym key, 16 bytes or more; issuer: the authority that assigned the patient IDs.
         form: of the cached tiles; None keeps whole pictures in memory instead, for small public data.
-        opted_out: pseudonyms of patients of whom nothing is used.
+        opted_out: pseudonyms of patients of whom nothing is used; None where there is no list.
         most_samples: of one patient and source; those with the least keyed digest stay.
         of_reports: each report whose study has images here is a sample.
     """
@@ -62,7 +62,7 @@ class IndexSettings:
     images: ImagesConfig = field(default_factory=ImagesConfig)
     phi: PhiConfig = field(default_factory=PhiConfig)
     form: TileForm | None = None
-    opted_out: frozenset[str] = frozenset()
+    opted_out: frozenset[str] | None = None
     most_samples: int = 512
     of_reports: bool = True
 
@@ -73,21 +73,24 @@ def build_index(
     """Read what is new or changed, and join everything.
 
     Raises:
-        ValueError: a missing folder, table or column, a key that is too short.
+        ValueError: a missing folder, table or column, a key that is too short, an opt-out list that was there before.
     """
     pseudonym(settings.key, settings.issuer, "")  # an unusable key should be told before an hour of reading
     folders = dict(_folders(sources))
     with ExitStack() as stack:
         store = IndexStore(settings.folder, settings.key, f"1|{settings.issuer}|{settings.images.most_file_mib}")
         stack.callback(store.close)
+        if settings.opted_out is None and store.fact("opted-out"):
+            raise ValueError("the opt-out list is gone, and patients were on it; restore it from the newest backup")
+        opted_out = settings.opted_out or frozenset()
         sandbox = _Sandbox(settings.images, stack)
         _forget_stale(store, settings, retry=retry)
         scan_folders(store, sandbox.get, list(folders.items()), key=settings.key, issuer=settings.issuer,
-                     opted_out=settings.opted_out, progress=_phase(progress, "headers"))
-        store.opt_out(sorted(settings.opted_out))
+                     opted_out=opted_out, progress=_phase(progress, "headers"))
+        store.opt_out(sorted(opted_out))
         texts = TextGate(store, settings.phi, settings.key)
         matcher = Matcher(store, texts, settings.images, key=settings.key, issuer=settings.issuer,
-                          opted_out=settings.opted_out)
+                          opted_out=opted_out)
         candidates = _candidates(sources, matcher, settings, _phase(progress, "texts"))
         pictures = _pictures(store, folders, settings, sandbox.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
@@ -124,7 +127,7 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
     changed = {
         "decoders": (",".join(sorted(decodable_syntaxes())), ("decoder-missing",)),
         "burned-in": (f"{images.burned_in}|{','.join(sorted(images.burned_in_accept))}", ("burned-in-text",)),
-        "opted-out": (",".join(sorted(settings.opted_out)), ("opted-out",)),
+        "opted-out": (",".join(sorted(settings.opted_out or ())), ("opted-out",)),
     }
     reasons = list(TRANSIENT) if retry else []
     for name, (value, codes) in changed.items():
