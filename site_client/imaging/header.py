@@ -1,10 +1,18 @@
-"""What a DICOM file's header says that the index needs; read in the sandbox, before any pixel is touched."""
+"""What a DICOM file's header says that the index needs; `header_pass` reads it in the sandbox, before any pixel is touched.
+
+This module knows no DICOM library: the site's own process, which only ever gets `Header`s, imports it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["Header"]
+__all__ = ["MOST_FRAMES", "MOST_LIST", "MOST_PIXELS", "MOST_SIDE", "MOST_TEXT", "Header"]
+
+MOST_SIDE = 16_384        # pixels; stitched legs and spines reach 12,000
+MOST_PIXELS = 1 << 26     # of one frame; a mammogram has 23 million
+MOST_FRAMES = 1 << 20
+MOST_TEXT = 1024          # characters of one value; DICOM's longest name has 194 (PS3.5 6.2)
+MOST_LIST = 64            # values of one of the lists below
 
 
 @dataclass(frozen=True, slots=True)
