@@ -13,17 +13,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
+from pydicom.dataset import Dataset
 
+from site_client.imaging.grey import AS_ON_A_SCREEN
+from site_client.imaging.rendering import rendered
 from site_client.records import RefusedItemError
 from site_client.sources.dicom import (
     MAX_FILE_BYTES,
     MAX_SIDE_PIXELS,
+    checked_size,
     native_dataset,
     quiet_library,
     read_bounded,
     rgb_pixels,
 )
-from site_client.sources.dicom_grey import GREY_KEYWORDS, grey_pixels
 
 __all__ = ["Picture", "read_picture"]
 
@@ -31,15 +34,19 @@ _FORMATS = ("PNG", "JPEG")
 _MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")
 _KEYWORDS = (
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated",
-    "BitsStored", "PixelRepresentation", "NumberOfFrames", "PixelData", *GREY_KEYWORDS,
+    "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames", "PixelData",
 )  # fmt: skip
 _SENTENCES = {
     "file-not-readable": "cannot be opened as a regular file",
     "file-too-large": f"is larger than {MAX_FILE_BYTES >> 20} MiB",
     "image-size": f"has a side that is missing, or longer than {MAX_SIDE_PIXELS} pixels",
     "image-kind": "is a DICOM file, but not one frame of grey (8 or 16 bits) or of 8-bit RGB",
+    "lookup-table": "is a DICOM file with a malformed lookup table",
+    "pixel-kind": "is a DICOM file, but not one frame of grey (8 or 16 bits) or of 8-bit RGB",
     "pixels-truncated": "is a DICOM file whose pixels have not the length that its header says",
     "transfer-syntax": "is a compressed or big-endian DICOM file; convert it first, for example with `gdcmconv --raw`",
+    "pixels-undecodable": "is a DICOM file whose pixels cannot be read",
+    "rescale-unusable": "is a DICOM file whose rescale slope is zero or no usable number",
     "dicom-unreadable": "is a damaged DICOM file",
 }
 
@@ -58,7 +65,7 @@ def read_picture(path: Path) -> Picture:
         data = read_bounded(path.resolve())
         return _dicom(data) if data[128:132] == b"DICM" else Picture(_bitmap(data))
     except RefusedItemError as refusal:
-        sentence = "does not exist" if not path.exists() else _SENTENCES[refusal.code]
+        sentence = "does not exist" if not path.exists() else _SENTENCES.get(refusal.code, "cannot be shown")
     except _UnusableError as error:
         sentence = str(error)
     except (OSError, RuntimeError):  # a link that leads to itself, a name that is too long
@@ -76,12 +83,27 @@ def _dicom(data: bytes) -> Picture:
             dataset = native_dataset(data, _KEYWORDS)
             if dataset.get("SamplesPerPixel") == 3:
                 return Picture(rgb_pixels(dataset))
-            return Picture(*grey_pixels(dataset))
+            _check_grey(dataset)
+        (picture,) = rendered(io.BytesIO(data), (0,), choice=AS_ON_A_SCREEN)
+        return Picture(*picture)
     except (RefusedItemError, MemoryError):
         raise
     except Exception:
         # A damaged file makes the library raise nearly anything, with values of the file in the text.
         raise RefusedItemError("dicom-unreadable") from None
+
+
+def _check_grey(dataset: Dataset) -> None:
+    """One uncompressed frame of MONOCHROME1 or 2 with 8 or 16 bits, of the length that the header says."""
+    rows, columns = checked_size(dataset)
+    bits = dataset.get("BitsAllocated")
+    known = (dataset.get("SamplesPerPixel") == 1 and dataset.get("NumberOfFrames") in (None, 1) and bits in (8, 16)
+             and dataset.get("PhotometricInterpretation") in ("MONOCHROME1", "MONOCHROME2"))
+    if not known:
+        raise RefusedItemError("image-kind")
+    body, length = dataset.get("PixelData"), rows * columns * bits // 8
+    if not isinstance(body, bytes) or len(body) != length + length % 2:
+        raise RefusedItemError("pixels-truncated")
 
 
 def _bitmap(data: bytes) -> NDArray[np.uint8]:
