@@ -23,12 +23,14 @@ __all__ = [
     "checked_patient_id", "keyed_digest", "pseudonym",
 ]  # fmt: skip
 
-SOURCES = ("reports", "impressions", "patches")
+SOURCES = ("reports", "impressions", "patches", "studies", "questions")
 
 REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",
     "choices-malformed": "The choices are fewer than two, repeated or empty.",
+    "conversation-malformed": "The conversation's turns do not alternate between a question and its answer.",
+    "date-malformed": "A date is neither YYYYMMDD nor YYYY-MM-DD.",
     "dicom-unreadable": "The file is not a readable DICOM file.",
     "file-not-readable": "The file cannot be opened, or is a link.",
     "file-too-large": "The file is larger than the reader accepts.",
@@ -38,17 +40,27 @@ REASONS: Mapping[str, str] = {
     "image-size": "Rows or columns are missing or out of bounds.",
     "image-kind": "The pixels are not one frame of 8-bit RGB.",
     "image-unknown": "The question names an image that was not read.",
+    "images-ambiguous": "The question names its images in more than one way.",
     "images-not-counted": "The question names no image, or too many.",
     "issuer-differs": "The issuer of the patient ID is not the one configured for this folder.",
     "kind-unknown": "The kind of question is unknown.",
     "not-utf8": "The row is not valid UTF-8.",
+    "path-outside": "The path leads out of the folder, or through a link.",
+    "patient-ambiguous": "The patient has several identifiers and none of them stands out.",
     "patient-dummy": "The patient ID is a placeholder, so patients cannot be told apart.",
     "patient-mismatch": "The question and what it refers to belong to different patients.",
     "patient-missing": "The patient ID is missing.",
     "pixels-truncated": "The pixel data does not have the length that the header announces.",
+    "reference-unresolved": "The server does not give a resource that the report refers to.",
+    "report-format": "The report's text is in a format that is not read here.",
+    "report-not-final": "The report is not final, amended or corrected.",
+    "report-pdf": "The report's text is only a PDF.",
+    "report-superseded": "A later report of the same patient and study is used instead.",
     "report-unknown": "The question names a report that was not read.",
     "row-malformed": "The line is not a whole row of the header's columns; texts must not hold line breaks.",
     "sop-class": "The SOP class is not on the list of accepted ones.",
+    "study-ambiguous": "The report names several studies and no single accession number.",
+    "study-missing": "The report or question names no study and no accession number.",
     "text-missing": "A text is empty.",
     "text-too-long": "A text is longer than the reader accepts.",
     "transfer-syntax": "The transfer syntax is not uncompressed little endian.",
