@@ -23,9 +23,9 @@ def add_index_commands(commands: Any) -> None:
     """Both commands."""
     index = commands.add_parser(
         "index", help="mirror servers, read what is new, and count patients, samples and refusals",
-        description="Mirrors the servers of `sources`, parses new files in a sandbox, joins reports, questions and images "
-                    "within each patient, searches the texts for what names somebody, and keeps ready pictures. Only what "
-                    "is new is read; a run that was interrupted goes on. Nothing is sent to the coordinator.")
+        description="Mirrors the servers of `sources`, parses new files in a sandbox, joins reports, questions and "
+                    "images within each patient, searches the texts for what names somebody, and keeps ready pictures. "
+                    "Only what is new is read; a run that was interrupted goes on. Nothing is sent to the coordinator.")
     index.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     index.add_argument("--no-sync", action="store_true", help="ask no server; read what is on this machine")
     index.add_argument("--report", action="store_true",
@@ -39,8 +39,8 @@ def add_index_commands(commands: Any) -> None:
     index.set_defaults(command=_index)
     opt_out = commands.add_parser(
         "opt-out", help="patients of whom nothing is used",
-        description="Reads patient IDs from standard input, one a line, and keeps their hashes only. `site-client index` "
-                    "forgets what it had of them; what a model learned before stays as the ledger bounded it.")
+        description="Reads patient IDs from standard input, one a line, and keeps their hashes only. `site-client "
+                    "index` forgets what it had of them; what a model learned before stays as the ledger bounded it.")
     opt_out.add_argument("action", choices=("add", "remove", "count"))
     opt_out.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     opt_out.add_argument("--json", action="store_true", help="print JSON instead of text")

@@ -25,8 +25,6 @@ __all__ = [
     "checked_patient_id", "keyed_digest", "pseudonym",
 ]  # fmt: skip
 
-SOURCES = ("reports", "impressions", "patches", "studies", "questions")
-
 REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Protocol, TypeVar
 
-from site_client.imaging.header import Header
-
-__all__ = ["evenly", "ordered_slices"]
+__all__ = ["Slice", "evenly", "ordered_slices"]
 
 
 def evenly(count: int, most: int) -> tuple[int, ...]:
@@ -26,7 +25,23 @@ def evenly(count: int, most: int) -> tuple[int, ...]:
     return tuple((2 * place * (count - 1) + gaps) // (2 * gaps) for place in range(most))
 
 
-def ordered_slices(headers: Iterable[Header]) -> list[Header]:
+class Slice(Protocol):
+    """What places a slice: a `header.Header`, or a row of the index."""
+
+    @property
+    def position(self) -> float: ...
+
+    @property
+    def instance_number(self) -> int: ...
+
+    @property
+    def sop_uid(self) -> str: ...
+
+
+_SliceT = TypeVar("_SliceT", bound=Slice)
+
+
+def ordered_slices(headers: Iterable[_SliceT]) -> list[_SliceT]:
     """The slices of one series in space: by position along the normal (PS3.3 C.7.6.2.1.1) where all have one and no
     two the same; else by instance number. Ties go by SOP instance UID, so that the order never depends on the disk."""
     slices = list(headers)

@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from site_client.imaging.confinement import allow_cpu_s, die_with_parent, fence, limit
 from site_client.imaging.answers import MOST_ANSWER_BYTES
+from site_client.imaging.confinement import allow_cpu_s, die_with_parent, fence, limit
 from site_client.imaging.framing import BrokenChannelError, Channel
 
 __all__ = ["main"]

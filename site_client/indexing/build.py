@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from configs.site_data import ImagesConfig, PhiConfig
 from model.inputs import Example
 from site_client.imaging.burned_in import finds_text
-from site_client.imaging.decoders import decodable_syntaxes
+from site_client.imaging.decoders import SYNTAXES, plugin_for
 from site_client.imaging.sandbox import Sandbox
 from site_client.indexing.index_store import IndexStore
-from site_client.indexing.matching import Candidate, Matcher
+from site_client.indexing.matching import OF_REPORTS, Candidate, Matcher
 from site_client.indexing.pictures import CachedPictures, Pictures, PicturesInMemory
 from site_client.indexing.scan import scan_folders
 from site_client.indexing.texts import TextGate
@@ -35,7 +36,7 @@ from site_client.records import (
 )
 from site_client.sources.interface import Question, Source
 
-__all__ = ["IndexSettings", "build_index"]
+__all__ = ["IndexSettings", "Parser", "build_index"]
 
 Progress = Callable[[str, int, int], None]
 """(what is being done, done, all that are known of)."""
@@ -68,9 +69,13 @@ class IndexSettings:
 
 
 def build_index(
-    sources: Sequence[Source], settings: IndexSettings, *, progress: Progress | None = None, retry: bool = False
+    sources: Sequence[Source], settings: IndexSettings, *, progress: Progress | None = None, retry: bool = False,
+    parser: Parser | None = None,
 ) -> SiteIndex:
     """Read what is new or changed, and join everything.
+
+    retry: also read files again whose refusal may be gone by now (`TRANSIENT`). parser: keeps a sandbox of its own;
+    without one it is started for this call, and only if a file has to be parsed.
 
     Raises:
         ValueError: a missing folder, table or column, a key that is too short, an opt-out list that was there before.
@@ -83,22 +88,28 @@ def build_index(
         if settings.opted_out is None and store.fact("opted-out"):
             raise ValueError("the opt-out list is gone, and patients were on it; restore it from the newest backup")
         opted_out = settings.opted_out or frozenset()
-        sandbox = _Sandbox(settings.images, stack)
+        parser = parser or _Sandbox(settings.images, stack)
         _forget_stale(store, settings, retry=retry)
-        scan_folders(store, sandbox.get, list(folders.items()), key=settings.key, issuer=settings.issuer,
+        scan_folders(store, parser.get, list(folders.items()), key=settings.key, issuer=settings.issuer,
                      opted_out=opted_out, progress=_phase(progress, "headers"))
         store.opt_out(sorted(opted_out))
         texts = TextGate(store, settings.phi, settings.key)
         matcher = Matcher(store, texts, settings.images, key=settings.key, issuer=settings.issuer,
                           opted_out=opted_out)
         candidates = _candidates(sources, matcher, settings, _phase(progress, "texts"))
-        pictures = _pictures(store, folders, settings, sandbox.get)
+        pictures = _pictures(store, folders, settings, parser.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
         index = _records(candidates, matcher, pictures, store, settings, texts.kinds)
         write_review(settings.folder / "phi-review.txt", texts.found)
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
         return index
+
+
+class Parser(Protocol):
+    """Where a sandbox comes from."""
+
+    def get(self) -> Sandbox: ...
 
 
 class _Sandbox:
@@ -125,7 +136,7 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
     """Files are read again where what refused them may not do so any more."""
     images = settings.images
     changed = {
-        "decoders": (",".join(sorted(decodable_syntaxes())), ("decoder-missing",)),
+        "decoders": (_decoders(), ("decoder-missing",)),
         "burned-in": (f"{images.burned_in}|{','.join(sorted(images.burned_in_accept))}", ("burned-in-text",)),
         "opted-out": (",".join(sorted(settings.opted_out or ())), ("opted-out",)),
     }
@@ -140,6 +151,11 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
         store.forget_reasons(reasons)
 
 
+def _decoders() -> str:
+    """What decides which syntaxes can be read here."""
+    return ",".join(f"{syntax} {plugin_for(syntax)} {plugin_for(syntax, 16)}" for syntax in sorted(SYNTAXES))
+
+
 def _candidates(
     sources: Sequence[Source], matcher: Matcher, settings: IndexSettings, progress: Callable[[int, int], None] | None
 ) -> list[Candidate]:
@@ -151,6 +167,9 @@ def _candidates(
                 matcher.refused.append(question)
             else:
                 questions.append((source.name, question))
+    needed = any(question.kind in OF_REPORTS for _, question in questions)
+    if needed and not matcher.reports_read:
+        raise ValueError("reports.csv is missing, and no other source has reports; put it into the data folder")
     # By question ID, so that the order of rows in the tables cannot change which sample a draw picks.
     questions.sort(key=lambda pair: (pair[1].patient_id, pair[1].question_id, pair[0]))
     found: list[Candidate] = []
@@ -216,7 +235,8 @@ def _bounded(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
 
 
 def _file_counts(store: IndexStore) -> dict[str, dict[str, int]]:
-    return {name: store.counts(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
+    counts = {name: store.counts(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
+    return {name: found for name, found in counts.items() if found}
 
 
 def _item(source: str, path: str) -> str:

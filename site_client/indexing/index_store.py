@@ -10,12 +10,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -65,7 +67,7 @@ class Scanned:
 
 @dataclass(frozen=True, slots=True)
 class IndexedFile:
-    """One row: `path` is relative to its source's folder, `patient` a pseudonym, `position` None where unknown."""
+    """One row: `path` is relative to its source's folder, `patient` a pseudonym, `position` nan where unknown."""
 
     id: int
     source: str
@@ -81,7 +83,7 @@ class IndexedFile:
     modality: str
     frames: int
     instance_number: int
-    position: float | None
+    position: float
     suspect: bool
 
 
@@ -257,7 +259,7 @@ class IndexStore:
 
     def _files(self, where: str, values: tuple[object, ...]) -> list[IndexedFile]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY series_uid, source, path", values)
-        return [IndexedFile(*row[:-1], suspect=bool(row[-1])) for row in rows]
+        return [IndexedFile(*_row(values)) for values in rows]
 
     # -------------------------------------------------------------- anchors, pictures, verdicts
 
@@ -320,6 +322,11 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _row(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    *known, position, suspect = values
+    return (*known, math.nan if position is None else position, bool(suspect))
 
 
 def _fingerprint(key: bytes) -> str:

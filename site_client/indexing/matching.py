@@ -20,12 +20,14 @@ from site_client.indexing.texts import TextGate
 from site_client.phi.anchors import Anchors
 from site_client.records import Refusal, RefusedItemError, pseudonym
 from site_client.sources.interface import Question, Report
-from site_client.sources.reports import KIND_SOURCES
+from site_client.sources.table_rows import required
+from site_client.sources.tables import KIND_SOURCES
 
-__all__ = ["Candidate", "Matcher", "REPORT_PROMPT"]
+__all__ = ["OF_REPORTS", "REPORT_PROMPT", "Candidate", "Matcher"]
 
 REPORT_PROMPT = "Write the findings and the impression of this study."
-_OF_REPORTS = ("normal", "impression")
+OF_REPORTS = ("normal", "impression")
+"""Kinds of questions that are asked about a report's findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +65,14 @@ class Matcher:
         self._owners: dict[str, set[str]] = defaultdict(set)
         self._explicit: set[tuple[str, str]] = set()
         self.refused: list[Refusal] = []
+        self.reports_read = 0
 
     # -------------------------------------------------------------- reports
 
     def add_reports(self, reports: Iterable[Report | Refusal]) -> None:
         """Keep each report under its patient; a repeat by the same patient is refused, the first one stays."""
         for report in reports:
+            self.reports_read += 1
             if isinstance(report, Refusal):
                 self.refused.append(report)
                 continue
@@ -136,7 +140,9 @@ class Matcher:
         text, answer, *choices = (
             self._texts.passes(question.item, patient, part, beside)
             for part in (question.text, question.answer, *question.choices))
-        if question.kind in _OF_REPORTS:
+        if not answer:  # of a study: its report is the answer
+            answer = self._written(patient, self._report(patient, question))
+        if question.kind in OF_REPORTS:
             report = self._report(patient, question)
             findings = self._texts.passes(report.item, patient, report.findings, _beside(report))
             text = f"Findings: {findings} {text}"
@@ -162,13 +168,14 @@ class Matcher:
             if refusal.code == "image-unknown":
                 return None  # a report without images is no fault: questions may use its text
             raise
+        return Candidate(report.item, patient, f"report {names[0]}", "studies", REPORT_PROMPT, (),
+                         self._written(patient, report), pictures, all_needed=False)
+
+    def _written(self, patient: str, report: Report) -> str:
+        """A report as the answer to be learned."""
         parts = (("Findings", report.findings), ("Impression", report.impression))
-        answer = " ".join(f"{name}: {self._texts.passes(report.item, patient, text, _beside(report))}"
-                          for name, text in parts if text)
-        if not answer:
-            raise RefusedItemError("text-missing")
-        return Candidate(report.item, patient, f"report {names[0]}", "studies", REPORT_PROMPT, (), answer, pictures,
-                         all_needed=False)
+        return required(" ".join(f"{name}: {self._texts.passes(report.item, patient, text, _beside(report))}"
+                                 for name, text in parts if text), "text-missing")
 
     # -------------------------------------------------------------- patients and images
 

@@ -43,8 +43,8 @@ def scan_folders(
         batch: list[Scanned] = []
         for path, status in _walk(folder):
             met += 1
-            if progress is not None and (met % _BATCH == 0 or met == total):
-                progress(min(met, total), total)
+            if progress is not None:
+                progress(met, max(met, total))
             relative = path.relative_to(folder).as_posix()
             if status is not None and store.is_known(source, relative, status.st_mtime_ns, status.st_size):
                 continue

@@ -104,4 +104,4 @@ class CachedImage:
 
     def overview(self) -> NDArray[np.uint8]:
         """The whole picture as one tile, uint8 (S, S, 3)."""
-        return self.cache.read(self.name)[-1].transpose(1, 2, 0)
+        return np.asarray(self.cache.read(self.name)[-1].transpose(1, 2, 0))

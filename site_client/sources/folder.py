@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import atexit
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from configs.site_data import ImagesConfig
+from site_client.imaging.sandbox import Sandbox
 from site_client.indexing.build import IndexSettings, build_index
 from site_client.records import SiteIndex
 from site_client.sources.tables import FolderSource
@@ -32,4 +35,20 @@ def read_folder(path: Path, *, pseudonym_key: bytes, issuer: str = "", progress:
 
     with tempfile.TemporaryDirectory() as folder:
         settings = IndexSettings(folder=Path(folder) / "index", key=pseudonym_key, issuer=issuer.strip())
-        return build_index([FolderSource("data", Path(path))], settings, progress=show)
+        return build_index([FolderSource(Path(path))], settings, progress=show, parser=_SHARED)
+
+
+class _Shared:
+    """One sandbox for all small folders that this process reads; it ends with the process."""
+
+    def __init__(self) -> None:
+        self._sandbox: Sandbox | None = None
+
+    def get(self) -> Sandbox:
+        if self._sandbox is None:
+            self._sandbox = Sandbox(ImagesConfig()).__enter__()
+            atexit.register(self._sandbox.__exit__, None, None, None)
+        return self._sandbox
+
+
+_SHARED = _Shared()

@@ -40,8 +40,7 @@ _DECLARATION = re.compile(r"<[!?][^<>]*>")
 _TAG = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]{0,31})\b[^<>]*>")
 _STRAY = re.compile(r"<(?!/?[A-Za-z][A-Za-z0-9]{0,31}>)")
 _BLOCKS = frozenset(
-    "address article aside blockquote br dd div dl dt footer h1 h2 h3 h4 h5 h6 header hr li main ol p pre section "
-    "table tbody td th thead tr ul".split()
+    ["address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tbody", "td", "th", "thead", "tr", "ul"]
 )
 _SILENT = frozenset({"head", "script", "style", "template", "title"})
 

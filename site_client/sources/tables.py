@@ -61,7 +61,7 @@ class FolderSource:
         self.name = name
         self._path = Path(path)
         if not self._path.is_dir():
-            raise SourceError(f"The folder of source {name} does not exist; name the one that holds dicom/ and tables.")
+            raise SourceError(f"The {name} folder does not exist; name the one that holds dicom/ and tables.")
 
     def sync(self, progress: Progress | None = None) -> Synced:
         """Everything is here already."""
