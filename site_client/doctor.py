@@ -183,15 +183,14 @@ def _data(config: SiteConfig) -> Iterator[Finding]:
     from site_client.sources.dicom_syntaxes import MOST_FILES, count_syntaxes
 
     yield passed("data", check_data(config, _read_index))
-    counts, refused = count_syntaxes(Path(config.data) / "dicom")
+    counts, to_do = count_syntaxes(Path(config.data) / "dicom", config.images)
     if not counts:
         yield passed("decoders", "no file under dicom/")
         return
     text = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     text += f" (of the first {MOST_FILES})" if counts.total() >= MOST_FILES else ""
-    if refused:
-        yield warned("decoders", text, f"{refused} files would be refused: convert them to Explicit VR Little Endian "
-                                       "(such as `dcmconv --write-xfer-little` or `gdcmconv --raw`)")
+    if to_do:
+        yield warned("decoders", text, "; ".join(f"{number} files {what}" for what, number in to_do.most_common()))
     else:
         yield passed("decoders", text)
 

@@ -1,9 +1,10 @@
-"""Stand-in for the renderer, which another branch brings: the frames as they decode, grey stretched from least to most."""
+"""Stand-in for the renderer, which another branch brings: the frames as they decode, grey stretched over 8 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ def render_frames(path: Path, frames: Sequence[int]) -> list[tuple[NDArray[np.ui
     return [_shown(pixel_array(path, index=frame)) for frame in frames]
 
 
-def _shown(stored: NDArray[np.integer]) -> tuple[NDArray[np.uint8], str]:
+def _shown(stored: NDArray[Any]) -> tuple[NDArray[np.uint8], str]:
     if stored.ndim == 3 and stored.dtype == np.uint8:
-        return stored, "colour"
+        return np.asarray(stored, np.uint8), "colour"
     values = stored.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     grey = ((values - low) * (255.0 / max(high - low, 1.0))).round().astype(np.uint8)

@@ -4,14 +4,14 @@ A decoder that aborts, loops, asks for all memory or is taken over ends or lies 
 code, and the site goes on. What a child says is checked value by value (`answers`).
 
 What becomes of a file depends on that file alone, the installation and the limits, because a refusal that another
-patient's file caused would let one patient decide about another. A child that runs out of memory or crashes is replaced,
-and only if the file does the same in a child that has read nothing before is it refused; a child in which much memory
-stayed behind is replaced before the next file. Time is counted as processor time of the one file. Two things are not in
-this power: a machine so busy, or a disk so slow, that a file waits `_WAIT` times as long as it may compute; and a machine
-that runs out of memory although every child keeps its limit: give it workers x memory_gib.
+patient's file caused would let one patient decide about another. A child that runs out of memory or crashes is
+replaced, and only if the file does the same in a child that has read nothing before is it refused; a child in which
+much memory stayed behind is replaced before the next file. Time is counted as processor time of the one file. Two
+things are not in this power: a machine so busy, or a disk so slow, that a file waits `_WAIT` times as long as it may
+compute; and a machine that runs out of memory although every child keeps its limit: give it workers x memory_gib.
 
-Does not cover: a child reads files as the site's own user, and a file that takes a child over can make it lie about files
-that the same child reads after it, within what `answers` lets through.
+Does not cover: a child reads files as the site's own user, and a file that takes a child over can make it lie about
+files that the same child reads after it, within what `answers` lets through.
 """
 
 from __future__ import annotations

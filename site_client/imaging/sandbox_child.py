@@ -2,8 +2,8 @@
 
 `site_client.imaging.sandbox` starts it and kills it. It gets paths, and gives back what a header says, pixels, or the
 code of a refusal; never a text of a library, which may quote a patient. It stays for many files. After a file for which
-memory ran out, and when an earlier file has left much memory behind, it says so and ends, so that no file's fate depends
-on the files before it.
+memory ran out, and when an earlier file has left much memory behind, it says so and ends, so that no file's fate
+depends on the files before it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from site_client.imaging.confinement import allow_cpu_s, die_with_parent, fence, limit
 from site_client.imaging.answers import MOST_ANSWER_BYTES
+from site_client.imaging.confinement import allow_cpu_s, die_with_parent, fence, limit
 from site_client.imaging.framing import BrokenChannelError, Channel
 
 __all__ = ["main"]
@@ -94,12 +95,15 @@ def _follow(channel: Channel, request: dict[str, Any], limits: _Limits) -> bool:
 
     if request["do"] == "render":
         return _answer(channel, lambda: _render(channel, Path(request["path"]), request["frames"], limits), limits)
-    read = {"headers": lambda path: asdict(read_header(path, limits.file_bytes)),
-            "syntaxes": lambda path: read_syntax(path, limits.file_bytes)}[request["do"]]
-    return all(_answer(channel, lambda path=path: {"found": read(Path(path))}, limits) for path in request["paths"])
+    def found(path: str) -> dict[str, Any]:
+        if request["do"] == "syntaxes":
+            return {"found": read_syntax(Path(path), limits.file_bytes)}
+        return {"found": asdict(read_header(Path(path), limits.file_bytes))}
+
+    return all(_answer(channel, partial(found, path), limits) for path in request["paths"])
 
 
-def _answer(channel: Channel, work: Any, limits: _Limits) -> bool:
+def _answer(channel: Channel, work: Callable[[], dict[str, Any]], limits: _Limits) -> bool:
     from site_client.records import RefusedItemError
 
     allow_cpu_s(limits.cpu_s)
