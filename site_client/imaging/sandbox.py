@@ -38,6 +38,7 @@ __all__ = ["Rendered", "Sandbox", "SandboxError"]
 
 _BATCH = 64
 _WAIT = 4.0
+_PATIENCE_S = 10.0
 _Found = TypeVar("_Found")
 
 
@@ -49,7 +50,7 @@ class Sandbox:
     def __init__(self, config: ImagesConfig) -> None:
         self._limits = Limits(
             memory_bytes=int(config.memory_gib * 2**30), file_bytes=config.most_file_mib << 20,
-            cpu_s=config.timeout_s, wall_s=_WAIT * config.timeout_s + 10)
+            cpu_s=config.timeout_s, wall_s=_WAIT * config.timeout_s + _PATIENCE_S)
         self._workers = config.workers
         # A child dies with the thread that started it, so that it cannot outlive the site: one thread starts them all.
         self._starter = ThreadPoolExecutor(1, "sandbox-starter")

@@ -14,6 +14,7 @@ import hashlib
 import logging
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -71,6 +72,8 @@ def _load(plugin: str) -> None:
     """Every library, before the first file, and quiet: what they warn and log quotes values of files."""
     logging.disable()
     warnings.simplefilter("ignore")
+    # pydicom would load it, for a quarter of the time to start, to download its own test files.
+    sys.modules["requests"] = None  # type: ignore[assignment]
     from pydicom.pixels import get_decoder
 
     import site_client.imaging.header_pass
