@@ -181,17 +181,18 @@ def _approvals(config: SiteConfig) -> Iterator[Finding]:
 def _data(config: SiteConfig) -> Iterator[Finding]:
     from site_client.installation_checks import check_data
     from site_client.sources.dicom_syntaxes import MOST_FILES, count_syntaxes
+    from site_client.sources.open_source import open_sources
 
     yield passed("data", check_data(config))
-    counts, refused = count_syntaxes(Path(config.data) / "dicom")
+    counts, to_do = count_syntaxes([folder for source in open_sources(config) for folder in source.folders()],
+                                   config.images)
     if not counts:
         yield passed("decoders", "no file under dicom/")
         return
     text = ", ".join(f"{number} {name}" for name, number in counts.most_common())
     text += f" (of the first {MOST_FILES})" if counts.total() >= MOST_FILES else ""
-    if refused:
-        yield warned("decoders", text, f"{refused} files would be refused: convert them to Explicit VR Little Endian "
-                                       "(such as `dcmconv --write-xfer-little` or `gdcmconv --raw`)")
+    if to_do:
+        yield warned("decoders", text, "; ".join(f"{number} files {what}" for what, number in to_do.most_common()))
     else:
         yield passed("decoders", text)
 

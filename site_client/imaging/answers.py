@@ -1,7 +1,7 @@
 """What the process that parsed a hospital's file may answer, checked value by value.
 
-A hostile file may have taken that process over. So nothing that it says is believed: a type, a length, a bound or a code
-that is not expected is a `BrokenChannelError`, and no text gets through that could not stand in a header.
+A hostile file may have taken that process over. So nothing that it says is believed: an unexpected type, length, bound
+or code is a `BrokenChannelError`, and no text gets through that could not stand in a header.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def _mapping(value: Any, keys: set[str]) -> dict[str, Any]:
 
 
 def checked_end(answer: Any, key: str, check: Callable[[Any], _Found]) -> tuple[_Found | None, str, bool]:
-    """(what was found, the code of a refusal, whether the process should be replaced); one of the first two is empty."""
+    """(what was found, the code of a refusal, whether to replace the process); one of the first two is empty."""
     _require(isinstance(answer, dict))
     if "refused" in answer:
         refused = _mapping(answer, {"refused", "over"})

@@ -16,7 +16,7 @@ __all__ = ["BrokenChannelError", "Channel"]
 
 _HEAD = struct.Struct(">IQ")
 _CHUNK = 1 << 16
-_SOCKET_BYTES = 1 << 20
+_SOCKET_BYTES = 1 << 18
 
 
 class BrokenChannelError(Exception):

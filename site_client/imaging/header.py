@@ -1,6 +1,7 @@
-"""What a DICOM file's header says that the index needs; `header_pass` reads it in the sandbox, before any pixel is touched.
+"""What a DICOM file's header says that the index needs; read in the sandbox, before any pixel is touched.
 
-This module knows no DICOM library: the site's own process, which only ever gets `Header`s, imports it."""
+`header_pass` reads it there. This module knows no DICOM library: the site's own process only ever gets `Header`s.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """The header pass: one DICOM file's elements before its pixels, checked; runs in the sandbox only.
 
-A header can claim any length. No single read here goes beyond the file or `_MOST_VALUE_BYTES`, values that are not wanted
-are skipped and not read, and reading ends before group 0029: memory stays small whatever the file says. A deflated file
-is refused on its meta information, because the library inflates it whole before any limit could apply (389 kB became
-810 MB), and images are hardly ever deflated: refusing costs a hospital one conversion, a bounded inflater would be code
-that parses hostile bytes.
+A header can claim any length. No single read here goes beyond the file or `_MOST_VALUE_BYTES`, values that are not
+wanted are skipped and not read, and reading ends before group 0029: memory stays small whatever the file says. A
+deflated file is refused on its meta information, because the library inflates it whole before any limit could apply
+(389 kB became 810 MB), and images are hardly ever deflated: refusing costs a hospital one conversion, a bounded
+inflater would be code that parses hostile bytes.
 """
 
 from __future__ import annotations

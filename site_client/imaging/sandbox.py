@@ -4,14 +4,14 @@ A decoder that aborts, loops, asks for all memory or is taken over ends or lies 
 code, and the site goes on. What a child says is checked value by value (`answers`).
 
 What becomes of a file depends on that file alone, the installation and the limits, because a refusal that another
-patient's file caused would let one patient decide about another. A child that runs out of memory or crashes is replaced,
-and only if the file does the same in a child that has read nothing before is it refused; a child in which much memory
-stayed behind is replaced before the next file. Time is counted as processor time of the one file. Two things are not in
-this power: a machine so busy, or a disk so slow, that a file waits `_WAIT` times as long as it may compute; and a machine
-that runs out of memory although every child keeps its limit: give it workers x memory_gib.
+patient's file caused would let one patient decide about another. A child that runs out of memory or crashes is
+replaced, and only if the file does the same in a child that has read nothing before is it refused; a child in which
+much memory stayed behind is replaced before the next file. Time is counted as processor time of the one file. Two
+things are not in this power: a machine so busy, or a disk so slow, that a file waits `_WAIT` times as long as it may
+compute; and a machine that runs out of memory although every child keeps its limit: give it workers x memory_gib.
 
-Does not cover: a child reads files as the site's own user, and a file that takes a child over can make it lie about files
-that the same child reads after it, within what `answers` lets through.
+Does not cover: a child reads files as the site's own user, and a file that takes a child over can make it lie about
+files that the same child reads after it, within what `answers` lets through.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ __all__ = ["Rendered", "Sandbox", "SandboxError"]
 
 _BATCH = 64
 _WAIT = 4.0
+_PATIENCE_S = 10.0
 _Found = TypeVar("_Found")
 
 
@@ -49,7 +50,7 @@ class Sandbox:
     def __init__(self, config: ImagesConfig) -> None:
         self._limits = Limits(
             memory_bytes=int(config.memory_gib * 2**30), file_bytes=config.most_file_mib << 20,
-            cpu_s=config.timeout_s, wall_s=_WAIT * config.timeout_s + 10)
+            cpu_s=config.timeout_s, wall_s=_WAIT * config.timeout_s + _PATIENCE_S)
         self._workers = config.workers
         # A child dies with the thread that started it, so that it cannot outlive the site: one thread starts them all.
         self._starter = ThreadPoolExecutor(1, "sandbox-starter")

@@ -2,8 +2,8 @@
 
 `site_client.imaging.sandbox` starts it and kills it. It gets paths, and gives back what a header says, pixels, or the
 code of a refusal; never a text of a library, which may quote a patient. It stays for many files. After a file for which
-memory ran out, and when an earlier file has left much memory behind, it says so and ends, so that no file's fate depends
-on the files before it.
+memory ran out, and when an earlier file has left much memory behind, it says so and ends, so that no file's fate
+depends on the files before it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import hashlib
 import logging
 import os
 import socket
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,8 @@ def _load(plugin: str) -> None:
     """Every library, before the first file, and quiet: what they warn and log quotes values of files."""
     logging.disable()
     warnings.simplefilter("ignore")
+    # pydicom would load it, for a quarter of the time to start, to download its own test files.
+    sys.modules["requests"] = None  # type: ignore[assignment]
     from pydicom.pixels import get_decoder
 
     import site_client.imaging.header_pass
@@ -94,12 +98,15 @@ def _follow(channel: Channel, request: dict[str, Any], limits: _Limits) -> bool:
 
     if request["do"] == "render":
         return _answer(channel, lambda: _render(channel, Path(request["path"]), request["frames"], limits), limits)
-    read = {"headers": lambda path: asdict(read_header(path, limits.file_bytes)),
-            "syntaxes": lambda path: read_syntax(path, limits.file_bytes)}[request["do"]]
-    return all(_answer(channel, lambda path=path: {"found": read(Path(path))}, limits) for path in request["paths"])
+    def found(path: str) -> dict[str, Any]:
+        if request["do"] == "syntaxes":
+            return {"found": read_syntax(Path(path), limits.file_bytes)}
+        return {"found": asdict(read_header(Path(path), limits.file_bytes))}
+
+    return all(_answer(channel, partial(found, path), limits) for path in request["paths"])
 
 
-def _answer(channel: Channel, work: Any, limits: _Limits) -> bool:
+def _answer(channel: Channel, work: Callable[[], dict[str, Any]], limits: _Limits) -> bool:
     from site_client.records import RefusedItemError
 
     allow_cpu_s(limits.cpu_s)

@@ -125,7 +125,7 @@ class SandboxProcess:
 
     def _picture(self, height: int, width: int, deadline: float) -> NDArray[np.uint8]:
         picture = np.empty((height, width, 3), np.uint8)
-        self._channel.receive_raw(memoryview(picture).cast("B"), deadline)
+        self._channel.receive_raw(picture.data.cast("B"), deadline)
         picture.flags.writeable = False
         return picture
 

@@ -1,53 +1,37 @@
-"""How many files of a data folder are in which transfer syntax: counts only, read from the file meta information.
+"""How many files of a data folder are in which transfer syntax, and what to do about those without a decoder here.
 
-Nothing behind the meta information is read, and a syntax that DICOM does not register is not named.
+Counts only. The files are opened by the sandbox's child process, and a syntax that is not one of still images is not
+named.
 """
 
 from __future__ import annotations
 
-import io
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import UID
-
-from site_client.sources.dicom import NATIVE_SYNTAXES, quiet_library
+from configs.site_data import ImagesConfig
+from site_client.imaging.decoders import advice, name_of
+from site_client.imaging.sandbox import Sandbox
 
 __all__ = ["MOST_FILES", "count_syntaxes"]
 
 MOST_FILES = 20_000
-_META_BYTES = 1 << 16
-_REGISTERED = "1.2.840.10008.1.2"
+_UNREAD = {"dicom-unreadable": "no DICOM file"}
 
 
-def count_syntaxes(folder: Path) -> tuple[Counter[str], int]:
-    """(files by name of the syntax, files that cannot be read here) of the first `MOST_FILES` files below `folder`."""
+def count_syntaxes(folder: Path, images: ImagesConfig) -> tuple[Counter[str], Counter[str]]:
+    """(files by name of the syntax, files without a decoder by what to do about them) of the first `MOST_FILES` files
+    below `folder`. Raises SandboxError (a ValueError) where the child process does not start."""
     counts: Counter[str] = Counter()
-    refused = 0
-    with quiet_library():
-        for number, path in enumerate(path for path in folder.rglob("*") if not path.is_symlink() and path.is_file()):
-            if number == MOST_FILES:
-                break
-            syntax = _syntax(path)
-            refused += syntax not in NATIVE_SYNTAXES
-            counts[_name(syntax)] += 1
-    return counts, refused
-
-
-def _syntax(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            stream = io.BytesIO(file.read(_META_BYTES))
-        read_preamble(stream, False)
-        meta = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-        return str(meta.TransferSyntaxUID)
-    except Exception:  # the library raises nearly anything, with values of the file in the text
-        return ""
-
-
-def _name(syntax: str) -> str:
-    if not syntax:
-        return "no DICOM file"
-    known = UID(syntax)
-    return known.name if syntax.startswith(_REGISTERED) and known.name != syntax else "an unregistered syntax"
+    to_do: Counter[str] = Counter()
+    files = (path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
+    with Sandbox(images) as sandbox:
+        for _, found in sandbox.syntaxes(islice(files, MOST_FILES)):
+            if isinstance(found, str):
+                counts[_UNREAD.get(found, "not readable")] += 1
+                continue
+            counts[name_of(found[0])] += 1
+            if fix := advice(*found):
+                to_do[f"{name_of(found[0])}: {fix}"] += 1
+    return counts, to_do

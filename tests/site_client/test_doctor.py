@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import JPEGBaseline8Bit
+from pydicom.uid import MPEG2MPML, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLosslessSV1
 
 import site_client.connection_probe
+from configs.site_data import ImagesConfig
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
 from site_client.connection_probe import Connection
+from site_client.imaging import decoders
 from site_client.keystore import signing_key
 from site_client.sources.dicom_syntaxes import count_syntaxes
 from tests.privacy.invited import INVITATION
@@ -171,22 +174,44 @@ def test_working_hours_and_a_dead_health_service_are_warnings(site: MadeSite) ->
     assert code == 0 and lines["hours"][0] == lines["health"][0] == "WARN" and "UNREACHABLE" in lines["health"][1]
 
 
-def test_compressed_files_are_counted_by_syntax_without_a_name_of_a_file(site: MadeSite) -> None:
-    folder = site.folder / "data" / "dicom"
-    folder.mkdir()
+def save_compressed(folder: Path, syntax: str, number: int, **elements: object) -> None:
     meta = FileMetaDataset()
-    meta.TransferSyntaxUID = JPEGBaseline8Bit
+    meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.77.1.4", "1.2.3"
     compressed = Dataset()
     compressed.file_meta, compressed.PatientID = meta, "P4711"
-    for number in range(3):
-        compressed.save_as(folder / f"P4711-{number}.dcm", enforce_file_format=True)
+    for keyword, value in elements.items():
+        setattr(compressed, keyword, value)
+    for one in range(number):
+        compressed.save_as(folder / f"P4711-{syntax}-{one}.dcm", enforce_file_format=True)
+
+
+def test_compressed_files_are_counted_by_syntax_without_a_name_of_a_file(site: MadeSite) -> None:
+    folder = site.folder / "data" / "dicom"
+    folder.mkdir()
+    save_compressed(folder, JPEGBaseline8Bit, 3)
     (folder / "notes.txt").write_text("P4711")
-    counts, refused = count_syntaxes(folder)
-    assert dict(counts) == {"JPEG Baseline (Process 1)": 3, "no DICOM file": 1} and refused == 4
+    assert count_syntaxes(folder, ImagesConfig()) == ({"JPEG Baseline": 3, "no DICOM file": 1}, {})
     code, lines = doctor(site)
-    assert code == 0 and lines["decoders"][0] == "WARN" and "3 JPEG Baseline" in lines["decoders"][1]
+    assert code == 0 and lines["decoders"][0] == "PASS" and "3 JPEG Baseline" in lines["decoders"][1]
     assert "P4711" not in str(lines)
+
+
+def test_a_syntax_without_a_decoder_comes_with_the_extra_to_install(
+    site: MadeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoders, "installed", lambda plugin: plugin not in ("gdcm", "libjpeg"))
+    folder = site.folder / "data" / "dicom"
+    folder.mkdir()
+    save_compressed(folder, JPEGLosslessSV1, 2)
+    save_compressed(folder, JPEGExtended12Bit, 3, BitsStored=12)
+    save_compressed(folder, MPEG2MPML, 5)
+    code, out, _ = site.run("doctor", site.file, "--json")
+    (finding,) = (one for one in json.loads(out)["findings"] if one["name"] == "decoders")
+    assert code == 0 and finding["level"] == "WARN" and "3 JPEG Extended" in finding["text"]
+    assert re.search(r"2 files JPEG Lossless SV1: install .*\[dicom-gdcm\].* or .*\[dicom-gpl\]", finding["fix"])
+    assert re.search(r"3 files JPEG Extended: install [^;]*\[dicom-gpl\]", finding["fix"])
+    assert "5 files another transfer syntax: convert them" in finding["fix"] and "P4711" not in out
 
 
 # ------------------------------------------------------------------ status
