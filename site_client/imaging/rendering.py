@@ -22,7 +22,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, UID
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from site_client.imaging.grey import FOR_THE_MODEL, GREY_KEYWORDS, Choice, grey_header, grey_picture
 from site_client.imaging.lookup_tables import painted, palette
@@ -70,7 +70,7 @@ class _Layout:
 
 
 def render_frames(path: Path, frames: Sequence[int], *, plugin: str = "") -> list[Rendered]:
-    """(uint8 (H, W, 3) RGB, how its values were chosen) of each frame of the file, numbered from 0, as the model sees it.
+    """(uint8 (H, W, 3) RGB, how its values were chosen) of each frame, numbered from 0, as the model sees it.
 
     plugin: pydicom's name of the decoder for compressed pixels, "" for its own choice. Raises RefusedItemError for
     what cannot be shown, MemoryError, and nothing else but what ends a process.

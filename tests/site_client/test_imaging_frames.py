@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_evenly_always_has_both_ends_and_no_number_twice() -> None:
         for most in range(2, 12):
             chosen = evenly(count, most)
             assert chosen[0] == 0 and chosen[-1] == count - 1 and len(set(chosen)) == min(count, most)
-            gaps = {right - left for left, right in zip(chosen, chosen[1:], strict=False)}
+            gaps = {right - left for left, right in pairwise(chosen)}
             assert list(chosen) == sorted(chosen) and max(gaps) - min(gaps) <= 1
 
 

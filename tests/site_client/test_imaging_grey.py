@@ -45,7 +45,9 @@ def table(descriptor: list[int], data: list[int]) -> Dataset:
     return made
 
 
-def shown(stored: np.ndarray, dataset: Dataset, frame: int = 0, choice: Choice = FOR_THE_MODEL) -> tuple[list[int], str]:
+def shown(
+    stored: np.ndarray, dataset: Dataset, frame: int = 0, choice: Choice = FOR_THE_MODEL
+) -> tuple[list[int], str]:
     picture, how = grey_picture(stored, grey_header(dataset, frame, little=True), choice)
     assert picture.shape == (*stored.shape, 3) and picture.dtype == np.uint8
     assert (picture == picture[..., :1]).all()

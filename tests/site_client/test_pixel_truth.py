@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 LEAST_COMPARED = 40
 LEFT_OUT = {
-    "JPGExtended.dcm": "lossy JPEG of 12 bits: the decoders' cosine transforms differ by 2 levels in 0.6 % of the pixels",
+    "JPGExtended.dcm": "lossy JPEG of 12 bits: decoders differ by 2 levels in 0.6 % of the pixels",
     "SC_rgb_32bit.dcm": "dcmtk shows no colour of 32 bits",
     "SC_rgb_32bit_2frame.dcm": "dcmtk shows no colour of 32 bits",
     "SC_rgb_expb_32bit.dcm": "dcmtk shows no colour of 32 bits",
@@ -125,7 +125,8 @@ def test_a_lossless_copy_looks_as_its_original(compressed: str, plain: str) -> N
 
 def test_lossy_copies_look_as_their_decompressed_ones() -> None:
     for name in ("RG1", "RG3", "MR2", "693", "US1"):
-        ((left, _),), ((right, _),) = (render_frames(real_file(f"{name}_{kind}.dcm"), (0,)) for kind in ("J2KI", "UNCI"))
+        files = (real_file(f"{name}_{kind}.dcm") for kind in ("J2KI", "UNCI"))
+        ((left, _),), ((right, _),) = (render_frames(path, (0,)) for path in files)
         assert np.abs(left.astype(int) - right).mean() < 1, name
 
 
