@@ -222,7 +222,8 @@ def _window(said: dict[str, Any]) -> Window | None:
 
 def _hounsfield(dataset: Dataset, said: dict[str, Any], frame: int) -> bool:
     """CT whose values are HU (PS3.3 C.8.2.1, C.11.1.1.2), and no localizer."""
-    if dataset.get("Modality") != "CT" or "RescaleSlope" not in said or "RescaleIntercept" not in said:
+    numbers = (_number(said.get(keyword)) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    if dataset.get("Modality") != "CT" or None in numbers:
         return False
     kinds = [dataset.get("ImageType")]
     for group in (_item(dataset.get("PerFrameFunctionalGroupsSequence"), frame),

@@ -1,4 +1,4 @@
-"""Lookup tables as a DICOM file stores them: modality, VOI and palette (PS3.3 C.11.1.1, C.11.2.1.1, C.7.6.3.1.5-6, C.7.9).
+"""Lookup tables as a DICOM file stores them: modality (PS3.3 C.11.1.1), VOI (C.11.2.1.1), palette (C.7.6.3.1.5, C.7.9).
 
 Whatever is malformed is a RefusedItemError("lookup-table").
 """
@@ -52,9 +52,7 @@ def palette(dataset: Dataset, *, signed: bool, little: bool) -> tuple[int, NDArr
     else:
         data = (dataset.get(f"{colour}PaletteColorLookupTableData") for colour in _COLOURS)
         table = np.stack([_entries(body, count, little=little) for body in data], axis=1)
-    if table.max() > 255:
-        table = table >> 8
-    return first, table.astype(np.uint8)
+    return first, (table >> 8 if table.max() > 255 else table).astype(np.uint8)
 
 
 def painted(stored: NDArray[np.integer], first: int, table: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -73,7 +71,7 @@ def _segmented(dataset: Dataset, first: int, count: int) -> NDArray[np.uint16]:
         expanded = apply_color_lut(values, dataset)[:, :3]
     except Exception:
         raise RefusedItemError("lookup-table") from None
-    return expanded.astype(np.uint16)
+    return np.asarray(expanded, dtype=np.uint16)
 
 
 def _descriptor(value: object) -> tuple[int, int, int]:

@@ -42,7 +42,7 @@ _KEYWORDS = (
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _PIXEL_DATA = (0x7FE0, 0x0010)
-_UNDEFINED = 0xFFFFFFFF
+_PIXEL_VRS = (b"OB", b"OW", b"UN")
 _BLOCK = 1 << 18
 
 Rendered = tuple[NDArray[np.uint8], str]
@@ -70,7 +70,7 @@ class _Layout:
 
 
 def render_frames(path: Path, frames: Sequence[int], *, plugin: str = "") -> list[Rendered]:
-    """(uint8 (H, W, 3) RGB, how its values were chosen) of each frame of the file, numbered from 0, as the model sees it.
+    """(uint8 (H, W, 3) RGB, how its values were chosen) of each frame, numbered from 0, as the model sees it.
 
     plugin: pydicom's name of the decoder for compressed pixels, "" for its own choice. Raises RefusedItemError for
     what cannot be shown, MemoryError, and nothing else but what ends a process.
@@ -92,8 +92,6 @@ def rendered(
             source = _inflated(stream)
             dataset = dcmread(source, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
             layout = _layout(dataset)
-            if dataset.original_encoding != (layout.syntax.is_implicit_VR, layout.syntax.is_little_endian):
-                raise RefusedItemError("dicom-unreadable")  # its own syntax would place the pixels wrongly
             _check_length(source, layout, max(frames, default=0))
             return [_render(source, dataset, layout, frame, plugin, choice) for frame in frames]
         except (RefusedItemError, MemoryError):
@@ -177,6 +175,8 @@ def _check_length(source: BinaryIO, layout: _Layout, last: int) -> None:
     tag, length = struct.unpack(f"{order}HH", head[:4]), struct.unpack(f"{order}L", head[-4:])[0]
     if tag != _PIXEL_DATA:  # Float and Double Float Pixel Data (PS3.3 C.7.6.24-25) come before
         raise RefusedItemError("pixel-kind")
+    if (head[4:6] in _PIXEL_VRS) == implicit:  # a file in another syntax than it says: pixels would start too late
+        raise RefusedItemError("dicom-unreadable")
     left = source.seek(0, io.SEEK_END) - begin - len(head)
     source.seek(begin)
     if not layout.syntax.is_encapsulated and -(-layout.frame_bits * (last + 1) // 8) > min(length, left):

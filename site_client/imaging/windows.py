@@ -1,4 +1,4 @@
-"""Grey values to what a screen shows: the arithmetic of DICOM PS3.3 C.11.1 (modality) and C.11.2 (window, lookup table).
+"""Grey values to what a screen shows: the arithmetic of DICOM PS3.3 C.11.1 (modality) and C.11.2 (window, table).
 
 On numbers alone: nothing here knows a file. Values are float64 of any shape. What is shown runs from 0 (black) to
 1 (white) until `eight_bits`.
@@ -58,12 +58,12 @@ def looked_up(values: Values, table: LookupTable) -> Values:
     """The table's entry of each value; below its first value the first entry, above its last one the last
     (PS3.3 C.11.1.1.1, C.11.2.1.1). Values between whole numbers are rounded."""
     places = (np.rint(values) - table.first).clip(0, len(table.entries) - 1).astype(np.int64)
-    return table.entries[places].astype(np.float64)
+    return np.asarray(table.entries[places], dtype=np.float64)
 
 
 def shown_by_table(values: Values, table: LookupTable) -> Values:
     """0..1 of a VOI lookup table, whose greatest possible entry is white (PS3.3 C.11.2.1.1)."""
-    return looked_up(values, table) / (2**table.bits - 1)
+    return np.asarray(looked_up(values, table) / (2**table.bits - 1), dtype=np.float64)
 
 
 def windowed(values: Values, window: Window) -> Values:
@@ -84,7 +84,7 @@ def between(values: Values, low: float, high: float) -> Values:
 
 
 def percentile_range(values: Values, percents: tuple[float, float]) -> tuple[float, float]:
-    """Two values that occur: the least ones at or below which these shares lie. Where they coincide, least and greatest.
+    """Two values that occur: the least ones at or below which these shares lie; least and greatest where they coincide.
 
     Of no values, (0, 0).
     """
