@@ -4,7 +4,7 @@ Searched for: the patient's own names (`names`, `name_search`), identifiers (`id
 whatever names somebody whoever the patient is (`patterns`, `persons`). Not found: other people without a title ("her
 daughter Angela"), nicknames, initials alone, places, dates in words, and descriptions that fit one person only.
 
-The time is linear in the text's length; texts longer than `MOST_CHARACTERS` are the reader's to refuse.
+The time is linear in the text's length; the reader of a source bounds that.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a text: ``usable``, and then ``text`` as it may be used (None when not); ``counts``: hits by kind.
-
-    ``hits`` refer to the text that was checked; they and ``text`` are for the site itself only.
+    """What becomes of a text: ``usable``, and then ``text`` as it may be used (None when not); ``counts``: hits by
+    kind. ``hits`` refer to the text that was checked; they and ``text`` are for the site itself only.
     """
 
     usable: bool
@@ -77,8 +76,8 @@ def _forms(anchors: Anchors) -> _Forms:
 def find_phi(text: str, anchors: Anchors) -> list[Hit]:
     """Everything that names the patient or somebody, sorted, without overlaps; positions in ``text`` as it is.
 
-    What `redact` leaves has no hit: a hit may hide another one behind it, so the text is searched again without what was
-    found until nothing is.
+    What `redact` leaves has no hit: a hit may hide another one behind it, so the text is searched again without what
+    was found until nothing is. A text that does not come to an end is one hit.
     """
     folded, forms = fold(text), _forms(anchors)
     found: list[tuple[int, int, str]] = []
@@ -89,6 +88,8 @@ def find_phi(text: str, anchors: Anchors) -> list[Hit]:
         found = _merged([*found, *new])
         spans = [(start, end) for start, end, _ in found]
         folded = Folded(masked(folded.text, spans), masked(folded.lower, spans), folded.origin, folded.length)
+    else:
+        return [Hit(0, len(text), "name")]
     return merged(Hit(*folded.span(start, end), kind) for start, end, kind in found)
 
 

@@ -32,7 +32,7 @@ _NAMES = (
 )
 _MONTHS = {word: number for number, words in enumerate(_NAMES, 1) for word in words.split()}
 _MONTH = "(?P<name>" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
-_LINK = r"(?:[ \t\n]{0,3}[-/.,][ \t\n]{0,3}|[ \t\n]{1,3}(?:(?:of|de|del|du|den|van)[ \t\n]{1,3})?)"
+_LINK = r"(?:[ \t\n]{0,3}[-/.,][ \t\n]{0,3}|[ \t\n]{1,3}(?:(?:of|the|de|del|du|den|van)[ \t\n]{1,3})?)"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|e|ste|de|[.oa])?"
 _YEAR = r"(?P<year>(?:19|20)\d\d|'?\d\d)(?![\d/]|[.,-]\d)"
 _BARE = r"(?<![^\W\d_])"  # not inside a longer word
@@ -43,14 +43,14 @@ _WORDED = (
     re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?!\d){_LINK}(?:in )?{_YEAR}"),
     re.compile(rf"(?<!\d)(?P<year>(?:19|20)\d\d){_LINK}?{_BARE}{_MONTH}{_LINK}?(?P<day>\d{{1,2}})(?!\d)"),
 )
-_WORDED_MONTH = re.compile(rf"{_BARE}{_MONTH}(?:{_LINK}|')(?P<year>(?:19|20)\d\d|(?<=')\d\d)(?!\d)")
+_WORDED_MONTH = re.compile(rf"{_BARE}{_MONTH}{_LINK}?'?(?P<year>(?:19|20)\d\d|(?<=')\d\d)(?!\d)")
 _WORDED_DAY = (
     re.compile(rf"(?<![\d.,/-]){_DAY}{_LINK}?{_BARE}{_MONTH}(?![^\W_])"),
     re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?![^\W_]|[.,]\d)"),
 )
 _NUMERIC = re.compile(
     r"(?<![\w/])(?<!\d[.,-])(?P<a>\d{1,4})(?P<mark>[ \t]?[-/._][ \t]?|[ \t])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{1,4})"
-    r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=T\d)")
+    r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
 _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
 _NUMERIC_DAY = re.compile(

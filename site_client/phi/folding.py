@@ -17,20 +17,21 @@ import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 
-__all__ = ["KINDS", "OPAQUE", "Folded", "Token", "fold", "fold_name", "masked", "token_of", "tokens"]
+__all__ = ["KINDS", "OPAQUE", "PLACEHOLDER", "Folded", "Token", "fold", "fold_name", "masked", "token_of", "tokens"]
 
 KINDS = ("name", "person", "date", "age", "identifier", "number", "phone", "email", "web", "address")
 OPAQUE = "\x1a"
 
-_PLACEHOLDER = re.compile(r"\[(?:" + "|".join(kind.upper() for kind in KINDS) + r")\]")
+PLACEHOLDER = re.compile(r"\[(?:" + "|".join(kind.upper() for kind in KINDS) + r")\]")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _LETTERS = {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
             "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "ŀ": "l", "ħ": "h", "Ħ": "H"}
 _SIGNS = {**dict.fromkeys("‘’‚‛ʼʹ`´′＇ʻʾʿ", "'"), **dict.fromkeys("‐‑‒–—―−﹣－⁃", "-"), "⁄": "/", "∕": "/",
           "․": ".", "·": ".", "・": " ", "。": ".", "，": ",", "、": ",", "：": ":", "\u200e": "", "\u034f": ""}
-_LOOKALIKES = dict(zip("АВЕКМНОРСТУХІЈЅаеорсухіјѕԁһԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧοιν",
-                       "ABEKMHOPCTYXIJSaeopcyxijsdhqwABEZHIKMNOPTYXoiv", strict=True))
+# Both cases of a letter go the same way, or names in Cyrillic or Greek would no longer match across case.
+_LOOKALIKES = dict(zip("АВЕКМНОРСТУХІЈЅавекмнорстухіјѕԁһԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧαβεζηικμνορτυχ",
+                       "ABEKMHOPCTYXIJSabekmhopctyxijsdhqwABEZHIKMNOPTYXabezhikmnoptyx", strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def token_of(kind: str) -> str:
 
 
 def _placeholders(text: str) -> list[tuple[int, int]]:
-    return [match.span() for match in _PLACEHOLDER.finditer(text)] if "[" in text else []
+    return [match.span() for match in PLACEHOLDER.finditer(text)] if "[" in text else []
 
 
 def _clusters(text: str) -> list[tuple[int, int]]:

@@ -83,7 +83,8 @@ def _longest_at(folded: Folded, tokens: list[Token], start: int, forms: Identifi
         for form in (spelling, bare):
             if form in forms.whole and _stands(folded.lower, tokens, start, end, form, forms.whole[form]):
                 best = end
-        if (spelling and spelling not in forms.beginnings and bare not in forms.beginnings) or end >= len(tokens):
+        begun = spelling in forms.beginnings or bare in forms.beginnings or (not spelling and end < start + 3)
+        if not begun or end >= len(tokens):
             break
         if not _SEPARATOR.fullmatch(folded.text, tokens[end - 1].end, tokens[end].start):
             break

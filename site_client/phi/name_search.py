@@ -38,7 +38,7 @@ from site_client.phi.words import (
 __all__ = ["find_names"]
 
 _MOST_WORDS = 6
-_JOINT = re.compile(r"['-]|-[ \t]*\r?\n[ \t]*|_")
+_JOINT = re.compile(r"['`-]|-[ \t]*\r?\n[ \t]*|_")
 _BLANK = re.compile(r"[ \t]{1,3}|[ \t]{0,3}\r?\n[ \t]{0,8}|\.")
 _BESIDE = re.compile(r"[ \t]{0,4}[,^_./:-]?[ \t]{0,4}(?:\r?\n)?[ \t]{0,8}")
 _TITLE_GAP = re.compile(r"[.:]?[ \t]{0,3}(?:\r?\n)?")

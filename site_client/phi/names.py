@@ -92,19 +92,20 @@ def _add_person(forms: NameForms, family: str, given: str) -> None:
         _add_needles(forms, family, given)
     for last in families[:1]:
         for first in givens[:1]:
-            for joined in (first + last, last + first):
-                if len(joined) >= 6:
-                    forms.add(joined, len(forms.parts), "strong")
-            for joined in (first[0] + last, last + first[0]):
-                if len(last) >= 5 and _weight(last) == "strong" and _weight(joined) == "strong":
+            long = [first + last, last + first] if len(first + last) >= 6 else []
+            short = [first[0] + last, last + first[0]] if len(last) >= 5 and _weight(last) == "strong" else []
+            for joined in (*long, *short):
+                if _weight(joined) == "strong":
                     forms.add(joined, len(forms.parts), "strong")
 
 
 def _add_component(forms: NameForms, component: str) -> list[str]:
-    """Add the words of one component; returns its spelling without blanks, [] when there is none."""
+    """Add the words of one component; returns its first word, or the whole where that is a particle; [] for none."""
     if not _alphabetic(component):
         return []
-    chunks = [chunk for chunk in component.split() if fold_name(chunk).strip(".,") not in SUFFIXES]
+    chunks = [chunk for chunk in component.split() if fold_name(chunk).strip(".,") not in PLACEHOLDERS]
+    if len(chunks) > 1:
+        chunks = [chunk for chunk in chunks if fold_name(chunk).strip(".,") not in SUFFIXES]
     lone = all(fold_name(chunk) in PARTICLES for chunk in chunks)
     for chunk in chunks:
         words = _words(chunk)
@@ -112,9 +113,11 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
             forms.initials.add(words[0][0])
             _add_chunk(forms, chunk, words)
     words = _words(" ".join(chunks))
-    if len(words) > 1:
+    if len(chunks) > 1:
         _add_spaced(forms, words, " ".join(chunks))
-    return ["".join(words)] if words else []
+    if not words:
+        return []
+    return ["".join(words) if words[0] in PARTICLES else "".join(_words(chunks[0]))]
 
 
 def _add_chunk(forms: NameForms, chunk: str, words: list[str]) -> None:

@@ -21,9 +21,9 @@ _MORE = re.compile(r"[ ](?:(?:van|von|de|del|der|den|la|le|du|di|da|y|e)[ ]){0,3
                    r"(?P<name>[A-Z][^\W\d_]*(?:['-][A-Z]?[^\W\d_]+){0,3}))|[ ]and[ ](?P<other>[A-Z][a-z]{2,24})")
 _DEGREES = r"(?:(?:med|dent|rer|nat|phil|univ|habil|h\.?c|ing|Dr|Prof|Dipl|PD|Priv)\.?[- ]{1,2}){0,6}"
 _TITLED = re.compile(
-    r"(?<![^\W_])(?P<title>(?:[Pp]rof|PROF|[Dd]r[as]?|DRA?|Mrs?|MRS?|Ms|MS|Mme|Mlle|Sra?|Srta|SRA?|Hr|Fr|Dhr|Mevr|Mw|Dott|"
+    r"(?<![^\W_])(?P<title>(?:[Pp]rof|PROF|[Dd]r[as]?|DRA?|Mrs?|MRS?|Ms|MS|Mme|Mlle|Sra?|Srta|SRA?|Hr|Fr|[Dd]hr|[Mm]evr|[Mm]w|Dott|"
     r"Univ|Priv)\.|(?:Prof(?:essor)?|Drs?|Dra|Mrs?|Ms|Miss|Mme|Mlle|Madame|Monsieur|Sra|Srta|Se[n]or|Se[n]ora|Herrn?|Frau|"
-    r"Dhr|Mevr|Mevrouw|Meneer|[Dd]e heer|Doctor|Doktor|Nurse|Schwester|Pfleger|Docteur|Doctora|Enfermera|Infirmiere)"
+    r"[Dd]hr|[Mm]evr|[Mm]evrouw|[Mm]eneer|[Dd]e heer|Doctor|Doktor|Nurse|Schwester|Pfleger|Docteur|Doctora|Enfermera|Infirmiere)"
     r"(?=[ ][A-Z])|(?:MRS|PROFESSOR|HERRN?|FRAU|MME|SRA|MEVROUW|DOCTOR)(?=[ ]))"
     rf"[- ]{{0,2}}\n?{_DEGREES}{_NAME}")
 _ANNOUNCED = re.compile(
@@ -43,7 +43,6 @@ _STARTS = re.compile(
     r"(?i)\b(?:prof|dra?s?|mrs?|ms|miss|mme|mlle|madame|monsieur|sra?|srta|senora?|herrn?|frau|hr|fr|dhr|mevr|mevrouw|mw|"
     r"meneer|heer|nurse|schwester|pfleger|do[ck]tor|professor|docteur|doctora|dott|infirmiere|enfermera|univ|priv)\b")
 _BY = re.compile(r"(?i)\b(?:by|von|par|por|door|gez|radiologist|physician|resident|technologist|provider|attending|arzt)\b")
-_SPECIES = "tuberculosis avium kansasii pneumoniae"
 
 
 def find_persons(folded: Folded) -> Iterator[tuple[int, int]]:
@@ -56,7 +55,7 @@ def find_persons(folded: Folded) -> Iterator[tuple[int, int]]:
     if "ame" in folded.lower or "nom" in folded.lower or "naam" in folded.lower or "apellido" in folded.lower:
         yield from _named(_LABELLED, text)
     for match in _DEGREED.finditer(text):
-        words = [word for word in re.findall(r"[^\W\d_]{2,}", match[0])[:-1]]
+        words = re.findall(r"[^\W\d_]{2,}", match[0])[:-1]
         if all(_could_be_name(word) and word.lower() not in COMMON | MEDICAL for word in words):
             yield match.span()
 

@@ -271,6 +271,7 @@ MONTH_NAMES = words("may april june august mai juni juin abril julio mars marz m
 
 # After a title or "read by" these begin a sentence or a heading, not a name.
 NO_NAMES = words("""
+dr dra drs prof professor mr mrs ms miss med md phd mme mlle herr herrn frau hr fr sr sra dhr mevr mw pd priv univ
 the this that there no not a an and or but findings finding impression patient patients exam examination chest history
 indication comparison technique please on at in by for to of is was were with from notified called informed discussed
 radiology radiologist resident attending physician doctor nurse technologist phone telephone clinical final report
