@@ -1,0 +1,163 @@
+"""Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
+
+Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
+2023, 5 March 23, 5 de marzo de 2023; in English, German, French, Spanish and Dutch. A number may be the day or the
+month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023, "on 3/5" and the
+year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from site_client.phi.folding import Folded
+
+__all__ = ["DateForms", "date_forms", "find_ages", "find_dates"]
+
+_NAMES = (
+    "january jan januar janner janvier janv enero ene januari",
+    "february feb februar fevrier fevr fev febrero februari febr",
+    "march mar marz mrz maerz mars marzo maart mrt",
+    "april apr avril avr abril abr",
+    "may mai mayo mei",
+    "june jun juni juin junio",
+    "july jul juli juillet juil julio",
+    "august aug aout agosto ago augustus",
+    "september sep sept septembre septiembre setiembre set",
+    "october oct oktober okt octobre octubre",
+    "november nov novembre noviembre",
+    "december dec dezember dez decembre diciembre dic",
+)
+_MONTHS = {word: number for number, words in enumerate(_NAMES, 1) for word in words.split()}
+_MONTH = "(?P<name>" + "|".join(sorted(_MONTHS, key=len, reverse=True)) + r")\.?"
+_LINK = r"(?:[ \t\n]{0,3}[-/.,][ \t\n]{0,3}|[ \t\n]{1,3}(?:(?:of|the|de|del|du|den|van)[ \t\n]{1,3})?)"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|er|e|ste|de|[.oa])?"
+_YEAR = r"(?P<year>(?:19|20)\d\d|'?\d\d)(?![\d/]|[.,-]\d)"
+_BARE = r"(?<![^\W\d_])"  # not inside a longer word
+
+# 5 March 2023; March 5, 2023; 2023 March 5 -- each tried where a month's name and a digit are near each other.
+_WORDED = (
+    re.compile(rf"(?<![\d.,/-]){_DAY}{_LINK}?{_BARE}{_MONTH}{_LINK}?{_YEAR}"),
+    re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?!\d){_LINK}(?:in )?{_YEAR}"),
+    re.compile(rf"(?<!\d)(?P<year>(?:19|20)\d\d){_LINK}?{_BARE}{_MONTH}{_LINK}?(?P<day>\d{{1,2}})(?!\d)"),
+)
+_WORDED_MONTH = re.compile(rf"{_BARE}{_MONTH}{_LINK}?'?(?P<year>(?:19|20)\d\d|(?<=')\d\d)(?!\d)")
+_WORDED_DAY = (
+    re.compile(rf"(?<![\d.,/-]){_DAY}{_LINK}?{_BARE}{_MONTH}(?![^\W_])"),
+    re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?![^\W_]|[.,]\d)"),
+)
+_NUMERIC = re.compile(
+    r"(?<![\w/])(?<!\d[.,-])(?P<a>\d{1,4})(?P<mark>[ \t]?[-/._][ \t]?|[ \t])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{1,4})"
+    r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
+_NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
+                            r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
+_NUMERIC_DAY = re.compile(
+    r"\b(?:on|dated|date|since|from|vom|am|seit|le|du|el|del|born|dob|birthday|op|exam|study|stu?die)[ \t:]{1,3}"
+    r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm))", re.ASCII)
+_COMPACT = re.compile(r"(?<![\w.])(?:\d{8}|\d{6})(?!\d|\.\d)")
+_BIRTH_YEAR = re.compile(
+    r"\b(?:born|birth|dob|geb|geboren|geburtsjahr|jahrgang|ne|nee|naissance|nacid[oa]|nacimiento|geboortejaar|yob)"
+    r"(?:[ \t]{0,2}[.:(]?[ \t]{0,2}(?:in|on|am|en|el|le|year|of|date)?){0,3}[ \t]{0,2}(?P<year>(?:19|20)\d\d)(?!\d)",
+    re.ASCII)  # fmt: skip
+_UNITS = re.compile(r"[ \t]?(?:x\b|cm|mm|ml|cc|mg|%|weeks?|wks?|days?|months?|hours?|hrs?|min)")
+
+_HIGH_AGE = re.compile(
+    r"(?<![\w.,/-])(?P<age>9\d|1[0-2]\d)[ \t-]{0,3}(?:(?:years?|yrs?|yr|y|jahre?|jaar|jahrige[rn]?|jarige|ans|anos)"
+    r"[ \t./-]{0,3}(?:old|of age|o\b|alt|oud|d'age|de edad)|yo\b|y\.?o\b|y/o\b|jahrige[rns]?\b|jarige\b|"
+    r"(?:ans|anos)\b|[ymfwj]\b(?![\w/.-]))"
+    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|1[0-2]\d)(?![\d/.,%-])"
+    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|late |early )?90'?s\b",
+    re.ASCII)  # fmt: skip
+
+
+@dataclass(slots=True)
+class DateForms:
+    """The patient's dates as (year, month, day), and the digits that they are written with when nothing separates
+    them."""
+
+    days: set[tuple[int, int, int]] = field(default_factory=set)
+    compact: set[str] = field(default_factory=set)
+
+
+def date_forms(dates: tuple[str, ...]) -> DateForms:
+    """What to look for, of dates YYYYMMDD (a time after them and separators within are ignored); no date, no form."""
+    forms = DateForms()
+    for text in dates:
+        digits = "".join(char for char in text if char.isascii() and char.isdigit())[:8]
+        if len(digits) == 8 and _valid(int(digits[:4]), int(digits[4:6]), int(digits[6:])):
+            year, month, day = digits[:4], digits[4:6], digits[6:]
+            forms.days.add((int(year), int(month), int(day)))
+            forms.compact |= {written for y in (year, year[2:])
+                              for written in (y + month + day, day + month + y, month + day + y)}
+    return forms
+
+
+def find_dates(folded: Folded, forms: DateForms) -> list[tuple[int, int]]:
+    """Spans of dates in the folded text; not sorted, they may overlap."""
+    lower = folded.lower
+    spans = [match.span() for match in _NUMERIC.finditer(lower) if _is_date(match, lower, forms)]
+    for pattern in _WORDED:
+        spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
+    return spans + list(_own_dates(lower, forms)) if forms.days else spans
+
+
+def find_ages(folded: Folded) -> list[tuple[int, int]]:
+    """Spans of ages of 90 and more."""
+    return [match.span() for match in _HIGH_AGE.finditer(folded.lower)]
+
+
+def _own_dates(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
+    months = {(year, month) for year, month, _ in forms.days}
+    days = {(month, day) for _, month, day in forms.days}
+    for match in _COMPACT.finditer(lower):
+        if match[0] in forms.compact:
+            yield match.span()
+    for match in _WORDED_MONTH.finditer(lower):
+        if any(_MONTHS[match["name"]] == month and _same_year(match["year"], year) for year, month in months):
+            yield match.span()
+    for match in _NUMERIC_MONTH.finditer(lower):
+        if (int(match["year"] or match["first"]), int(match["month"] or match["last"])) in months:
+            yield match.span()
+    for pattern in _WORDED_DAY:
+        for match in pattern.finditer(lower):
+            if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
+                yield match.span()
+    for match in _NUMERIC_DAY.finditer(lower):
+        if {(int(match["a"]), int(match["b"])), (int(match["b"]), int(match["a"]))} & days:
+            yield match.span("whole")
+    for match in _BIRTH_YEAR.finditer(lower):
+        if any(int(match["year"]) == year for year, _, _ in forms.days):
+            yield match.span("year")
+
+
+def _same_year(written: str, year: int) -> bool:
+    digits = written.lstrip("'")
+    return int(digits) == (year if len(digits) == 4 else year % 100)
+
+
+def _valid(year: int, month: int, day: int) -> bool:
+    return 1850 <= year <= 2099 and 1 <= month <= 12 and 1 <= day <= 31
+
+
+def _is_date(match: re.Match[str], lower: str, forms: DateForms) -> bool:
+    if match["y"]:
+        return True
+    a, b, c = match["a"], match["b"], match["c"]
+    mark = match["mark"].strip()
+    if len(a) == 4:
+        return bool(mark) and 1900 <= int(a) <= 2099 and len(c) <= 2 and _valid(2000, int(b), int(c))
+    if len(a) > 2 or len(c) == 3 or not (_valid(2000, int(a), int(b)) or _valid(2000, int(b), int(a))):
+        return False
+    if len(c) == 4:
+        return 1900 <= int(c) <= 2099 and (bool(mark) or len(a) == len(b) == 2)
+    return len(c) == 2 and _short_year(a, b, c, mark, forms) and not _UNITS.match(lower, match.end())
+
+
+def _short_year(a: str, b: str, c: str, mark: str, forms: DateForms) -> bool:
+    """Day, month and two digits: 3/5/23 and 5.3.23 are dates, 6-8-10 only when it is the patient's."""
+    pairs = {(int(a), int(b)), (int(b), int(a))}
+    if any((month, day) in pairs and year % 100 == int(c) for year, month, day in forms.days):
+        return True
+    return mark in ("/", ".") or (mark == "-" and len(a) == len(b) == 2)

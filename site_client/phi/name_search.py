@@ -1,0 +1,279 @@
+"""Where a text holds a part of the patient's name (`names`), and whether there it is the name or a word.
+
+A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one capitalised
+word between them ("Long, May", "May B. Long"), in any case of letters, and any part
+
+- after a title (Mr, Dr., Frau, Mme, Sra., Mevr.) or after a word such as "name:", "surname", "named",
+- beside the other part's initial ("M. Long", "Long, M."),
+- capitalised, with 's ("Young's"), unless it opens a sentence and is a word of reports,
+- capitalised and followed by an age or by what people do ("May, 45 years", "Young presented").
+
+A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word before
+it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not German,
+where every noun has one. Capital letters say nothing where all letters are. In a disease's or device's term (Hodgkin
+lymphoma, Kerley B lines, tetralogy of Fallot) a part that names such terms is not the patient's, unless titled.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from site_client.phi.folding import Folded, Token
+from site_client.phi.names import NameForms, Part
+from site_client.phi.words import (
+    EPONYM_LINKS,
+    EPONYM_NOUNS,
+    EPONYMS,
+    HONORIFICS,
+    MONTH_NAMES,
+    NAME_KEYWORDS,
+    PARTICLES,
+    PERSON_VERBS,
+    PLAIN_HONORIFICS,
+    words,
+)
+
+__all__ = ["find_names"]
+
+_MOST_WORDS = 6
+_JOINT = re.compile(r"['`-]|-[ \t]*\r?\n[ \t]*|_")
+_BLANK = re.compile(r"[ \t]{1,3}|[ \t]{0,3}\r?\n[ \t]{0,8}|\.")
+_BESIDE = re.compile(r"[ \t]{0,4}[,^_./:-]?[ \t]{0,4}(?:\r?\n)?[ \t]{0,8}")
+_TITLE_GAP = re.compile(r"[.:]?[ \t]{0,3}(?:\r?\n)?")
+_KEYWORD_GAP = re.compile(r"[ \t]{0,3}[:=#-]?[ \t]{0,12}(?:\r?\n)?[ \t]{0,3}")
+_AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|year-old|jahr|ans|anos|jaar)",
+                        re.ASCII)  # fmt: skip
+_GERMAN = words("der die das und mit kein keine nicht im bei des ist ohne auf zur den dem links rechts")
+_BEFORE_MONTHS = words("in since of last from until this early late mid during through next im seit en de desde sinds")
+_AFTER_COLOURS = words("male female man woman boy girl gentleman lady adult race patient matter blood cell fat")
+_EPONYM_BEFORE = words("morbus maladie syndrome enfermedad ziekte non pseudo ligamentum foro tetralogie")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Tokens [start, end) spell this part."""
+
+    start: int
+    end: int
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A text as the rules look at it."""
+
+    text: str
+    tokens: list[Token]
+    forms: NameForms
+    german: bool
+
+    def gap(self, index: int) -> str:
+        """What stands between token ``index`` and the next one; a line end where there is none."""
+        if index < 0 or index + 1 >= len(self.tokens):
+            return "\n\n"
+        return self.text[self.tokens[index].end : self.tokens[index + 1].start]
+
+    def word(self, index: int) -> str:
+        """The token as written, "" beyond the ends."""
+        return self.tokens[index].text if 0 <= index < len(self.tokens) else ""
+
+
+def find_names(folded: Folded, tokens: list[Token], forms: NameForms) -> list[tuple[int, int]]:
+    """Spans of the folded text in which the patient is named; not sorted, they may overlap."""
+    spans = [span for needle, alone in forms.needles for span in _needle_spans(folded.lower, needle, alone)]
+    if not forms.parts:
+        return spans
+    lowers = {token.lower for token in tokens}
+    page = _Page(folded.text, tokens, forms, len(lowers & _GERMAN) >= 2)
+    found = _occurrences(page)
+    for earlier, later in pairwise(found):
+        if _beside(page, earlier, later):
+            spans.append((tokens[earlier.start].start, tokens[later.end - 1].end))
+    for one in found:
+        if _is_name(page, one):
+            spans.append(_with_initials(page, one))
+    return spans + _spelled_out(page)
+
+
+def _needle_spans(lower: str, needle: str, alone: bool) -> list[tuple[int, int]]:
+    spans, at = [], lower.find(needle)
+    while at >= 0:
+        end = at + len(needle)
+        # One attached letter is a prefix in Arabic and Hebrew.
+        before, after = lower[max(0, at - 2) : at], lower[end : end + 1]
+        if not alone or not (after.isalpha() or (len(before) == 2 and before.isalpha())):
+            spans.append((at, end))
+        at = lower.find(needle, end)
+    return spans
+
+
+def _occurrences(page: _Page) -> list[_Found]:
+    found, index = [], 0
+    while index < len(page.tokens):
+        one = _longest_at(page, index)
+        if one is not None:
+            found.append(one)
+        index = one.end if one is not None else index + 1
+    return found
+
+
+def _longest_at(page: _Page, start: int) -> _Found | None:
+    best, spelling, forms = None, "", page.forms
+    blanks = particles = False
+    for end in range(start + 1, min(start + _MOST_WORDS, len(page.tokens)) + 1):
+        last = page.tokens[end - 1].lower
+        spelling += last
+        if len(spelling) > forms.longest + 1:
+            break
+        part = forms.parts.get(spelling)
+        joined = end == start + 1 or spelling in forms.spaced or (particles and len(last) > 2)
+        if part is not None and (joined or (not blanks and len(spelling) >= 5)):
+            best = _Found(start, end, part)
+        elif part is None and end == start + 1 and last.endswith("s") and len(last) > 4:
+            part = forms.parts.get(last[:-1])
+            best = _Found(start, end, part) if part is not None and part.weight == "strong" else best
+        gap = page.gap(end - 1)
+        particles = last in PARTICLES and (particles or end == start + 1)
+        if _BLANK.fullmatch(gap) and (spelling in forms.spaced or particles):
+            blanks = True
+        elif not _JOINT.fullmatch(gap):
+            break
+    return best
+
+
+def _beside(page: _Page, earlier: _Found, later: _Found) -> bool:
+    """Whether two parts of the name stand beside each other."""
+    if earlier.part.key == later.part.key:
+        return False
+    between = range(earlier.end, later.start)
+    if len(between) > 2 or not all(_BESIDE.fullmatch(page.gap(k)) for k in range(earlier.end - 1, later.start)):
+        return False
+    strong = "strong" in (earlier.part.weight, later.part.weight)
+    words = [page.word(k) for k in between]
+    if not all(word.lower() in PARTICLES or (word[0].isupper() and (strong or len(word) == 1)) for word in words):
+        return False
+    if "." in page.gap(earlier.end - 1) and not words and not strong:
+        return False  # a sentence's end between two everyday words
+    written = [page.word(earlier.start), page.word(later.start)]
+    return any(word[0].isupper() for word in written) or "function" not in (earlier.part.weight, later.part.weight)
+
+
+def _is_name(page: _Page, one: _Found) -> bool:
+    weight = one.part.weight
+    if _titled(page, one) or _beside_initial(page, one):
+        return True
+    if one.part.eponym and _in_eponym(page, one):
+        return False
+    if weight == "strong":
+        return True
+    word = page.word(one.start)
+    capital = word[0].isupper() and not word.isupper()
+    if capital and _acts(page, one):
+        return True
+    if weight == "rare":
+        return word[0].isupper()
+    if weight == "short":
+        return capital and (len(word) > 2 or _unexplained_capital(page, one))
+    return weight == "common" and _unexplained_capital(page, one)
+
+
+def _titled(page: _Page, one: _Found) -> bool:
+    """After Mr, Frau, "name:" and the like."""
+    before, gap, word = page.word(one.start - 1), page.gap(one.start - 1), page.word(one.start)
+    lower = before.lower()
+    if lower in HONORIFICS and _TITLE_GAP.fullmatch(gap):
+        if word.islower():
+            return lower in PLAIN_HONORIFICS or (lower in ("mr", "dr") and one.part.weight != "medical")
+        # MR HEAD is an examination, MS LESION a finding.
+        return lower in PLAIN_HONORIFICS or gap.startswith(".") or (before[0].isupper() and not before.isupper())
+    if lower in NAME_KEYWORDS and _KEYWORD_GAP.fullmatch(gap):
+        return ":" in gap or "=" in gap or not word.islower()
+    return False
+
+
+def _beside_initial(page: _Page, one: _Found) -> bool:
+    """M. Long; Long, M. -- an initial of the name itself, and the part capitalised."""
+    if not page.word(one.start)[0].isupper():
+        return False
+    before, after = page.word(one.start - 1), page.word(one.end)
+    initials = page.forms.initials
+    if len(before) == 1 and before.isupper() and before.lower() in initials and before != page.word(one.start)[0]:
+        return bool(re.fullmatch(r"\.[ \t]?", page.gap(one.start - 1)))
+    if len(after) == 1 and after.isupper() and after.lower() in initials:
+        return bool(re.fullmatch(r",[ \t]?", page.gap(one.end - 1))) and page.gap(one.end).startswith((".", "\n"))
+    return False
+
+
+def _acts(page: _Page, one: _Found) -> bool:
+    """A capitalised part with 's, an age, or a verb that people are the subject of."""
+    weight, gap, after = one.part.weight, page.gap(one.end - 1), page.word(one.end).lower()
+    opens = _opens_sentence(page, one.start)
+    if gap == "'" and after == "s":
+        return not (opens and weight in ("medical", "function"))
+    if weight in ("medical", "function"):
+        return False
+    end = page.tokens[one.end - 1].end
+    return (gap == " " and after in PERSON_VERBS) or bool(_AGE_AFTER.match(page.text[end : end + 40].lower()))
+
+
+def _unexplained_capital(page: _Page, one: _Found) -> bool:
+    before, word, after = page.word(one.start - 1), page.word(one.start), page.word(one.end)
+    if not word[0].isupper() or page.german or not before.islower() or _opens_sentence(page, one.start):
+        return False
+    if word.isupper() and len(word) > 1 and one.part.weight == "short":
+        return False
+    if after[:1].isupper() and page.gap(one.end - 1) == " ":
+        return False
+    if word.lower() in MONTH_NAMES and (after.isdigit() or before.lower() in _BEFORE_MONTHS):
+        return False
+    return after.lower() not in _AFTER_COLOURS
+
+
+def _opens_sentence(page: _Page, index: int) -> bool:
+    return not re.fullmatch(r"[ \t]{0,3},?[ \t]{0,3}", page.gap(index - 1)) or page.word(index - 1).isdigit()
+
+
+def _in_eponym(page: _Page, one: _Found) -> bool:
+    """Hodgkin('s) lymphoma, Kerley B lines, Hill-Sachs lesion, tetralogy of Fallot, non-Hodgkin."""
+    index = one.end
+    while index < one.end + 4 and re.fullmatch(r"[ '-]|s? ", page.gap(index - 1)):
+        word = page.word(index).lower()
+        if word in EPONYM_NOUNS or (word in EPONYMS and page.gap(index - 1) == "-"):
+            return True
+        if not (word in EPONYMS or len(word) <= 2 or word.isdigit() or word in ("and", "type", "disc", "disk")):
+            break
+        index += 1
+    before, earlier = page.word(one.start - 1).lower(), page.word(one.start - 2).lower()
+    if before in ("of", "de", "von", "des") and earlier in EPONYM_LINKS:
+        return True
+    return before in _EPONYM_BEFORE or (before in EPONYMS and page.gap(one.start - 1) == "-")
+
+
+def _with_initials(page: _Page, one: _Found) -> tuple[int, int]:
+    """The part's span with the patient's own initials beside it: J. Smith; Smith, J."""
+    start, end = page.tokens[one.start].start, page.tokens[one.end - 1].end
+    before, after = page.word(one.start - 1), page.word(one.end)
+    if len(before) == 1 and before.isupper() and before.lower() in page.forms.initials:
+        start = page.tokens[one.start - 1].start if re.fullmatch(r"\.?[ \t]?", page.gap(one.start - 1)) else start
+    if len(after) == 1 and after.isupper() and after.lower() in page.forms.initials:
+        end = page.tokens[one.end].end if re.fullmatch(r",?[ \t]", page.gap(one.end - 1)) else end
+    return start, end
+
+
+def _spelled_out(page: _Page) -> list[tuple[int, int]]:
+    """S M I T H, S.M.I.T.H: runs of four and more single letters that spell a strong part."""
+    spans, index = [], 0
+    while index < len(page.tokens):
+        end = index
+        while end < len(page.tokens) and len(page.word(end)) == 1 and page.word(end).isalpha() and (
+                end == index or len(page.gap(end - 1)) <= 2):
+            end += 1
+        if end - index >= 4:
+            run = "".join(token.lower for token in page.tokens[index:end])
+            spans += [(page.tokens[index + at].start, page.tokens[index + at + len(spelling) - 1].end)
+                      for spelling, part in page.forms.parts.items()
+                      if part.weight == "strong" and (at := run.find(spelling)) >= 0]
+        index = max(end, index + 1)
+    return spans
