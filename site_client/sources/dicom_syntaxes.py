@@ -7,6 +7,7 @@ named.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,12 +21,12 @@ MOST_FILES = 20_000
 _UNREAD = {"dicom-unreadable": "no DICOM file"}
 
 
-def count_syntaxes(folder: Path, images: ImagesConfig) -> tuple[Counter[str], Counter[str]]:
+def count_syntaxes(folders: Sequence[Path], images: ImagesConfig) -> tuple[Counter[str], Counter[str]]:
     """(files by name of the syntax, files without a decoder by what to do about them) of the first `MOST_FILES` files
-    below `folder`. Raises SandboxError (a ValueError) where the child process does not start."""
+    below `folders`. Raises SandboxError (a ValueError) where the child process does not start."""
     counts: Counter[str] = Counter()
     to_do: Counter[str] = Counter()
-    files = (path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
+    files = (path for folder in folders for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
     with Sandbox(images) as sandbox:
         for _, found in sandbox.syntaxes(islice(files, MOST_FILES)):
             if isinstance(found, str):
