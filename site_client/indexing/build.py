@@ -100,7 +100,7 @@ def build_index(
         pictures = _pictures(store, folders, settings, parser.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
         index = _records(candidates, matcher, pictures, store, settings, texts.kinds)
-        write_review(settings.folder / "phi-review.txt", texts.found)
+        write_review(settings.folder, texts.found)
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
         return index

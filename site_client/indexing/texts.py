@@ -9,24 +9,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from configs.site_data import PhiConfig
 from site_client.indexing.index_store import IndexStore
 from site_client.phi.anchors import Anchors
 from site_client.phi.check import RULES_VERSION, Hit, PhiChecker, redact
+from site_client.phi.review import ReviewedText
 from site_client.records import RefusedItemError, keyed_digest
 
-__all__ = ["FoundText", "TextGate"]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundText:
-    """A text with hits, for the hospital's own review file; never shown, never sent."""
-
-    item: str = field(repr=False)
-    text: str = field(repr=False)
-    hits: tuple[Hit, ...] = field(repr=False)
+__all__ = ["TextGate"]
 
 
 class TextGate:
@@ -42,7 +33,7 @@ class TextGate:
         self._on_hit = config.on_hit
         self._checker = PhiChecker(config)
         self._patient, self._anchors = "", Anchors()
-        self.found: list[FoundText] = []
+        self.found: list[ReviewedText] = []
         self.kinds: Counter[str] = Counter()
         self.checked = 0
 
@@ -58,7 +49,7 @@ class TextGate:
         self.checked += 1
         if not hits:
             return text
-        self.found.append(FoundText(item, text, tuple(hits)))
+        self.found.append(ReviewedText(item, text, tuple(hits)))
         self.kinds.update(hit.kind for hit in hits)
         if self._on_hit == "refuse":
             raise RefusedItemError("phi-found")
@@ -74,8 +65,8 @@ class TextGate:
             [anchors.names, anchors.identifiers, anchors.dates]), text)
         kept = self._store.verdict(name)
         if kept is not None:
-            return [Hit(*hit) for hit in kept]
-        hits = self._checker.find(text, anchors)
+            return [Hit(start, end, kind) for kind, start, end in kept]
+        hits = list(self._checker.check(text, anchors).hits)
         self._store.put_verdict(name, [(hit.kind, hit.start, hit.end) for hit in hits])
         return hits
 

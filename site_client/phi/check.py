@@ -27,7 +27,10 @@ from site_client.phi.persons import find_persons
 if TYPE_CHECKING:
     from configs.site_data import PhiConfig
 
-__all__ = ["KINDS", "Hit", "PhiChecker", "Recogniser", "Verdict", "find_phi", "merged", "redact"]
+__all__ = ["KINDS", "RULES_VERSION", "Hit", "PhiChecker", "Recogniser", "Verdict", "find_phi", "merged", "redact"]
+
+RULES_VERSION = 1
+"""Raise it when a text may get other hits than before: kept verdicts of older rules are not used."""
 
 _MOST_PASSES = 8
 
