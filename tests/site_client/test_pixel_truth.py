@@ -80,7 +80,8 @@ def test_at_least_forty_real_files_look_as_in_dcmtk() -> None:
     need("dcm2pnm")
     compared, wrong, without = set(), [], set()
     for path, dataset, syntax in images():
-        if path.name in LEFT_OUT | LEFT_OUT_OF_MORE or syntax.startswith(JPEG_2000):  # Debian's dcmtk has no decoder of JPEG 2000
+        # Debian's dcmtk has no decoder of JPEG 2000
+        if path.name in LEFT_OUT | LEFT_OUT_OF_MORE or syntax.startswith(JPEG_2000):
             without.add(path.name)
             continue
         for frame in {0, int(dataset.get("NumberOfFrames") or 1) - 1}:
