@@ -70,7 +70,7 @@ def windowed(values: Values, window: Window) -> Values:
     """0..1: PS3.3 C.11.2.1.2.1 (LINEAR), C.11.2.1.3.1 (SIGMOID), C.11.2.1.3.2 (LINEAR_EXACT); a usable window."""
     center, width = window.center, window.width
     if window.function == "SIGMOID":
-        return 1 / (1 + np.exp((-4 * (values - center) / width).clip(-80, 80)))
+        return np.asarray(1 / (1 + np.exp((-4 * (values - center) / width).clip(-80, 80))), dtype=np.float64)
     if window.function == "LINEAR":
         if width == 1:
             return (values > center - 0.5).astype(np.float64)

