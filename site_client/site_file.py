@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from configs.site import PolicyConfig
+from configs.site_data import ImagesConfig, PhiConfig
 
-__all__ = ["POLICY_TEXTS", "site_file_text"]
+__all__ = ["IMAGES_TEXTS", "PHI_TEXTS", "POLICY_TEXTS", "site_file_text"]
 
 POLICY_TEXTS = {
     "max_epsilon": "privacy that one patient ever spends here, over the life of this site's ledger; less is safer",
@@ -37,6 +39,21 @@ POLICY_TEXTS = {
     "max_upload_mb": "of one masked upload",
     "working_hours": "when the GPU may work, local time, such as [\"22:00-06:00\"]; [] = always",
 }
+IMAGES_TEXTS = {
+    "most_frames": "of one multi-frame file, evenly spaced",
+    "most_images": "of one sample; of a longer series evenly spaced slices",
+    "workers": "child processes that parse and decode",
+    "memory_gib": "of one child's address space",
+    "timeout_s": "of computing for one file; a file that needs more is refused",
+    "most_file_mib": "larger files are refused",
+    "burned_in": "pictures that may show a name (ultrasound, captures, XA): refuse, ocr (tesseract decides) or accept",
+    "burned_in_accept": "modalities that are accepted although suspect, such as [\"US\"]",
+}
+PHI_TEXTS = {
+    "on_hit": "of a text that seems to name somebody: refuse the sample, redact the hit, or warn and use it",
+    "plugin": "presidio, with a model of the site's own; \"\" = none",
+    "plugin_model": "folder of that model",
+}
 _WIDTH = 100
 
 
@@ -46,7 +63,7 @@ def site_file_text(*, site_id: str, folder: Path, data: Path, base_model: Path, 
         "# This hospital's installation, made by `site-client init`. The hospital decides what is in here; the",
         "# coordinator only asks, and what breaks a rule is refused before any training.",
         f"site_id: {_value(site_id)}",
-        f"data: {_value(str(data))}  # dicom/, reports.csv and questions.csv",
+        f"data: {_value(str(data))}  # dicom/ and tables of reports and questions",
         f"state: {_value(str(folder / 'state'))}  # keys, ledger: back it up, keep it private (0700)",
         f"base_model: {_value(str(base_model))}",
         f"invitation: {_value(str(folder / 'invitation.json'))}  # the coordinator's address, certificates, officers",
@@ -58,14 +75,43 @@ def site_file_text(*, site_id: str, folder: Path, data: Path, base_model: Path, 
         "# Processes that train side by side, each with a whole model; GPUs that each spreads its model over.",
         "processes: 1",
         "gpus_per_process: 1",
+        *_data_lines(),
         "# Port of the gRPC health service on 127.0.0.1; 0 = none.",
         "health_port: 0",
         "",
         "policy:",
     ]
-    for field in fields(PolicyConfig):
-        lines += [*_comment(POLICY_TEXTS[field.name]), f"  {field.name}: {_value(getattr(policy, field.name))}"]
+    lines += _section(policy, POLICY_TEXTS)
     return "\n".join(lines) + "\n"
+
+
+def _data_lines() -> list[str]:
+    """What the data are and how they are read (docs/site-data.md)."""
+    return [
+        "",
+        "# Servers and further folders beside `data`; `site-client index` mirrors what is new. One entry each, such as",
+        "# - {kind: dicomweb, name: archive, url: \"https://pacs.example.org/dicom-web\", user: research,",
+        "#    secret_file: /etc/site-client/archive.password, modalities: [CR, DX], since: \"2020-01-01\"}",
+        "# - {kind: fhir, name: reports, url: \"https://fhir.example.org/r4\", secret_file: /etc/site-client/token}",
+        "sources: []",
+        "# Folder of index, mirrors and picture cache, on the protected volume; \"\" = state/index.",
+        "index: \"\"",
+        "# Each report whose study has images here is a sample of source `studies`.",
+        "report_samples: true",
+        "# Of one source; further ones of that patient are left out.",
+        "max_samples_per_patient: 512",
+        "images:", *_section(ImagesConfig(), IMAGES_TEXTS),
+        "phi:", *_section(PhiConfig(), PHI_TEXTS),
+        "",
+    ]
+
+
+def _section(values: PolicyConfig | ImagesConfig | PhiConfig, texts: Mapping[str, str]) -> list[str]:
+    """Each field with what it means."""
+    lines: list[str] = []
+    for field in fields(values):
+        lines += [*_comment(texts[field.name]), f"  {field.name}: {_value(getattr(values, field.name))}"]
+    return lines
 
 
 def _value(value: object) -> str:

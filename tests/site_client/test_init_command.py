@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 import site_client.cli
 from configs.load import load_config
 from configs.schema import PolicyConfig, SiteConfig
+from configs.site_data import ImagesConfig, PhiConfig
 from privacy.enrolment import Invitation, SiteRequest
 from site_client.keystore import KeyFileError, node_public_key, signing_key
-from site_client.site_file import POLICY_TEXTS, site_file_text
+from site_client.site_file import IMAGES_TEXTS, PHI_TEXTS, POLICY_TEXTS, site_file_text
 from tests.privacy.invited import INVITATION
 
 Run = tuple[int, str, str]
@@ -107,6 +108,8 @@ def test_the_policy_is_what_was_asked_for(desk: Desk) -> None:
 
 def test_every_rule_is_in_the_file_with_a_comment_above() -> None:
     assert list(POLICY_TEXTS) == [field.name for field in fields(PolicyConfig)]
+    assert list(IMAGES_TEXTS) == [field.name for field in fields(ImagesConfig)]
+    assert list(PHI_TEXTS) == [field.name for field in fields(PhiConfig)]
     lines = site_file_text(site_id="a", folder=Path("/f"), data=Path("/d"), base_model=Path("/m"),
                            policy=PolicyConfig(max_epsilon=1.0)).splitlines()
     for name in POLICY_TEXTS:
