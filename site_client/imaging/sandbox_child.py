@@ -84,8 +84,9 @@ def _load(plugin: str) -> None:
         decoder = get_decoder(syntax)
         wanted = (plugin,) if plugin else plugins_of(syntax)
         for name in decoder.available_plugins:
-            if name not in wanted:
-                decoder.remove_plugin(name)
+            decoder.remove_plugin(name)
+            if name in wanted:
+                decoder.add_plugin(name, ("site_client.imaging.bounded_decoders", name))
     gc.freeze()
 
 
