@@ -17,7 +17,7 @@ import logging
 import ssl
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -65,6 +65,7 @@ class ServerSession(requests.Session):
         super().__init__()
         self._config = config
         self._pause = pause
+        self._faulty = False
         self.trust_env = False
         self.headers.update({"Accept-Encoding": "identity", "User-Agent": "federated-medgpt"})
         self.mount("https://", _VerifiedAdapter(config))
@@ -116,27 +117,43 @@ class ServerSession(requests.Session):
             yield chunk
         # Lengths that differ end in an error of the library; without a length, the format must tell the end.
 
-    def get_json(self, url: str, params: dict[str, str] | None, accept: str, most_bytes: int) -> object:
-        """The JSON at a URL of this origin. Raises SourceError, also when it is none; tries again where that may
-        help."""
-        def once() -> requests.Response:
-            request = self.prepare_request(requests.Request("GET", url, params=params, headers={"Accept": accept}))
-            return self.send(request, most_bytes=most_bytes)
-
-        response = self.patiently(once)
+    def get_bytes(
+        self, url: str, accept: str, most_bytes: int, params: Sequence[tuple[str, str]] = ()
+    ) -> tuple[str, bytes]:
+        """Content type and bytes at a URL of this origin; tried again where that may help. Raises SourceError."""
+        request = requests.Request("GET", url, params=list(params), headers={"Accept": accept})
         try:
-            return json.loads(response.content)
-        except (ValueError, RecursionError):
+            response = self.patiently(lambda: self.send(self.prepare_request(request), most_bytes=most_bytes))
+        except (requests.RequestException, UnicodeError):
+            raise self.error("the server names an address that is none; check url") from None
+        return response.headers.get("Content-Type", ""), response.content
+
+    def get_json(self, url: str, accept: str, most_bytes: int, params: Sequence[tuple[str, str]] = ()) -> object:
+        """The JSON at a URL of this origin. Raises SourceError, also when it is none."""
+        try:
+            return json.loads(self.get_bytes(url, accept, most_bytes, params)[1])
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, SourceError):
+                raise
             raise self.error("the server answers, but not with JSON; check url") from None
 
     def patiently(self, attempt: Callable[[], _T]) -> _T:
-        """The attempt's result; a fault, a busy or a silent server is tried again after each of `WAITS_S`."""
-        for wait_s in WAITS_S:
+        """The attempt's result; a fault, a busy or a silent server is tried again after each of `WAITS_S`.
+
+        After a fault that stayed, only once until an attempt succeeds: a server that is broken is not asked for long.
+        """
+        for wait_s in () if self._faulty else WAITS_S:
             try:
                 return attempt()
             except (ServerFaultError, ServerSilentError):
                 self._pause(wait_s)
-        return attempt()
+        try:
+            result = attempt()
+        except ServerFaultError:
+            self._faulty = True
+            raise
+        self._faulty = False
+        return result
 
     def error(self, text: str) -> SourceError:
         """A SourceError that names this source."""
