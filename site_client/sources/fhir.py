@@ -27,7 +27,13 @@ from site_client.sources import fhir_resources as r
 from site_client.sources.fhir_resources import Resource, instant, items, text
 from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
 from site_client.sources.report_store import ReportStore, ReportWriter
-from site_client.sources.server_session import NotGivenError, ServerFaultError, ServerSession, TooLargeError
+from site_client.sources.server_session import (
+    ForeignAddressError,
+    NotGivenError,
+    ServerFaultError,
+    ServerSession,
+    TooLargeError,
+)
 
 __all__ = ["FhirSource"]
 
@@ -169,7 +175,14 @@ class _Sync:
 
     def _next(self, bundle: Resource, current: str) -> str:
         found = [text(link.get("url")) for link in items(bundle.get("link")) if link.get("relation") == "next"]
-        return urljoin(current or self._root, found[0]) if found and found[0] else ""
+        return self._joined(current or self._root, found[0]) if found and found[0] else ""
+
+    def _joined(self, start: str, address: str) -> str:
+        try:
+            return urljoin(start, address)
+        except ValueError:
+            raise ForeignAddressError(str(self._session.error("the server names an address that is none; check url"))) \
+                from None
 
     # -------------------------------------------------------------- one report
 
@@ -278,11 +291,12 @@ class _Sync:
 
     def _attachment(self, address: str, kind: str) -> tuple[str, bytes]:
         try:
-            content_type, data = self._session.get_bytes(urljoin(self._root, address), kind, 2 * r.MOST_MARKUP_BYTES)
+            content_type, data = self._session.get_bytes(
+                self._joined(self._root, address), kind, 2 * r.MOST_MARKUP_BYTES)
             if "json" in content_type.lower():  # a Binary as a resource
                 return r.binary(json.loads(data))
             return content_type, data
-        except (NotGivenError, RecursionError, UnicodeError, json.JSONDecodeError):
+        except (NotGivenError, ForeignAddressError, RecursionError, UnicodeError, json.JSONDecodeError):
             raise RefusedItemError("reference-unresolved") from None
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,17 @@ class FhirServer:
     """Resources by (type, id). `asked` lists paths with queries; `changed` is the time that a put resource carries."""
 
     def __init__(self) -> None:
+        self.port = 0
+        self.clear()
+
+    def clear(self) -> None:
+        """Empty, and with the ways it had at first."""
         self.resources: dict[tuple[str, str], Resource] = {}
         self.asked: list[str] = []
         self.binaries: dict[str, tuple[str, bytes]] = {}
         self.strict = False
         self.dated = True
         self.token = ""
-        self.port = 0
 
     @property
     def url(self) -> str:
@@ -78,7 +81,7 @@ class FhirServer:
         size, at = int(query.get("_count", 50)), int(query.get("_at", 0))
         page = found[at : at + size]
         included = [self.resources[key] for report in page if "DiagnosticReport:subject" in query.getlist("_include")
-                    and (key := tuple(report.get("subject", {}).get("reference", "/").split("/"))) in self.resources]
+                    and (key := _subject(report)) in self.resources]
         links = [{"relation": "self", "url": str(request.url)}]
         if at + size < len(found):
             links.append({"relation": "next", "url": str(request.url.include_query_params(_at=at + size))})
@@ -89,10 +92,16 @@ class FhirServer:
 
     def _matches(self, report: Resource, query: Any) -> bool:
         codes = {coding.get("code") for category in report.get("category", []) for coding in category.get("coding", [])}
-        day = report.get("effectiveDateTime", "")
+        day = str(report.get("effectiveDateTime", ""))
         changed = report.get("meta", {}).get("lastUpdated", "9999")
         return (query.get("category") in (None, *codes) and day[:10] >= query.get("date", "ge")[2:]
                 and changed >= query.get("_lastUpdated", "ge")[2:])
+
+
+def _subject(report: Resource) -> tuple[str, ...]:
+    subject = report.get("subject")
+    reference = subject.get("reference") if isinstance(subject, dict) else ""
+    return tuple(reference.split("/")) if isinstance(reference, str) else ()
 
 
 @contextmanager
@@ -128,6 +137,3 @@ def example_resources() -> list[Resource]:
 def _named(folder: Path, kind: str) -> Iterator[Path]:
     return folder.glob(f"{kind}-*.json")
 
-
-def iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
