@@ -30,6 +30,7 @@ class SourceConfig:
     modalities: list[str] = field(default_factory=list)  # CR, CT, ...; empty = all (dicomweb, dimse)
     since: str = ""                      # YYYY-MM-DD: studies or reports from that day on; "" = all
     category: str = ""                   # fhir: DiagnosticReport.category, such as RAD; "" = all
+    patient_system: str = ""             # fhir: system of the identifier that DICOM's PatientID holds; "" = of type MR
     page_size: int = 100                 # answers asked for at once
     timeout_s: float = 60.0              # of one request
 

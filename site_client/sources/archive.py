@@ -120,8 +120,8 @@ def _forget(archive: Archive, writer: MirrorWriter, listed: Mapping[str, str]) -
     gone = [study for study in held if study not in listed]
     if len(held) >= FEW_STUDIES and len(gone) > len(held) / 2:
         raise SourceError(
-            f"the archive no longer lists {len(gone)} of the {len(held)} studies in {writer.folder}, so none was removed; "
-            "if that is right, remove that folder and sync again.")
+            f"the archive no longer lists {len(gone)} of the {len(held)} studies in {writer.folder}, so none was "
+            "removed; if that is right, remove that folder and sync again.")
     for study in gone:
         if not archive.lists(study):
             writer.keep_only(study, ())

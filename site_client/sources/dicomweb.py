@@ -15,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from site_client.sources.archive import Instance, Keep, Listing, follow
 from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
 from site_client.sources.mirror import Mirror
 from site_client.sources.multipart import MultipartError, boundary, only_part
-from site_client.sources.server_session import NotGivenError, ServerSession, ServerSilentError
+from site_client.sources.server_session import NotGivenError, ServerSession, ServerSilentError, TooLargeError
 
 __all__ = ["MOST_FILE_BYTES", "DicomWebSource", "checked_uid", "study_mark"]
 
@@ -86,9 +87,7 @@ class _WebArchive:
         marks: dict[str, str] = {}
         unusable = 0
         for modality in self._config.modalities or [""]:
-            filters = self._filters(modality)
-            for entry in self._pages(_STUDY_UID, MOST_STUDIES, lambda limit, offset, filters=filters:  # type: ignore[misc]
-                                     self._client.search_for_studies(limit=limit, offset=offset, search_filters=filters)):
+            for entry in self._pages(_STUDY_UID, MOST_STUDIES, partial(self._ask_studies, self._filters(modality))):
                 uid = checked_uid(_value(entry, _STUDY_UID))
                 if uid:
                     marks[uid] = study_mark(*(_value(entry, tag) for tag in (_PATIENT_ID, _ISSUER, _NAME, _ACCESSION)))
@@ -111,10 +110,12 @@ class _WebArchive:
         self._session.patiently(lambda: keep(self._file(url)))
 
     def lists(self, study: str) -> bool:
-        return any(
-            self._search(lambda filters=self._filters(modality) | {"StudyInstanceUID": study}:  # type: ignore[misc]
-                         self._client.search_for_studies(limit=1, search_filters=filters))
-            for modality in self._config.modalities or [""])
+        one = {"StudyInstanceUID": study}
+        return any(self._search(partial(self._ask_studies, self._filters(modality) | one, 1, 0))
+                   for modality in self._config.modalities or [""])
+
+    def _ask_studies(self, filters: dict[str, str], limit: int, offset: int) -> Any:
+        return self._client.search_for_studies(limit=limit, offset=offset, search_filters=filters)
 
     def _filters(self, modality: str) -> dict[str, str]:
         since = {"StudyDate": self._config.since.replace("-", "") + "-"} if self._config.since else {}
@@ -125,7 +126,7 @@ class _WebArchive:
         seen: set[str] = set()
         size, offset = self._config.page_size, 0
         while True:
-            page = self._search(lambda at=offset: ask(size, at))  # type: ignore[misc]
+            page = self._search(partial(ask, size, offset))
             fresh = {_value(entry, tag): entry for entry in page if _value(entry, tag) not in seen}
             if not fresh and len(page) == size:
                 raise self._session.error("the server gives the same page again and again; raise page_size above the "
@@ -141,6 +142,8 @@ class _WebArchive:
     def _search(self, ask: Callable[[], Any]) -> list[dict[str, Any]]:
         try:
             page = self._session.patiently(ask)
+        except TooLargeError:
+            raise
         except NotGivenError as error:
             raise SourceError(f"{error} It must be the root of DICOMweb, such as https://HOST/dicom-web") from None
         except (requests.RequestException, ValueError, RecursionError) as error:
@@ -170,7 +173,7 @@ class _WebArchive:
 
 
 def checked_uid(uid: str) -> str:
-    """The UID, "" for what cannot be one. Letters, which PS3.5 9.1 forbids, occur in archives; no path or query does."""
+    """The UID, "" for what cannot be one. Letters occur in archives, although PS3.5 9.1 forbids them."""
     return uid if _UID.fullmatch(uid) else ""
 
 

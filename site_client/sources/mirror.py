@@ -130,6 +130,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=30)
     try:
         database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may forget the last rows, which come again
         for statement in schema.split(";"):
             database.execute(statement)
     except sqlite3.DatabaseError:

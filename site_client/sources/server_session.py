@@ -17,7 +17,7 @@ import logging
 import ssl
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,7 +29,10 @@ from requests.adapters import HTTPAdapter
 from configs.site_data import SourceConfig
 from site_client.sources.interface import SourceError
 
-__all__ = ["NotGivenError", "ServerFaultError", "ServerSession", "ServerSilentError", "TooLargeError", "read_secret"]
+__all__ = [
+    "ForeignAddressError", "NotGivenError", "ServerFaultError", "ServerSession", "ServerSilentError", "TooLargeError",
+    "read_secret",
+]  # fmt: skip
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0)  # before each further try
 LEAST_BYTES_PER_S = 16 * 2**10
@@ -44,6 +47,10 @@ for _library in ("urllib3", "requests"):
 
 class NotGivenError(SourceError):
     """The server answers this one request with an error of the asker (4xx)."""
+
+
+class ForeignAddressError(SourceError):
+    """An address that the server names is on another origin, or none at all; it was not asked."""
 
 
 class TooLargeError(NotGivenError):
@@ -65,6 +72,7 @@ class ServerSession(requests.Session):
         super().__init__()
         self._config = config
         self._pause = pause
+        self._faulty = False
         self.trust_env = False
         self.headers.update({"Accept-Encoding": "identity", "User-Agent": "federated-medgpt"})
         self.mount("https://", _VerifiedAdapter(config))
@@ -81,8 +89,9 @@ class ServerSession(requests.Session):
         Raises SourceError, or one of its kinds above.
         """
         if self._origin(request.url or "") != self._origin(self._config.url):
-            raise self.error("the server names an address on another host or port, which is not asked; "
-                             "check url, and the server's own idea of its address")
+            raise ForeignAddressError(str(self.error(
+                "the server names an address on another host or port, which is not asked; check url, and the server's "
+                "own idea of its address")))
         request.headers.pop("Host", None)  # the library's own is right where a caller's forgets the port
         stream, most_bytes = kwargs.get("stream", False), kwargs.pop("most_bytes", MOST_ANSWER_BYTES)
         kwargs |= {"stream": True, "allow_redirects": False, "proxies": {}, "timeout": self._config.timeout_s}
@@ -116,27 +125,43 @@ class ServerSession(requests.Session):
             yield chunk
         # Lengths that differ end in an error of the library; without a length, the format must tell the end.
 
-    def get_json(self, url: str, params: dict[str, str] | None, accept: str, most_bytes: int) -> object:
-        """The JSON at a URL of this origin. Raises SourceError, also when it is none; tries again where that may
-        help."""
-        def once() -> requests.Response:
-            request = self.prepare_request(requests.Request("GET", url, params=params, headers={"Accept": accept}))
-            return self.send(request, most_bytes=most_bytes)
-
-        response = self.patiently(once)
+    def get_bytes(
+        self, url: str, accept: str, most_bytes: int, params: Sequence[tuple[str, str]] = ()
+    ) -> tuple[str, bytes]:
+        """Content type and bytes at a URL of this origin; tried again where that may help. Raises SourceError."""
+        request = requests.Request("GET", url, params=list(params), headers={"Accept": accept})
         try:
-            return json.loads(response.content)
-        except (ValueError, RecursionError):
+            response = self.patiently(lambda: self.send(self.prepare_request(request), most_bytes=most_bytes))
+        except (requests.RequestException, UnicodeError):
+            raise ForeignAddressError(str(self.error("the server names an address that is none; check url"))) from None
+        return response.headers.get("Content-Type", ""), response.content
+
+    def get_json(self, url: str, accept: str, most_bytes: int, params: Sequence[tuple[str, str]] = ()) -> object:
+        """The JSON at a URL of this origin. Raises SourceError, also when it is none."""
+        try:
+            return json.loads(self.get_bytes(url, accept, most_bytes, params)[1])
+        except (ValueError, RecursionError) as error:
+            if isinstance(error, SourceError):
+                raise
             raise self.error("the server answers, but not with JSON; check url") from None
 
     def patiently(self, attempt: Callable[[], _T]) -> _T:
-        """The attempt's result; a fault, a busy or a silent server is tried again after each of `WAITS_S`."""
-        for wait_s in WAITS_S:
+        """The attempt's result; a fault, a busy or a silent server is tried again after each of `WAITS_S`.
+
+        After a fault that stayed, only once until an attempt succeeds: a server that is broken is not asked for long.
+        """
+        for wait_s in () if self._faulty else WAITS_S:
             try:
                 return attempt()
             except (ServerFaultError, ServerSilentError):
                 self._pause(wait_s)
-        return attempt()
+        try:
+            result = attempt()
+        except ServerFaultError:
+            self._faulty = True
+            raise
+        self._faulty = False
+        return result
 
     def error(self, text: str) -> SourceError:
         """A SourceError that names this source."""
@@ -147,7 +172,7 @@ class ServerSession(requests.Session):
             parts = urlsplit(url)
             return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}[parts.scheme]
         except (ValueError, KeyError):
-            raise self.error("the server names an address that is none; check url") from None
+            raise ForeignAddressError(str(self.error("the server names an address that is none; check url"))) from None
 
     def _piece(self, raw: Any) -> bytes:
         try:
@@ -161,8 +186,8 @@ class ServerSession(requests.Session):
         if code in (401, 407):
             raise self.error(f"the server refuses the login ({code}); check user and the secret in secret_file")
         if 300 <= code < 400:
-            raise self.error(f"the server redirects ({code}), which is not followed: the login would go along; "
-                             "write the final address into url")
+            raise NotGivenError(str(self.error(f"the server redirects ({code}), which is not followed: the login would "
+                                               "go along; write the final address into url")))
         if code >= 500 or code in _BUSY:
             raise ServerFaultError(str(self.error(f"the server reports a fault of its own ({code}); try again later, "
                                                   "what came is kept")))
