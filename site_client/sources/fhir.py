@@ -26,14 +26,9 @@ from site_client.records import Refusal, RefusedItemError
 from site_client.sources import fhir_resources as r
 from site_client.sources.fhir_resources import Resource, instant, items, text
 from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
+from site_client.sources.patience import NotGivenError, ServerFaultError, TooLargeError
 from site_client.sources.report_store import ReportStore, ReportWriter
-from site_client.sources.server_session import (
-    ForeignAddressError,
-    NotGivenError,
-    ServerFaultError,
-    ServerSession,
-    TooLargeError,
-)
+from site_client.sources.server_session import ForeignAddressError, ServerSession
 
 __all__ = ["FhirSource"]
 
