@@ -203,7 +203,7 @@ class _DimseArchive:
 
     def _connect_for(self, sop_class: str) -> None:
         if self._transfer is not None and self._transfer.is_established and (
-                sop_class in self._classes or not sop_class and set(_USUAL_CLASSES) <= set(self._classes)):
+                sop_class in self._classes or (not sop_class and set(_USUAL_CLASSES) <= set(self._classes))):
             return
         if self._transfer is not None and self._transfer.is_established:
             self._transfer.release()
@@ -232,10 +232,11 @@ class _DimseArchive:
         if association is not None and association.is_rejected:
             primitive = association.acceptor.primitive
             said = _REJECTED.get(primitive.diagnostic) if primitive.result_source == 1 else None
-            raise self._error(f"the archive rejects the association: it {said or 'does not want this site now'}; correct "
-                              "it here, or have the archive's operator admit this site")
-        raise ServerSilentError(str(self._error("no association with the archive: it cannot be reached, does not answer "
-                                                "in time, or offers no such service; check url and that it runs")))
+            raise self._error(f"the archive rejects the association: it {said or 'does not want this site now'}; "
+                              "correct it here, or have the archive's operator admit this site")
+        raise ServerSilentError(str(self._error("no association with the archive: it cannot be reached, does not "
+                                                "answer in time, or offers no such service; check url and that it "
+                                                "runs")))
 
     def _store(self, event: Any) -> int:
         self._count = 0
