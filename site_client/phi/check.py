@@ -97,7 +97,7 @@ def _search(folded: Folded, forms: _Forms) -> Iterator[tuple[int, int, str]]:
     words = tokens(folded)
     yield from ((*span, "name") for span in find_names(folded, words, forms.names))
     yield from ((*span, "identifier") for span in find_identifiers(folded, words, forms.identifiers))
-    yield from ((*span, "date") for span in find_dates(folded, forms.dates))
+    yield from ((*span, "date") for span in find_dates(folded, words, forms.dates))
     yield from ((*span, "age") for span in find_ages(folded))
     yield from ((*span, "person") for span in find_persons(folded))
     yield from ((start, end, kind) for kind, start, end in find_patterns(folded))

@@ -66,7 +66,9 @@ def find_identifiers(folded: Folded, tokens: list[Token], forms: IdentifierForms
     spans: list[tuple[int, int]] = []
     index = 0
     while index < len(tokens) and forms.whole:
-        end = _longest_at(folded, tokens, index, forms)
+        run = tokens[index].lower.lstrip("0")
+        begins = not run or run in forms.whole or run in forms.beginnings
+        end = _longest_at(folded, tokens, index, forms) if begins else 0
         if end:
             spans.append((tokens[index].start, tokens[end - 1].end))
         index = max(end, index + 1)

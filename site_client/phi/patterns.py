@@ -1,8 +1,8 @@
 """What names somebody whoever the patient is: numbers, addresses, contacts. People with a title are in `persons`.
 
 Conservative: on the 3,955 reports of the Indiana University collection nothing is found (a test). Every pattern is
-bounded and starts where a letter, digit or "@" is, so the time is linear in the text; a pattern that needs a digit is
-not tried on a text that has none.
+bounded and starts where a letter, digit or "@" is, so the time is linear in the text; a pattern that needs digits is
+not tried on a text that has fewer.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LOWER: tuple[tuple[str, re.Pattern[str]], ...] = tuple((kind, re.compile(patter
      r"study[ -]id|chart|case[ -](?:no|number|id)|nhs|nhc|fall(?:nummer|-?nr)|aufnahme(?:nummer|-?nr)|auftragsnummer|"
      r"dossier|ipp|numero de historia|historia(?: clinica)?|patientnummer|bsn|policy|versicherten-?(?:nr|nummer)|"
      r"member[ -]id|order[ -](?:no|number|id))(?:[ \t]{1,2}(?:number|no|nr|num|id|nummer|n))?"
-     r"[ \t]{0,2}[.:#=]{0,3}[ \t]{0,2}(?:is |of )?|(?:id|pid)[ \t]{0,2}(?:no\.?|nr\.?)?[ \t]{0,2}[:#=][ \t]{0,2}#?)"
+     r"[ \t]{0,2}[.:#=°]{0,3}[ \t]{0,2}(?:is |of )?|(?:id|pid)[ \t]{0,2}(?:no\.?|nr\.?)?[ \t]{0,2}[:#=][ \t]{0,2}#?)"
      r"(?P<value>(?=[a-z/._-]{0,8}\d)[a-z0-9](?:[a-z0-9]|[-/._](?=[a-z0-9])){2,39})(?![^\W_])"),
     ("phone", r"(?<![\w.+-])(?:\+?1[ .-]{0,2})?(?:\(\d{3}\)[ ]{0,2}|\d{3}[ .-])\d{3}[ .-]\d{4}(?![\w-]|\.\d)"),
     ("phone", r"(?<![\w.-])\d{3}-\d{4}(?![\w-]|[./]\d)" + _UNIT),
@@ -89,15 +89,17 @@ _AT = re.compile(r"@|[ \t]{0,2}[(\[]at[)\]][ \t]{0,2}")
 _LOCAL = re.compile(r"[\w.+%'-]{1,64}\Z")
 _DOMAIN = re.compile(r"[\w-]{1,63}(?:(?:\.|[ \t]?[(\[]dot[)\]][ \t]?)[\w-]{1,63}){1,6}")
 _DIGIT = re.compile(r"\d")
+_DOTTED = re.compile(r"[\w/:-][.:][\w/:]")
+_LEAST_DIGITS = {"number": 5, "phone": 3, "identifier": 1}  # none of a kind's patterns matches with fewer
 
 
 def find_patterns(folded: Folded) -> Iterator[Hit]:
     """(kind, start, end) in the folded text; not sorted, they may overlap."""
     yield from _emails(folded.lower)
-    digits = _DIGIT.search(folded.lower) is not None
-    dotted = "." in folded.lower or ":" in folded.lower
+    digits = len(_DIGIT.findall(folded.lower))
+    dotted = _DOTTED.search(folded.lower) is not None
     for kind, pattern in _LOWER:
-        if digits if kind != "web" else dotted:
+        if digits >= _LEAST_DIGITS.get(kind, 0) and (dotted or kind != "web"):
             group = "value" if "value" in pattern.groupindex else 0
             yield from ((kind, *match.span(group)) for match in pattern.finditer(folded.lower))
     for kind, pattern in _WRITTEN if digits else ():

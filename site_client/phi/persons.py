@@ -39,6 +39,7 @@ _LABELLED = re.compile(
 _DEGREED = re.compile(
     r"(?<![^\W_])(?P<name>[A-Z][^\W\d_]{1,24}(?:['-][A-Z][^\W\d_]{1,24})?)(?:,?[ ](?:[A-Z]\.[ ]?|[A-Z][^\W\d_]{1,24})){0,2}"
     r",?[ ](?:M\.?D|D\.O|Ph\.?D|FRCR|FACR|RN|CRNP|PA-C|NP-C)\b(?!-)")
+_DEGREE = re.compile(r"M\.?D|D\.O|Ph\.?D|FRCR|FACR|RN|CRNP|PA-C|NP-C")
 _STARTS = re.compile(
     r"(?i)\b(?:prof|dra?s?|mrs?|ms|miss|mme|mlle|madame|monsieur|sra?|srta|senora?|herrn?|frau|hr|fr|dhr|mevr|mevrouw|mw|"
     r"meneer|heer|nurse|schwester|pfleger|do[ck]tor|professor|docteur|doctora|dott|infirmiere|enfermera|univ|priv)\b")
@@ -54,7 +55,7 @@ def find_persons(folded: Folded) -> Iterator[tuple[int, int]]:
         yield from _named(_ANNOUNCED, text)
     if "ame" in folded.lower or "nom" in folded.lower or "naam" in folded.lower or "apellido" in folded.lower:
         yield from _named(_LABELLED, text)
-    for match in _DEGREED.finditer(text):
+    for match in _DEGREED.finditer(text) if _DEGREE.search(text) else ():
         words = re.findall(r"[^\W\d_]{2,}", match[0])[:-1]
         if all(_could_be_name(word) and word.lower() not in COMMON | MEDICAL for word in words):
             yield match.span()
