@@ -104,18 +104,22 @@ def _search(folded: Folded, forms: _Forms) -> Iterator[tuple[int, int, str]]:
 
 
 def merged(hits: Iterable[Hit]) -> list[Hit]:
-    """Sorted, and overlapping ones made one; the kind that comes first in `KINDS` stays."""
+    """Sorted, and overlapping ones made one, of the longest one's kind; a name stays one."""
     return [Hit(*hit) for hit in _merged((hit.start, hit.end, hit.kind) for hit in hits)]
 
 
 def _merged(hits: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     result: list[tuple[int, int, str]] = []
+    longest = 0  # of the hits that the last of `result` is made of
     for start, end, kind in sorted(hits):
-        if result and start < result[-1][1]:
-            first, last, known = result[-1]
-            result[-1] = (first, max(last, end), min(known, kind, key=KINDS.index))
-        else:
+        if not result or start >= result[-1][1]:
             result.append((start, end, kind))
+            longest = end - start
+            continue
+        first, last, known = result[-1]
+        if kind == "name" or (known != "name" and end - start > longest):
+            known, longest = kind, end - start
+        result[-1] = (first, max(last, end), known)
     return result
 
 

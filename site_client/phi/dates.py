@@ -68,8 +68,10 @@ _HIGH_AGE = re.compile(
     r"(?<![\w.,/-])(?P<age>9\d|1[0-2]\d)[ \t-]{0,3}(?:(?:years?|yrs?|yr|y|jahre?|jaar|jahrige[rn]?|jarige|ans|anos)"
     r"[ \t./-]{0,3}(?:old|of age|o\b|alt|oud|d'age|de edad)|yo\b|y\.?o\b|y/o\b|jahrige[rns]?\b|jarige\b|"
     r"(?:ans|anos)\b|[ymfwj]\b(?![\w/.-]))"
-    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|1[0-2]\d)(?![\d/.,%-])"
-    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|late |early )?90'?s\b",
+    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|"
+    r"1[0-2]\d)(?![\d/.,%-])"
+    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|"
+    r"late |early )?90'?s\b",
     re.ASCII)  # fmt: skip
 
 

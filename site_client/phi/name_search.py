@@ -1,17 +1,18 @@
 """Where a text holds a part of the patient's name (`names`), and whether there it is the name or a word.
 
-A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one capitalised
-word between them ("Long, May", "May B. Long"), in any case of letters, and any part
+A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one
+capitalised word between them ("Long, May", "May B. Long"), in any case of letters, and any part
 
 - after a title (Mr, Dr., Frau, Mme, Sra., Mevr.) or after a word such as "name:", "surname", "named",
 - beside the other part's initial ("M. Long", "Long, M."),
 - capitalised, with 's ("Young's"), unless it opens a sentence and is a word of reports,
 - capitalised and followed by an age or by what people do ("May, 45 years", "Young presented").
 
-A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word before
-it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not German,
-where every noun has one. Capital letters say nothing where all letters are. In a disease's or device's term (Hodgkin
-lymphoma, Kerley B lines, tetralogy of Fallot) a part that names such terms is not the patient's, unless titled.
+A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word
+before it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not
+German, where every noun has one. Capital letters say nothing where all letters are. In a disease's or device's term
+(Hodgkin lymphoma, Kerley B lines, tetralogy of Fallot) a part that names such terms is not the patient's, unless
+titled.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ _BLANK = re.compile(r"[ \t]{1,3}|[ \t]{0,3}\r?\n[ \t]{0,8}|\.")
 _BESIDE = re.compile(r"[ \t]{0,4}[,^_./:-]?[ \t]{0,4}(?:\r?\n)?[ \t]{0,8}")
 _TITLE_GAP = re.compile(r"[.:]?[ \t]{0,3}(?:\r?\n)?")
 _KEYWORD_GAP = re.compile(r"[ \t]{0,3}[:=#-]?[ \t]{0,12}(?:\r?\n)?[ \t]{0,3}")
-_AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|year-old|jahr|ans|anos|jaar)",
+_AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|"
+                        r"year-old|jahr|ans|anos|jaar)",
                         re.ASCII)  # fmt: skip
 _GERMAN = words("der die das und mit kein keine nicht im bei des ist ohne auf zur den dem links rechts")
 _BEFORE_MONTHS = words("in since of last from until this early late mid during through next im seit en de desde sinds")
@@ -164,8 +166,8 @@ def _beside(page: _Page, earlier: _Found, later: _Found) -> bool:
     if "." in page.gap(earlier.end - 1) and not words and not strong:
         return False  # a sentence's end between two everyday words
     written = [page.word(earlier.start), page.word(later.start)]
-    return strong or any(word[0].isupper() for word in written) or not (
-        "function" in (earlier.part.weight, later.part.weight))
+    function = "function" in (earlier.part.weight, later.part.weight)
+    return strong or not function or any(word[0].isupper() for word in written)
 
 
 def _is_name(page: _Page, one: _Found) -> bool:

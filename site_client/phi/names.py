@@ -45,8 +45,8 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``needles``: (folded text, stands alone) of
-    names in scripts that are not written letter by letter with blanks between words."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``needles``:
+    (folded text, stands alone) of names in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)

@@ -161,7 +161,8 @@ wreath wren wright york zeal zion
 
 # Words of reports: a capital letter in the middle of a sentence says nothing either.
 MEDICAL = words("""
-please abdomen acute airway angina ankle anterior aorta apex apical arm arms artery atria atrial axial axis back barium bases
+please abdomen acute airway angina ankle anterior aorta apex apical arm arms artery atria atrial axial axis
+back barium bases
 basilar bile bladder blood body bone bones bony bowel brain breast breath bronchi caliber callus cancer cannula canal
 carina carotid cartilage catheter cavity cell cervical chamber cheek chest chin chronic clear clip coil colic colon
 contour contrast contusion coronal cortex cortical costal course cough cranial crest cuff cyst deep degree dense

@@ -21,6 +21,7 @@ from site_client.phi.check import Hit
 
 WJ, NBSP, SHY = "\u200d", "\u00a0", "\u00ad"
 HERE = Path(__file__).parent
+TITLES = ("Mr.", "Mrs.", "Ms.", "Herr", "Frau", "Mme", "Sra.", "Mevr.")
 MONTHS = {
     "en": "January February March April May June July August September October November December",
     "de": "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
@@ -84,8 +85,7 @@ FULL_NAME: dict[str, Form] = {
     "FAMILY, GIVEN": lambda p, r: f"RE: <{p.family.upper()}, {p.given.upper()}>",
     "all lower case": lambda p, r: f"history of <{p.given.lower()} {p.family.lower()}> reviewed",
     "Given M. Family": lambda p, r: f"We saw <{p.given} {r.choice('ABCDEFGHIJ')}. {p.family}> in clinic.",
-    "title + family": lambda p, r: f"{r.choice(('Mr.', 'Mrs.', 'Ms.', 'Herr', 'Frau', 'Mme', 'Sra.', 'Mevr.'))} <{p.family}> "
-                                   "reports pain.",
+    "title + family": lambda p, r: f"{r.choice(TITLES)} <{p.family}> reports pain.",
     "G. Family": lambda p, r: f"Findings were explained to {p.given[0]}. <{p.family}> by telephone.",
     "Family, G.": lambda p, r: f"<{p.family}>, {p.given[0]}. Follow-up in six weeks.",
     "GIVEN FAMILY in capitals": lambda p, r: f"THIS IS A STUDY OF <{p.given.upper()} {p.family.upper()}> AT REST.",

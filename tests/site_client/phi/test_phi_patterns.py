@@ -10,7 +10,8 @@ from site_client.phi.check import find_phi
 FOUND = {
     "email": ["jane@x.org", "jane.roe (at) clinic.org", "J.ROE+x@mail.hospital.example"],
     "phone": ["call 317-555-1234", "(317) 555-1234", "+49 221 478 1234", "0221/4781234", "06 12 34 56 78", "tel 4711",
-              "ext. 4412", "555-1234", "317.555.1234", "1-800-555-1234", "Pager: 12345", "612 345 678", "+31 6 12345678"],
+              "ext. 4412", "555-1234", "317.555.1234", "1-800-555-1234", "Pager: 12345", "612 345 678",
+              "+31 6 12345678"],
     "number": ["123-45-6789", "1234567", "A123456789", "DE89 3704 0044 0532 0130 00", "1.2.840.113619.2.55.3",
                "1EG4-TE5-MK73", "SSN: 123 45 6789", "12345678Z", "65 010190 K 123", "4111 1111 1111 1111"],
     "identifier": ["MRN: 84521", "Accession 8812-55", "Patient ID: 4471", "Fallnummer 33821", "dossier n° 5521",
@@ -26,8 +27,10 @@ FOUND = {
         "Firmado por Ana Ruiz", "Dicté par Jean Petit", "Drs. Lee and Park"],
 }
 NOT_FOUND = [
-    "1.2 x 3.4 cm", "T12-L1", "C5/C6", "at 1430", "MR Head", "MS lesion", "Dr. XXXX XXXX", "Dr. XXXX notified", "x 3 days",
-    "100-1200 mL", "120/80 mmHg", "MRI 1.5T", "120 kVp 5 mAs", "CT CHEST 2019", "Heart size normal", "DR chest", "1.25 mm",
+    "1.2 x 3.4 cm", "T12-L1", "C5/C6", "at 1430", "MR Head", "MS lesion", "Dr. XXXX XXXX", "Dr. XXXX notified",
+    "x 3 days",
+    "100-1200 mL", "120/80 mmHg", "MRI 1.5T", "120 kVp 5 mAs", "CT CHEST 2019", "Heart size normal", "DR chest",
+    "1.25 mm",
     "2.5 x 1.8 x 3.2 cm", "TI 1200 ms", "10-12 mm", "ID of lesion", "case 3", "chart review", "12 x 14 x 16 mm",
     "SpO2 98-100", "EKG 3/5/", "Drs. notified", "acc. 3", "visit 3 months", "account for 30", "10.1.2", "3.2.1.4 cm",
     "2 views of the Chest", "No. 3. No effusion.No pneumothorax", "signed by XXXX XXXX", "reviewed by the attending",

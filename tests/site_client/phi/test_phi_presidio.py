@@ -103,7 +103,7 @@ def test_kinds_are_those_of_the_checker():
     assert set(ENTITIES.values()) <= set(KINDS)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("presidio_analyzer") is None, reason="the extra phi-presidio is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("presidio_analyzer") is None, reason="phi-presidio is not installed")
 def test_the_real_library_works_with_a_model_from_a_folder(tmp_path):
     import spacy
 
@@ -111,4 +111,5 @@ def test_the_real_library_works_with_a_model_from_a_folder(tmp_path):
     nlp.add_pipe("entity_ruler").add_patterns([{"label": "PERSON", "pattern": "Angela"}])
     nlp.to_disk(tmp_path / "model")
     text = "her daughter Angela, x@y.org; C5/C6 and T12-L1"
-    assert [text[hit.start : hit.end] for hit in PresidioRecogniser(str(tmp_path / "model")).find(text)] == ["Angela", "x@y.org"]
+    hits = PresidioRecogniser(str(tmp_path / "model")).find(text)
+    assert [text[hit.start : hit.end] for hit in hits] == ["Angela", "x@y.org"]
