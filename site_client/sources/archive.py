@@ -18,7 +18,7 @@ from typing import Protocol
 
 from site_client.sources.interface import Progress, SourceError, Synced
 from site_client.sources.mirror import Mirror, MirrorWriter, NotDicomError
-from site_client.sources.server_session import NotGivenError, ServerFaultError, ServerSilentError
+from site_client.sources.patience import NotGivenError, ServerFaultError, ServerSilentError
 
 __all__ = ["Archive", "Instance", "Listing", "follow"]
 
@@ -46,7 +46,7 @@ class Listing:
 
 
 class Archive(Protocol):
-    """What `follow` asks. All raise SourceError and its kinds of `server_session`."""
+    """What `follow` asks. All raise SourceError and its kinds of `patience`."""
 
     def studies(self) -> Listing:
         """Every study that the source is configured for."""
