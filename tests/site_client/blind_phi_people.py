@@ -172,7 +172,7 @@ def ascii_name(name: str, german: bool = False) -> str:
 
 
 def is_german(name: str) -> bool:
-    return bool(re.search("[äöüÄÖÜ]", name)) and not re.search("[ığşçĞŞÇéèêíóúñ]", name)
+    return bool(re.search("[äöüÄÖÜ]", name)) and not re.search("[ığşçĞŞÇéèêíóúñ]|güe|GÜE", name)
 
 
 def spelled(name: str, rng: random.Random) -> str:
@@ -343,6 +343,8 @@ def copied(pn: str) -> list[Piece]:
     pieces: list[Piece] = []
     for part in re.split(r"(\^+|, ?)", pn.rstrip("^")):
         title = part.upper() in ("MR", "MRS", "MS", "DR", "PROF. DR.")
-        kind = "" if title or not part or part[0] in "^," else "initial" if len(part) == 1 else "name"
+        prefix = part.casefold() in ("van", "de", "von der", "zur", "van den", "van der", "in 't", "ter", "op den", "bin",
+                                     "van 't", "da", "dos")
+        kind = "" if title or prefix or not part or part[0] in "^," else "initial" if len(part) == 1 else "name"
         pieces.append((part, kind))
     return pieces
