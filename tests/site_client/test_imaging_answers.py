@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pydicom
 import pytest
 
+from site_client.imaging import header_pass
 from site_client.imaging.answers import CODES, checked_end, checked_header, checked_syntax
 from site_client.imaging.framing import BrokenChannelError
 from site_client.imaging.header_pass import read_header
@@ -63,3 +65,12 @@ def test_syntaxes() -> None:
     for lie in (["1.2; rm", 8], ["1.2", -1], ["1.2", True], ["1" * 65, 8], ["1.2"], "1.2"):
         with pytest.raises(BrokenChannelError):
             checked_syntax(lie)
+
+
+def test_every_code_that_the_sandboxed_modules_raise_may_be_answered() -> None:
+    """A code that is not expected would count as a crash of the decoder."""
+    folder = Path(header_pass.__file__).parent
+    raised = {code for path in folder.glob("*.py")
+              for code in re.findall(r'RefusedItemError\("([a-z-]+)"', path.read_text(encoding="utf-8"))}
+    assert len(raised) > 15
+    assert raised <= CODES

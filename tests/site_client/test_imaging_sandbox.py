@@ -165,8 +165,8 @@ def test_a_child_that_waits_for_ever_is_ended(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_scan_goes_on_behind_each_guilty_file(misbehaving: Sandbox, tmp_path: Path) -> None:
-    guilty = {"abort": "decoder-crashed", "memory": "decoder-memory", "panic": "dicom-unreadable", "kill": "decoder-crashed", "segv": "decoder-crashed",
-              "exit": "decoder-crashed"}
+    guilty = {"abort": "decoder-crashed", "memory": "decoder-memory", "panic": "dicom-unreadable",
+              "kill": "decoder-crashed", "segv": "decoder-crashed", "exit": "decoder-crashed"}
     names = [f"good-{number}" for number in range(80)]
     for position, act in enumerate(guilty):
         names.insert(13 * position + position // 2, act)
