@@ -17,7 +17,8 @@ def index_folder(config: SiteConfig) -> Path:
 
 
 def open_sources(config: SiteConfig) -> list[Source]:
-    """`config.data` as the source "data", where it is set, then `config.sources`; mirrors lie in mirror/NAME of the index folder.
+    """`config.data` as the source "data", where it is set, then `config.sources`; mirrors lie in mirror/NAME of the
+    index folder.
 
     Nothing is asked of a server yet. Raises SourceError for a folder that does not exist and a missing library.
     """

@@ -343,8 +343,8 @@ def copied(pn: str) -> list[Piece]:
     pieces: list[Piece] = []
     for part in re.split(r"(\^+|, ?)", pn.rstrip("^")):
         title = part.upper() in ("MR", "MRS", "MS", "DR", "PROF. DR.")
-        prefix = part.casefold() in ("van", "de", "von der", "zur", "van den", "van der", "in 't", "ter", "op den", "bin",
-                                     "van 't", "da", "dos")
+        prefix = part.casefold() in ("van", "de", "von der", "zur", "van den", "van der", "in 't", "ter", "op den",
+                                     "bin", "van 't", "da", "dos")
         kind = "" if title or prefix or not part or part[0] in "^," else "initial" if len(part) == 1 else "name"
         pieces.append((part, kind))
     return pieces
