@@ -86,6 +86,6 @@ def _remarks(facts: Mapping[str, Any]) -> list[str]:
     if facts["truncated_questions"]:
         lines.append(f"{facts['truncated_questions']} questions lost their beginning: they did not fit")
     if facts["too_long_questions"]:
-        lines.append(f"{facts['too_long_questions']} questions were not asked, and count as wrong: their pictures alone "
+        lines.append(f"{facts['too_long_questions']} questions were not asked and count as wrong: their pictures alone "
                      "are longer than the model's context")
     return lines

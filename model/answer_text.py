@@ -66,7 +66,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
         index = LETTERS.index((pair[1] or pair[2]).upper())
         if index < len(choices) and exact_match(choices[index], pair[3]):
             return index
-    return named_label(text, choices)
+    return named_label(answer, choices)
 
 
 def named_label(answer: str, labels: Sequence[str]) -> int | None:
