@@ -35,7 +35,7 @@ MAINS: dict[str, Callable[[list[str]], int]] = {
 SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
                                    "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
-                                   "doctor", "backup", "restore", "verify-release"],
+                                   "doctor", "backup", "restore", "verify-release", "evaluate"],
                "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
                                    "start", "doctor", "status", "backup", "restore", "answer"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",

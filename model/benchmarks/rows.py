@@ -10,7 +10,7 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ _SUFFIXES = (".jsonl", ".json", ".parquet")
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One row. where: file and line (or entry), for messages. folder: where its pictures lie."""
+    """One row. where: file and line (or entry), for messages. folder: where its pictures lie. number: from 0."""
 
     values: dict[str, Any] = field(repr=False)
     where: str
@@ -148,7 +148,8 @@ def find_rows(folder: Path, stems: Sequence[str], pictures: Path | None = None) 
     kinds = {(file.parent, file.suffix, file.name.split("-")[0].removesuffix(file.suffix)) for file in found}
     if len(kinds) > 1:
         raise ValueError(f"{folder} holds {found[0].name} and {found[-1].name}, which would be mixed; keep one of them")
-    rows = [row for file in found for row in _rows_of(file, pictures or folder)]
+    rows = [replace(row, number=number)  # shards are one table
+            for number, row in enumerate(row for file in found for row in _rows_of(file, pictures or folder))]
     if not rows:
         raise ValueError(f"{found[0]} holds no row; get the benchmark's file again")
     return rows
@@ -169,10 +170,10 @@ def _candidates(folder: Path, stem: str) -> list[Path]:
 
 def _rows_of(file: Path, folder: Path) -> Iterator[Row]:
     readers = {".jsonl": _lines, ".json": _entries, ".parquet": _parquet}
-    for number, (where, name, values) in enumerate(readers[file.suffix](file)):
+    for where, name, values in readers[file.suffix](file):
         if not isinstance(values, dict):
             raise ValueError(f"{file.name}, {where}: must be an object of keys and values; get the file again")
-        yield Row(values, f"{file.name}, {where}", folder, number, name)
+        yield Row(values, f"{file.name}, {where}", folder, 0, name)
 
 
 def _lines(file: Path) -> Iterator[tuple[str, str, Any]]:

@@ -23,7 +23,8 @@ SENTENCES: dict[str, dict[str, str]] = {
     "Widening of the mediastinum.": {"Enlarged Cardiomediastinum": P},
     "Pneumonia cannot be excluded.": {"Pneumonia": U},
     "We cannot exclude pneumonia.": {"Pneumonia": U},
-    "Right lower lobe opacity, possibly atelectasis or pneumonia.": {"Lung Opacity": P, "Atelectasis": U, "Pneumonia": U},
+    "Right lower lobe opacity, possibly atelectasis or pneumonia.": {
+        "Lung Opacity": P, "Atelectasis": U, "Pneumonia": U},
     "Findings suggest mild pulmonary edema.": {"Edema": U},
     "Bibasilar atelectasis without pneumothorax.": {"Atelectasis": P, "Pneumothorax": A},
     "The pneumothorax has resolved.": {"Pneumothorax": A},

@@ -10,16 +10,17 @@ import json
 import random
 from pathlib import Path
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "no acute cardiopulmonary abnormality the heart is normal in size lungs are clear small left pleural effusion "
-    "right-sided opacity, 2.5 cm nodule; T-spine (stable) Cardiomegaly without pneumothorax/edema don't unchanged x-ray "
+    "right-sided opacity, 2.5 cm nodule; T-spine (stable) Cardiomegaly without pneumothorax/edema don't changed x-ray "
     "β-blocker 37°C"
 ).split()
 
 
 def sentence(generator: random.Random) -> str:
     """0 to 24 words, now and then a full stop."""
-    return " ".join(generator.choice(WORDS) + generator.choice(["", "", "", "."]) for _ in range(generator.randrange(25)))
+    count = generator.randrange(25)
+    return " ".join(generator.choice(WORDS) + generator.choice(["", "", "", "."]) for _ in range(count))
 
 
 def main() -> None:

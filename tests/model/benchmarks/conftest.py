@@ -35,8 +35,8 @@ def make_vqa_rad(folder: Path) -> Path:
     rows = [
         {"qid": 1, "image_name": "one.jpg", "question": "Is the square red?", "answer": "Yes", "answer_type": "CLOSED ",
          "phrase_type": "test_freeform"},
-        {"qid": 2, "image_name": "one.jpg", "question": "How many squares are there?", "answer": 4, "answer_type": "OPEN",
-         "phrase_type": "test_para"},
+        {"qid": 2, "image_name": "one.jpg", "question": "How many squares are there?", "answer": 4,
+         "answer_type": "OPEN", "phrase_type": "test_para"},
         {"qid": 3, "image_name": "two.jpg", "question": "Which side is darker, left or right?", "answer": "left",
          "answer_type": "CLOSED", "phrase_type": "test_freeform"},
         {"qid": 4, "image_name": "two.jpg", "question": "Is it blue?", "answer": "no", "answer_type": "CLOSED",
@@ -53,7 +53,8 @@ def make_slake(folder: Path) -> Path:
     rows = [
         {**shared, "qid": 10, "q_lang": "en", "question": "What was used to make this picture?", "answer": "Paint",
          "answer_type": "OPEN"},
-        {**shared, "qid": 11, "q_lang": "en", "question": "Is there a circle?", "answer": "No", "answer_type": "CLOSED"},
+        {**shared, "qid": 11, "q_lang": "en", "question": "Is there a circle?", "answer": "No",
+         "answer_type": "CLOSED"},
         {**shared, "qid": 12, "q_lang": "zh", "question": "图中有圆吗？", "answer": "没有", "answer_type": "CLOSED"}]
     write_list(folder / "test.json", rows)
     paint(folder / "imgs" / "xmlab7" / "source.jpg", 3)
@@ -72,7 +73,7 @@ def make_path_vqa(folder: Path) -> Path:
 
 def make_medxpertqa(folder: Path) -> Path:
     options = {"A": "A red block", "B": "A blue block", "C": "A green block"}
-    question = "A painter brings this picture. What is on top?\nAnswer Choices: (A) A red block (B) A blue block (C) ..."
+    question = "A painter brings it. What is on top?\nAnswer Choices: (A) A red block (B) A blue block (C) ..."
     shared = {"options": options, "medical_task": "Painting", "body_system": "None", "question_type": "Reasoning"}
     write_lines(folder / "MM" / "test.jsonl", [
         {"id": "MM-1", "question": question, "label": "B", "images": ["MM-1-a.jpeg", "MM-1-b.jpeg"], **shared},
@@ -124,8 +125,8 @@ def make_pubmedqa(folder: Path) -> Path:
 
 def make_medqa(folder: Path) -> Path:
     write_lines(folder / "test.jsonl", [
-        {"question": "A painter coughs. Best next step?", "answer": "Open a window", "meta_info": "step1", "answer_idx": "D",
-         "options": {"A": "Paint on", "B": "Sing", "C": "Sleep", "D": "Open a window", "E": "Close it"}},
+        {"question": "A painter coughs. Best next step?", "answer": "Open a window", "meta_info": "step1",
+         "answer_idx": "D", "options": {"A": "Paint", "B": "Sing", "C": "Sleep", "D": "Open a window", "E": "Shout"}},
         {"question": "A second painter coughs. Why?", "answer_idx": "A", "meta_info": "step2&3",
          "options": {"A": "Dust", "B": "Noise", "C": "Light", "D": "Cold"}}])  # fmt: skip
     return folder
@@ -133,8 +134,8 @@ def make_medqa(folder: Path) -> Path:
 
 MAKERS: dict[str, Make] = {
     "vqa-rad": make_vqa_rad, "slake": make_slake, "path-vqa": make_path_vqa, "medxpertqa-mm": make_medxpertqa,
-    "medxpertqa-text": make_medxpertqa, "medframeqa": make_medframeqa, "mmmu-med": make_mmmu, "pubmedqa": make_pubmedqa,
-    "medqa": make_medqa,
+    "medxpertqa-text": make_medxpertqa, "medframeqa": make_medframeqa, "mmmu-med": make_mmmu,
+    "pubmedqa": make_pubmedqa, "medqa": make_medqa,
 }  # fmt: skip
 
 

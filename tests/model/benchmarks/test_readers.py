@@ -69,7 +69,7 @@ def test_path_vqa_tells_closed_from_open_by_the_answer(made: Made) -> None:
 def test_medxpertqa(made: Made) -> None:
     folder = made("medxpertqa-mm")
     first, second = read("medxpertqa-mm", folder)
-    assert first.prompt.startswith("<image_1>: <image>\n<image_2>: <image>\nA painter brings")
+    assert first.prompt.startswith("<image_1>: <image>\n<image_2>: <image>\nA painter brings it.")
     assert "Answer Choices" not in first.prompt and "B. A blue block" in first.prompt
     assert (first.answer, second.answer, len(first.pictures)) == ("B", "C", 2)
     (text,) = read("medxpertqa-text", folder)
