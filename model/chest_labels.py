@@ -3,7 +3,8 @@
 Method (after Irvin et al., CheXpert, arXiv 1901.07031, section 3): mentions are found by phrases, each is classified
 by cues in its own clause (uncertain, then negated, else present), and an observation takes the strongest of its
 mentions: present, then uncertain, then absent. No Finding is present when no other observation but Support Devices is
-present or uncertain.
+present or uncertain, and, unlike there, only in a text that mentions an observation or says normality in some word
+(`normal`, `clear`, `no ...`): an answer of meaningless tokens is no normal report.
 
 Limits, plainly: the phrases are few and English; clauses are cut at punctuation and a few words instead of being
 parsed; a mention without a cue counts as present, also where it is history or advice; words of other organs can match
@@ -25,6 +26,7 @@ from model.chest_terms import (
     NO_FINDING,
     NORMAL,
     OBSERVATIONS,
+    SAYS_NORMAL,
     SUPPORT_DEVICES,
     UNCERTAIN_AFTER,
     UNCERTAIN_BEFORE,
@@ -46,8 +48,10 @@ def labels_of(text: str) -> dict[str, str]:
             if name not in found or _STRENGTH.index(label) < _STRENGTH.index(found[name]):
                 found[name] = label
     pathology = any(label != ABSENT for name, label in found.items() if name != SUPPORT_DEVICES)
-    if text.strip():
-        found[NO_FINDING] = ABSENT if pathology else PRESENT
+    if pathology:
+        found[NO_FINDING] = ABSENT
+    elif found or _pattern(SAYS_NORMAL).search(text.lower()):
+        found[NO_FINDING] = PRESENT
     return found
 
 

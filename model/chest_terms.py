@@ -8,8 +8,8 @@ after a mention follow the idea of NegEx (Chapman et al., Journal of Biomedical 
 from __future__ import annotations
 
 __all__ = [
-    "BREAKS", "MENTIONS", "NEGATED_AFTER", "NEGATED_BEFORE", "NO_FINDING", "NORMAL", "OBSERVATIONS", "SUPPORT_DEVICES",
-    "UNCERTAIN_AFTER", "UNCERTAIN_BEFORE",
+    "BREAKS", "MENTIONS", "NEGATED_AFTER", "NEGATED_BEFORE", "NO_FINDING", "NORMAL", "OBSERVATIONS", "SAYS_NORMAL",
+    "SUPPORT_DEVICES", "UNCERTAIN_AFTER", "UNCERTAIN_BEFORE",
 ]  # fmt: skip
 
 NO_FINDING, SUPPORT_DEVICES = "No Finding", "Support Devices"
@@ -69,6 +69,12 @@ NORMAL: dict[str, tuple[str, ...]] = {
     "Enlarged Cardiomediastinum": (
         rf"{_MEDIASTINUM}[^.;]{{0,60}} (?:normal|unremarkable|within normal limits)", rf"normal {_MEDIASTINUM}"),
 }
+
+#: Without such a word, a text that mentions nothing says nothing: it is not taken for a normal report.
+SAYS_NORMAL = (
+    r"no", r"normal", r"unremarkable", r"clear", r"negative", r"without", r"free of", r"within normal limits", r"stable",
+    r"unchanged", r"none",
+)  # fmt: skip
 
 #: Cues whose scope runs from them to the end of the clause.
 NEGATED_BEFORE = (
