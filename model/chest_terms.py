@@ -72,7 +72,8 @@ NORMAL: dict[str, tuple[str, ...]] = {
 
 #: Without such a word, a text that mentions nothing says nothing: it is not taken for a normal report.
 SAYS_NORMAL = (
-    r"no", r"normal", r"unremarkable", r"clear", r"negative", r"without", r"free of", r"within normal limits", r"stable",
+    r"no", r"normal", r"unremarkable", r"clear", r"negative", r"without", r"free of", r"within normal limits",
+    r"stable",
     r"unchanged", r"none",
 )  # fmt: skip
 

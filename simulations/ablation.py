@@ -3,7 +3,7 @@
 Each row is an arm of `simulations.arms`, with its own curriculum file where that differs; a finished row is kept, so a
 stopped ablation goes on. What a row leaves out:
 
-- vision: the base's patch embedding is zero in training and test (`simulations.blind_base`).
+- vision: the base's patch embedding is zero in training and test (`simulations.blind_vision`).
 - projector: no LoRA on the projector; a stage that trains nothing else is left out.
 - stage NAME: that stage, each in a row of its own. The noise is solved again for the rounds that remain.
 - privacy: no noise, with the curriculum's learning rates without privacy; clipping stays.
@@ -128,7 +128,7 @@ def _simulation(config: AblationConfig, seed: int) -> SimulationConfig:
 
 
 def _job(row: Variant, config: SimulationConfig, materials: Materials, folder: Path) -> ArmJob:
-    from simulations.blind_base import blinded
+    from simulations.blind_vision import blinded
 
     folder.mkdir(parents=True, exist_ok=True)
     curriculum = folder / "curriculum.yaml"

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "simulations.cli": simulations.cli.main, "coordinator.cli": coordinator.cli.main,
     "site_client.cli": site_client.cli.main}
-SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
+SUBCOMMANDS = {"simulations.cli": ["run", "audit", "ablate", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
                                    "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
                                    "doctor", "backup", "restore", "verify-release", "evaluate"],

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from model.benchmarks.items import Item
+from model.benchmarks.items import Item, with_pictures
 from model.package_files import package_files
 
 __all__ = ["FOLDS", "REPORTS_FILE", "REPORTS_PACKAGE", "REPORTS_VERSION", "SPLITS", "Report", "load_reports",
@@ -79,8 +79,8 @@ def read_chest_reports(split: str, fold: int, seed: int) -> list[Item]:
 
 
 def _item(report: Report, key: str) -> Item:
-    prompt = f"Findings: {report.findings} Write the impression."
-    return Item(key, key, "impression", prompt, report.impression)
+    prompt = f"Findings: {report.findings} Write the impression."  # as the demonstration's public base learned it
+    return Item(key, key, "impression", with_pictures(prompt, 0), report.impression)
 
 
 def _hash(seed: int, report: Report) -> str:

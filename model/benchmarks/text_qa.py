@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.answer_text import LETTERS, normalised
-from model.benchmarks.items import Item, choice_prompt, label_prompt
+from model.benchmarks.items import Item, choice_prompt, label_prompt, with_pictures
 from model.benchmarks.rows import Row, find_rows
 
 __all__ = ["read_medqa", "read_pubmedqa"]
@@ -67,7 +67,7 @@ def _pubmedqa(row: Row) -> Item:
         inner = Row(context if isinstance(context, dict) else {}, f"{row.where}, context", row.folder, row.number)
         question, contexts = row.text("question"), inner.texts("contexts")
     prompt = label_prompt("\n".join([*contexts, f"Question: {question}"]), _LABELS)
-    return Item(key, key, "label", prompt, row.one_of("final_decision", _LABELS), _LABELS)
+    return Item(key, key, "label", with_pictures(prompt, 0), row.one_of("final_decision", _LABELS), _LABELS)
 
 
 def read_medqa(folder: Path, split: str) -> list[Item]:
@@ -82,4 +82,5 @@ def _medqa(row: Row) -> Item:
     if said and normalised(said) != normalised(choices[LETTERS.index(letter)]):
         raise row.refusal("answer", f"is not the text of option {letter}, which answer_idx names")
     key = str(row.number)
-    return Item(key, key, "choice", choice_prompt(row.text("question"), choices), letter, choices)
+    prompt = with_pictures(choice_prompt(row.text("question"), choices), 0)
+    return Item(key, key, "choice", prompt, letter, choices)

@@ -27,7 +27,7 @@ from simulations import ablation
 from simulations.ablation import BASE, FULL, QUICK_SETTINGS, ablation_rows, run_ablation, variants
 from simulations.ablation_report import ablation_facts, table_text, write_ablation
 from simulations.arms import ArmJob, run_arm
-from simulations.blind_base import blinded
+from simulations.blind_vision import blinded
 from simulations.run import SimulationFailedError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,7 +99,7 @@ def test_plain_sums_are_the_federations_up_to_rounding(prepared: Any, tmp_path: 
         assert spent["epsilon"] == pytest.approx(masked["privacy"][site]["epsilon"])
 
 
-def test_a_blind_base_answers_the_same_whatever_it_is_shown(prepared: Any) -> None:
+def test_a_blind_vision_answers_the_same_whatever_it_is_shown(prepared: Any) -> None:
     blind = blinded(prepared.materials)
     assert blind.base_hash != prepared.materials.base_hash and blinded(prepared.materials) == blind
     base, seeing = load_base(blind.base_model), load_base(prepared.materials.base_model)

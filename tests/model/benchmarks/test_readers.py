@@ -125,6 +125,13 @@ def test_medqa_has_four_or_five_options(made: Made) -> None:
     assert (first.answer, len(first.choices), second.answer, len(second.choices)) == ("D", 5, "A", 4)
 
 
+def test_a_text_question_that_speaks_of_images_has_no_place_for_one(tmp_path: Path) -> None:
+    write_lines(tmp_path / "test.jsonl", [{"question": "What is <image>?", "options": {"A": "<image>", "B": "x"},
+                                           "answer_idx": "A"}])  # fmt: skip
+    (item,) = read("medqa", tmp_path)
+    assert "<image>" not in item.prompt and "What is [image]?" in item.prompt
+
+
 def test_chest_reports_hold_a_fifth_of_the_patients_out_and_name_them_by_hashes() -> None:
     folds = [read_chest_reports("test", fold, seed=0) for fold in range(5)]
     keys = [item.key for fold in folds for item in fold]
