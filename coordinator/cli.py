@@ -62,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     hashed.set_defaults(command=_hash_model)
     from coordinator.backup_commands import add_backup_commands
     from coordinator.doctor import add_doctor_command
+    from coordinator.evaluate_command import add_evaluate_command
     from coordinator.home_commands import add_home_commands
     from coordinator.make_base_command import add_make_base_command
     from coordinator.release_commands import add_release_commands
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add_up_command(commands)
     add_run_commands(commands)
     add_release_commands(commands)
+    add_evaluate_command(commands)
     add_doctor_command(commands)
     add_backup_commands(commands)
     add_tokenizer_command(commands)

@@ -14,16 +14,11 @@ from site_client.keystore import load_or_create_secret
 from site_client.opt_out import read_opt_out
 from site_client.records import SiteIndex
 from site_client.sources.interface import Synced
-from site_client.sources.open_source import open_sources
+from site_client.sources.open_source import index_folder, open_sources
 
-__all__ = ["index_folder", "read_site", "sync_site"]
+__all__ = ["read_site", "sync_site"]
 
 Progress = Callable[[str, int, int], None]
-
-
-def index_folder(config: SiteConfig) -> Path:
-    """Where index, mirrors and picture cache lie."""
-    return Path(config.index) if config.index else Path(config.state) / "index"
 
 
 def read_site(config: SiteConfig, *, progress: Progress | None = None, retry: bool = False) -> SiteIndex:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from site_client.phi.folding import Folded
+from site_client.phi.folding import Folded, Token
 
 __all__ = ["DateForms", "date_forms", "find_ages", "find_dates"]
 
@@ -61,14 +61,17 @@ _BIRTH_YEAR = re.compile(
     r"\b(?:born|birth|dob|geb|geboren|geburtsjahr|jahrgang|ne|nee|naissance|nacid[oa]|nacimiento|geboortejaar|yob)"
     r"(?:[ \t]{0,2}[.:(]?[ \t]{0,2}(?:in|on|am|en|el|le|year|of|date)?){0,3}[ \t]{0,2}(?P<year>(?:19|20)\d\d)(?!\d)",
     re.ASCII)  # fmt: skip
+_DIGIT = re.compile(r"\d")
 _UNITS = re.compile(r"[ \t]?(?:x\b|cm|mm|ml|cc|mg|%|weeks?|wks?|days?|months?|hours?|hrs?|min)")
 
 _HIGH_AGE = re.compile(
     r"(?<![\w.,/-])(?P<age>9\d|1[0-2]\d)[ \t-]{0,3}(?:(?:years?|yrs?|yr|y|jahre?|jaar|jahrige[rn]?|jarige|ans|anos)"
     r"[ \t./-]{0,3}(?:old|of age|o\b|alt|oud|d'age|de edad)|yo\b|y\.?o\b|y/o\b|jahrige[rns]?\b|jarige\b|"
     r"(?:ans|anos)\b|[ymfwj]\b(?![\w/.-]))"
-    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|1[0-2]\d)(?![\d/.,%-])"
-    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|late |early )?90'?s\b",
+    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|"
+    r"1[0-2]\d)(?![\d/.,%-])"
+    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|"
+    r"late |early )?90'?s\b",
     re.ASCII)  # fmt: skip
 
 
@@ -94,42 +97,53 @@ def date_forms(dates: tuple[str, ...]) -> DateForms:
     return forms
 
 
-def find_dates(folded: Folded, forms: DateForms) -> list[tuple[int, int]]:
+def find_dates(folded: Folded, tokens: list[Token], forms: DateForms) -> list[tuple[int, int]]:
     """Spans of dates in the folded text; not sorted, they may overlap."""
     lower = folded.lower
+    if not _DIGIT.search(lower):
+        return []
     spans = [match.span() for match in _NUMERIC.finditer(lower) if _is_date(match, lower, forms)]
-    for pattern in _WORDED:
-        spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
-    return spans + list(_own_dates(lower, forms)) if forms.days else spans
+    spans += _own_numbers(lower, forms) if forms.days else []
+    if any(token.lower in _MONTHS for token in tokens):
+        for pattern in _WORDED:
+            spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
+        spans += _own_months(lower, forms) if forms.days else []
+    return spans
 
 
 def find_ages(folded: Folded) -> list[tuple[int, int]]:
     """Spans of ages of 90 and more."""
+    if not ("9" in folded.lower or "1" in folded.lower or "ninet" in folded.lower or "centenarian" in folded.lower):
+        return []
     return [match.span() for match in _HIGH_AGE.finditer(folded.lower)]
 
 
-def _own_dates(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
+def _own_numbers(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
     months = {(year, month) for year, month, _ in forms.days}
     days = {(month, day) for _, month, day in forms.days}
     for match in _COMPACT.finditer(lower):
         if match[0] in forms.compact:
             yield match.span()
-    for match in _WORDED_MONTH.finditer(lower):
-        if any(_MONTHS[match["name"]] == month and _same_year(match["year"], year) for year, month in months):
-            yield match.span()
     for match in _NUMERIC_MONTH.finditer(lower):
         if (int(match["year"] or match["first"]), int(match["month"] or match["last"])) in months:
             yield match.span()
-    for pattern in _WORDED_DAY:
-        for match in pattern.finditer(lower):
-            if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
-                yield match.span()
     for match in _NUMERIC_DAY.finditer(lower):
         if {(int(match["a"]), int(match["b"])), (int(match["b"]), int(match["a"]))} & days:
             yield match.span("whole")
     for match in _BIRTH_YEAR.finditer(lower):
         if any(int(match["year"]) == year for year, _, _ in forms.days):
             yield match.span("year")
+
+
+def _own_months(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
+    for match in _WORDED_MONTH.finditer(lower):
+        if any(_MONTHS[match["name"]] == month and _same_year(match["year"], year) for year, month, _ in forms.days):
+            yield match.span()
+    days = {(month, day) for _, month, day in forms.days}
+    for pattern in _WORDED_DAY:
+        for match in pattern.finditer(lower):
+            if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
+                yield match.span()
 
 
 def _same_year(written: str, year: int) -> bool:

@@ -18,12 +18,17 @@ from site_client.phi.words import COMMON, FUNCTION, MEDICAL, PLACEHOLDERS
 __all__ = ["IDENTIFIER_KEYWORDS", "IdentifierForms", "find_identifiers", "identifier_forms"]
 
 IDENTIFIER_KEYWORDS = frozenset(
-    ["mrn", "id", "pid", "patid", "patientid", "acc", "accession", "case", "record", "chart", "urn", "nhs", "nhc", "fallnummer", "fallnr", "patientennummer", "patnr", "pat", "patient", "patientnumber", "hn", "hospital", "encounter", "visit", "account", "acct", "dossier", "ipp", "nip", "historia", "patientnummer", "bsn", "fall", "aufnahmenummer", "auftragsnummer", "order", "request", "identifier", "accn", "mpi", "ssn", "insz", "rut", "dni", "hc"])  # fmt: skip
+    ["mrn", "id", "pid", "patid", "patientid", "acc", "accession", "case", "record", "chart", "urn", "nhs", "nhc",
+        "fallnummer", "fallnr", "patientennummer", "patnr", "pat", "patient", "patientnumber", "hn", "hospital",
+        "encounter", "visit", "account", "acct", "dossier", "ipp", "nip", "historia", "patientnummer", "bsn", "fall",
+        "aufnahmenummer", "auftragsnummer", "order", "request", "identifier", "accn", "mpi", "ssn", "insz", "rut",
+        "dni", "hc"])  # fmt: skip
 _NUMBER_WORDS = frozenset(["no", "nr", "num", "number", "nummer", "numero", "id", "is", "n"])
 _RUN = re.compile(r"[^\W\d_]+|\d+")
 _SEPARATOR = re.compile(r"|[ \t]?[-_./][ \t]?|[ \t\n]|\r\n|:")
 _KEYWORD_GAP = re.compile(r"[ \t]{0,3}[-.:#=/_]{0,3}[ \t]{0,3}#?\n?[ \t]{0,3}")
-_UNIT = re.compile(r"[ \t]?(?:mm|cm|ml|cc|mg|mgy|gy|hu|ms|hz|kv|kvp|ma|mas|sec|s|h|hrs?|hours|uhr|units?|%|x|ug|mcg|mci|"
+_UNIT = re.compile(r"[ \t]?(?:mm|cm|ml|cc|mg|mgy|gy|hu|ms|hz|kv|kvp|ma|mas|sec|s|h|hrs?|hours|uhr|units?|%|x|"
+                   r"ug|mcg|mci|"
                    r"mbq)(?![^\W_])")
 _VERTEBRAE = re.compile(r"(?:[ctls]\d{1,2}){1,2}|(?:ap|pa|cxr|ct|mr)\d{0,2}")
 _MOST_RUNS = 24
@@ -64,7 +69,9 @@ def find_identifiers(folded: Folded, tokens: list[Token], forms: IdentifierForms
     spans: list[tuple[int, int]] = []
     index = 0
     while index < len(tokens) and forms.whole:
-        end = _longest_at(folded, tokens, index, forms)
+        run = tokens[index].lower.lstrip("0")
+        begins = not run or run in forms.whole or run in forms.beginnings
+        end = _longest_at(folded, tokens, index, forms) if begins else 0
         if end:
             spans.append((tokens[index].start, tokens[end - 1].end))
         index = max(end, index + 1)

@@ -1,17 +1,18 @@
 """Where a text holds a part of the patient's name (`names`), and whether there it is the name or a word.
 
-A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one capitalised
-word between them ("Long, May", "May B. Long"), in any case of letters, and any part
+A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one
+capitalised word between them ("Long, May", "May B. Long"), in any case of letters, and any part
 
 - after a title (Mr, Dr., Frau, Mme, Sra., Mevr.) or after a word such as "name:", "surname", "named",
 - beside the other part's initial ("M. Long", "Long, M."),
 - capitalised, with 's ("Young's"), unless it opens a sentence and is a word of reports,
 - capitalised and followed by an age or by what people do ("May, 45 years", "Young presented").
 
-A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word before
-it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not German,
-where every noun has one. Capital letters say nothing where all letters are. In a disease's or device's term (Hodgkin
-lymphoma, Kerley B lines, tetralogy of Fallot) a part that names such terms is not the patient's, unless titled.
+A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word
+before it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not
+German, where every noun has one. Capital letters say nothing where all letters are. In a disease's or device's term
+(Hodgkin lymphoma, Kerley B lines, tetralogy of Fallot) a part that names such terms is not the patient's, unless
+titled.
 """
 
 from __future__ import annotations
@@ -38,16 +39,19 @@ from site_client.phi.words import (
 __all__ = ["find_names"]
 
 _MOST_WORDS = 6
-_JOINT = re.compile(r"['`-]|-[ \t]*\r?\n[ \t]*|_")
+_JOINTS = frozenset("'`-_")
+_JOINT = re.compile(r"['`-]|-[ \t]{0,8}\r?\n[ \t]{0,8}|_")
 _BLANK = re.compile(r"[ \t]{1,3}|[ \t]{0,3}\r?\n[ \t]{0,8}|\.")
 _BESIDE = re.compile(r"[ \t]{0,4}[,^_./:-]?[ \t]{0,4}(?:\r?\n)?[ \t]{0,8}")
 _TITLE_GAP = re.compile(r"[.:]?[ \t]{0,3}(?:\r?\n)?")
 _KEYWORD_GAP = re.compile(r"[ \t]{0,3}[:=#-]?[ \t]{0,12}(?:\r?\n)?[ \t]{0,3}")
-_AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|year-old|jahr|ans|anos|jaar)",
+_AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|"
+                        r"year-old|jahr|ans|anos|jaar)",
                         re.ASCII)  # fmt: skip
 _GERMAN = words("der die das und mit kein keine nicht im bei des ist ohne auf zur den dem links rechts")
 _BEFORE_MONTHS = words("in since of last from until this early late mid during through next im seit en de desde sinds")
 _AFTER_COLOURS = words("male female man woman boy girl gentleman lady adult race patient matter blood cell fat")
+_PATIENTS = words("patient pt patientin patiente paciente")
 _EPONYM_BEFORE = words("morbus maladie syndrome enfermedad ziekte non pseudo ligamentum foro tetralogie")
 
 
@@ -111,8 +115,13 @@ def _needle_spans(lower: str, needle: str, alone: bool) -> list[tuple[int, int]]
 
 def _occurrences(page: _Page) -> list[_Found]:
     found, index = [], 0
+    parts, spaced, text = page.forms.parts, page.forms.spaced, page.text
     while index < len(page.tokens):
-        one = _longest_at(page, index)
+        token = page.tokens[index]
+        lower = token.lower
+        begins = (lower in parts or lower[-1] == "s" or lower in spaced or lower in PARTICLES
+                  or text[token.end : token.end + 1] in _JOINTS)
+        one = _longest_at(page, index) if begins else None
         if one is not None:
             found.append(one)
         index = one.end if one is not None else index + 1
@@ -157,7 +166,8 @@ def _beside(page: _Page, earlier: _Found, later: _Found) -> bool:
     if "." in page.gap(earlier.end - 1) and not words and not strong:
         return False  # a sentence's end between two everyday words
     written = [page.word(earlier.start), page.word(later.start)]
-    return any(word[0].isupper() for word in written) or "function" not in (earlier.part.weight, later.part.weight)
+    function = "function" in (earlier.part.weight, later.part.weight)
+    return strong or not function or any(word[0].isupper() for word in written)
 
 
 def _is_name(page: _Page, one: _Found) -> bool:
@@ -170,7 +180,7 @@ def _is_name(page: _Page, one: _Found) -> bool:
         return True
     word = page.word(one.start)
     capital = word[0].isupper() and not word.isupper()
-    if capital and _acts(page, one):
+    if word[0].isupper() and _acts(page, one):
         return True
     if weight == "rare":
         return word[0].isupper()
@@ -187,10 +197,17 @@ def _titled(page: _Page, one: _Found) -> bool:
         if word.islower():
             return lower in PLAIN_HONORIFICS or (lower in ("mr", "dr") and one.part.weight != "medical")
         # MR HEAD is an examination, MS LESION a finding.
-        return lower in PLAIN_HONORIFICS or gap.startswith(".") or (before[0].isupper() and not before.isupper())
+        unlikely = before.isupper() and len(before) > 1 and one.part.weight in ("medical", "function")
+        return lower in PLAIN_HONORIFICS or gap.startswith(".") or (before[0].isupper() and not unlikely)
     if lower in NAME_KEYWORDS and _KEYWORD_GAP.fullmatch(gap):
         return ":" in gap or "=" in gap or not word.islower()
-    return False
+    return lower in _PATIENTS and gap == " " and one.part.weight == "common" and _addressed(page, one)
+
+
+def _addressed(page: _Page, one: _Found) -> bool:
+    """Patient Long has pain -- but not "Patient May have pain", nor a heading in capitals."""
+    word, after = page.word(one.start), page.word(one.end)
+    return word[0].isupper() and not word.isupper() and after.islower() and word.lower() not in ("may", "will", "can")
 
 
 def _beside_initial(page: _Page, one: _Found) -> bool:
@@ -198,12 +215,16 @@ def _beside_initial(page: _Page, one: _Found) -> bool:
     if not page.word(one.start)[0].isupper():
         return False
     before, after = page.word(one.start - 1), page.word(one.end)
-    initials = page.forms.initials
-    if len(before) == 1 and before.isupper() and before.lower() in initials and before != page.word(one.start)[0]:
+    if _initial(page, before, one):
         return bool(re.fullmatch(r"\.[ \t]?", page.gap(one.start - 1)))
-    if len(after) == 1 and after.isupper() and after.lower() in initials:
+    if _initial(page, after, one):
         return bool(re.fullmatch(r",[ \t]?", page.gap(one.end - 1))) and page.gap(one.end).startswith((".", "\n"))
     return False
+
+
+def _initial(page: _Page, word: str, one: _Found) -> bool:
+    """Whether the word is the capital initial of another part of the name."""
+    return len(word) == 1 and word.isupper() and bool(page.forms.initials.get(word.lower(), set()) - {one.part.key})
 
 
 def _acts(page: _Page, one: _Found) -> bool:
@@ -212,10 +233,10 @@ def _acts(page: _Page, one: _Found) -> bool:
     opens = _opens_sentence(page, one.start)
     if gap == "'" and after == "s":
         return not (opens and weight in ("medical", "function"))
-    if weight in ("medical", "function"):
-        return False
+    if gap == " " and after in PERSON_VERBS:
+        return True
     end = page.tokens[one.end - 1].end
-    return (gap == " " and after in PERSON_VERBS) or bool(_AGE_AFTER.match(page.text[end : end + 40].lower()))
+    return weight not in ("medical", "function") and bool(_AGE_AFTER.match(page.text[end : end + 40].lower()))
 
 
 def _unexplained_capital(page: _Page, one: _Found) -> bool:
@@ -248,6 +269,8 @@ def _in_eponym(page: _Page, one: _Found) -> bool:
     before, earlier = page.word(one.start - 1).lower(), page.word(one.start - 2).lower()
     if before in ("of", "de", "von", "des") and earlier in EPONYM_LINKS:
         return True
+    if before in EPONYM_NOUNS and page.gap(one.start - 1) == " (":
+        return True
     return before in _EPONYM_BEFORE or (before in EPONYMS and page.gap(one.start - 1) == "-")
 
 
@@ -255,17 +278,18 @@ def _with_initials(page: _Page, one: _Found) -> tuple[int, int]:
     """The part's span with the patient's own initials beside it: J. Smith; Smith, J."""
     start, end = page.tokens[one.start].start, page.tokens[one.end - 1].end
     before, after = page.word(one.start - 1), page.word(one.end)
-    if len(before) == 1 and before.isupper() and before.lower() in page.forms.initials:
+    if _initial(page, before, one):
         start = page.tokens[one.start - 1].start if re.fullmatch(r"\.?[ \t]?", page.gap(one.start - 1)) else start
-    if len(after) == 1 and after.isupper() and after.lower() in page.forms.initials:
+    if _initial(page, after, one):
         end = page.tokens[one.end].end if re.fullmatch(r",?[ \t]", page.gap(one.end - 1)) else end
     return start, end
 
 
 def _spelled_out(page: _Page) -> list[tuple[int, int]]:
     """S M I T H, S.M.I.T.H: runs of four and more single letters that spell a strong part."""
-    spans, index = [], 0
-    while index < len(page.tokens):
+    spans: list[tuple[int, int]] = []
+    index, singles = 0, sum(1 for token in page.tokens if len(token.lower) == 1)
+    while index < len(page.tokens) and singles >= 4:
         end = index
         while end < len(page.tokens) and len(page.word(end)) == 1 and page.word(end).isalpha() and (
                 end == index or len(page.gap(end - 1)) <= 2):

@@ -45,12 +45,12 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: first letters. ``needles``: (folded text, stands alone) of
-    names in scripts that are not written letter by letter with blanks between words."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``needles``:
+    (folded text, stands alone) of names in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
-    initials: set[str] = field(default_factory=set)
+    initials: dict[str, set[int]] = field(default_factory=dict)
     needles: set[tuple[str, bool]] = field(default_factory=set)
     longest: int = 0
 
@@ -110,7 +110,6 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
     for chunk in chunks:
         words = _words(chunk)
         if words and (lone or fold_name(chunk).strip(".") not in PARTICLES):
-            forms.initials.add(words[0][0])
             _add_chunk(forms, chunk, words)
     words = _words(" ".join(chunks))
     if len(chunks) > 1:
@@ -123,16 +122,22 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
 def _add_chunk(forms: NameForms, chunk: str, words: list[str]) -> None:
     whole = "".join(words)
     _add_spellings(forms, whole, chunk)
+    _add_initial(forms, words[0][0], whole)
     if len(words) > 1:
         _add_spaced(forms, words, chunk)
         for word in words if "'" not in fold_name(chunk) else ():
             if word not in PARTICLES:
-                forms.initials.add(word[0])
                 _add_spellings(forms, word, word)
+                _add_initial(forms, word[0], word)
     if re.match(r"mac[^aeiou]", whole) and len(whole) > 5:
         forms.add("mc" + whole[3:], forms.parts[whole].key)
     if whole.startswith("mc") and len(whole) > 4:
         forms.add("mac" + whole[2:], forms.parts[whole].key)
+
+
+def _add_initial(forms: NameForms, letter: str, spelling: str) -> None:
+    key = forms.parts[spelling].key if spelling in forms.parts else -1  # a name of one letter is its own initial
+    forms.initials.setdefault(letter, set()).add(key)
 
 
 def _add_spaced(forms: NameForms, words: list[str], written: str) -> None:

@@ -3,9 +3,10 @@
 The archive decides what exists. Each sync lists its studies and their instances and fetches what is not here. What it
 no longer lists goes from here as well: an instance that its study lost, and a study that is neither listed nor found
 when asked for by itself (deleted, merged, or outside the configured modalities and days since they were changed). A
-study whose patient ID, issuer, name or accession number changed is fetched again, since archives correct these under
-the same UIDs. Two guards: an archive that suddenly lacks more than half of `FEW_STUDIES` or more studies, or answers
-that a listed study has no instance, makes nothing go.
+study whose patient ID, issuer, name or accession number changed goes at once and is fetched again, since archives
+correct these under the same UIDs and a file of the old ones would be the wrong patient's. Two guards: an archive that
+suddenly lacks more than half of `FEW_STUDIES` or more studies, or answers that a listed study has no instance, makes
+nothing go.
 
 An instance that the server does not give counts as failed and is asked for at the next sync; the others come.
 """
@@ -67,6 +68,9 @@ def follow(archive: Archive, mirror: Mirror, progress: Progress | None = None) -
         listing = archive.studies()
         pass_ = _Pass(archive, writer)
         pass_.failed += listing.unusable
+        for study in writer.studies():  # before anything is asked: whose a file is must not wait for its fetch
+            if study in listing.marks:
+                writer.drop_corrected(study, listing.marks[study])
         for done, (study, mark) in enumerate(listing.marks.items(), start=1):
             pass_.bring(study, mark)
             if progress is not None:

@@ -103,7 +103,7 @@ class _WebArchive:
             if not uid or not series:
                 raise NotGivenError(str(self._session.error("the server lists an instance without valid UIDs")))
             if not self._config.modalities or _value(entry, _MODALITY) in ("", *self._config.modalities):
-                found.append(Instance(uid, series, _value(entry, _SOP_CLASS)))
+                found.append(Instance(uid, series, checked_uid(_value(entry, _SOP_CLASS))))
         return found
 
     def fetch(self, study: str, instance: Instance, keep: Keep) -> None:
@@ -124,11 +124,12 @@ class _WebArchive:
 
     def _pages(self, tag: str, most: int, ask: Callable[[int, int], Any]) -> Iterator[dict[str, Any]]:
         """Every entry once. A page may be shorter than asked for; an empty one, or one without news, is the end."""
-        seen: set[str] = set()
+        seen: set[bytes] = set()  # digests: what stands in place of a UID can be as long as an answer
         size, offset = self._config.page_size, 0
         while True:
             page = self._search(partial(ask, size, offset))
-            fresh = {_value(entry, tag): entry for entry in page if _value(entry, tag) not in seen}
+            named = {_digest(_value(entry, tag)): entry for entry in page}
+            fresh = {name: entry for name, entry in named.items() if name not in seen}
             if not fresh and len(page) == size:
                 raise self._session.error("the server gives the same page again and again; raise page_size above the "
                                           "number of its studies and of instances in a study")
@@ -181,6 +182,10 @@ def checked_uid(uid: str) -> str:
 def study_mark(patient_id: str, issuer: str, name: str, accession: str) -> str:
     """What tells that an archive corrected a study's patient or order, as a digest."""
     return hashlib.sha256(json.dumps([patient_id, issuer, name, accession]).encode()).hexdigest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
 
 
 def _value(entry: dict[str, Any], tag: str) -> str:

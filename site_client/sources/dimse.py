@@ -99,6 +99,7 @@ class _DimseArchive:
         self._expected: tuple[str, ...] = ()  # that the current study holds
         self._received: dict[str, bytes] = {}
         self._count = 0  # bytes since the last whole message
+        self._messages = 0  # that came since the last query was sent
 
     def studies(self) -> Listing:
         marks: dict[str, str] = {}
@@ -157,9 +158,10 @@ class _DimseArchive:
     def _found(self, level: str, most: int, keys: dict[str, str]) -> list[Any]:
         if self._query is None or not self._query.is_established:
             self._query = self._associate([self._library.build_context(_FIND)], (), MOST_ANSWER_BYTES)
-        found = []
+        found, read, self._messages = [], 0, 0
         for status, identifier in self._answers(self._query.send_c_find(_identifier(level, keys), _FIND)):
             self._count = 0
+            read += 1
             if status in (0xFF00, 0xFF01) and identifier is not None:
                 found.append(identifier)
             elif status != 0x0000:
@@ -168,6 +170,9 @@ class _DimseArchive:
             if len(found) > most:
                 self._query.abort()
                 raise self._error(f"the archive lists more than {most} entries; narrow modalities or since")
+        if read != self._messages:
+            # pynetdicom's own thread can take an answer away from the asking one (pynetdicom issue 875).
+            raise ServerSilentError(str(self._error("an answer of the archive was lost; try again")))
         return found
 
     def _get(self, study: str, instance: Instance) -> bytes:
@@ -220,7 +225,8 @@ class _DimseArchive:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = self._config.timeout_s
         entity.connection_timeout = self._config.timeout_s
         events = self._library.evt
-        handlers = [(events.EVT_C_STORE, self._store), (events.EVT_DATA_RECV, self._bound(most_bytes))]
+        handlers = [(events.EVT_C_STORE, self._store), (events.EVT_DATA_RECV, self._bound(most_bytes)),
+                    (events.EVT_DIMSE_RECV, self._note_message)]
         self._count = 0
         try:
             association = entity.associate(*self._address, contexts=list(contexts), ae_title=self._config.called_title,
@@ -243,6 +249,9 @@ class _DimseArchive:
         self._received.clear()  # one instance was asked for
         self._received[str(event.request.AffectedSOPInstanceUID)] = event.encoded_dataset()
         return 0x0000
+
+    def _note_message(self, event: Any) -> None:
+        self._messages += 1
 
     def _bound(self, most_bytes: int) -> Callable[[Any], None]:
         def count(event: Any) -> None:

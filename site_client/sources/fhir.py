@@ -36,7 +36,7 @@ SWEEP_DAYS = 7
 OVERLAP = timedelta(minutes=5)  # of two listings: transactions end after the time that they carry
 MOST_PAGES, MOST_EMPTY_PAGES = 1_000_000, 100
 MOST_PAGE_BYTES, MOST_RESOURCE_BYTES = 64 * 2**20, 4 * 2**20
-_KEPT_RESOURCES = 4096
+_KEPT_RESOURCES, _KEPT_BYTES = 4096, 2**14  # and of each; larger ones are read when they are needed
 _MERGES = 3  # of a patient into another, one after the other
 _JSON = "application/fhir+json"
 _REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,40})/((?!\.+(?:/|$))[A-Za-z0-9.-]{1,64})(?:/_history/[A-Za-z0-9.-]{1,64})?")
@@ -127,14 +127,14 @@ class _Sync:
     def _follow(self, parameters: list[tuple[str, str]], sweep: int, full: bool) -> bool:
         """Every page; whether every report said when it changed."""
         dated, done, empty = True, 0, 0
-        visited: set[str] = set()
-        seen: set[str] = set()
+        visited: set[bytes] = set()  # digests: an address, or an ID, can be as long as a page
+        seen: set[bytes] = set()
         bundle, address = self._first(parameters), ""
         while True:
             entries = _objects(entry.get("resource") for entry in _objects(bundle.get("entry")))
             fresh = [report for report in entries if report.get("resourceType") == "DiagnosticReport"
-                     and text(report.get("id")) not in seen]
-            seen.update(text(report.get("id")) for report in fresh)
+                     and _digest(report.get("id")) not in seen]
+            seen.update(_digest(report.get("id")) for report in fresh)
             self._remember(entries)
             for report in fresh:
                 dated &= self._take(report, sweep, full)
@@ -145,9 +145,9 @@ class _Sync:
             address = self._next(bundle, address)
             if not address:
                 return dated
-            if address in visited or len(visited) >= MOST_PAGES or empty >= MOST_EMPTY_PAGES:
+            if _digest(address) in visited or len(visited) >= MOST_PAGES or empty >= MOST_EMPTY_PAGES:
                 raise self._session.error("the server's pages have no end; ask its operator")
-            visited.add(address)
+            visited.add(_digest(address))
             bundle = self._bundle(address)
 
     def _first(self, parameters: list[tuple[str, str]]) -> Resource:
@@ -265,7 +265,9 @@ class _Sync:
             raise RefusedItemError("reference-unresolved")  # on another server, or none of FHIR
         key = f"{found[1]}/{found[2]}"
         if key not in self._resources:
-            self._remember([self._read(self._root + key, kind)], key)
+            resource = self._read(self._root + key, kind)
+            self._remember([resource], key)
+            return resource
         return self._resources[key]
 
     def _read(self, address: str, kind: str) -> Resource:
@@ -279,7 +281,8 @@ class _Sync:
 
     def _remember(self, resources: Sequence[Resource], key: str = "") -> None:
         for resource in resources:
-            if resource.get("resourceType") in ("Patient", "ImagingStudy", "ServiceRequest"):
+            if resource.get("resourceType") in ("Patient", "ImagingStudy", "ServiceRequest") \
+                    and len(json.dumps(resource)) <= _KEPT_BYTES:
                 self._resources[key or f"{resource['resourceType']}/{text(resource.get('id'))}"] = resource
         while len(self._resources) > _KEPT_RESOURCES:
             del self._resources[next(iter(self._resources))]
@@ -293,6 +296,10 @@ class _Sync:
             return content_type, data
         except (NotGivenError, ForeignAddressError, RecursionError, UnicodeError, json.JSONDecodeError):
             raise RefusedItemError("reference-unresolved") from None
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.sha256(text(value).encode(errors="surrogatepass")).digest()
 
 
 def _objects(value: object) -> list[Resource]:

@@ -97,17 +97,27 @@ class MirrorWriter:
             raise
         self._database.execute("INSERT OR REPLACE INTO instances VALUES (?, ?, ?)", (study, target.stem, mark))
 
+    def drop_corrected(self, study: str, mark: str) -> None:
+        """Remove what the study holds under another mark: the archive says that it was somebody else's."""
+        rows = self._database.execute("SELECT instance FROM instances WHERE study = ? AND mark != ?",
+                                      (study, mark)).fetchall()
+        for (name,) in rows:
+            self._drop(study, name)
+
     def keep_only(self, study: str, instances: Iterable[str]) -> None:
         """Remove what the study holds beyond these; none of them removes the study."""
         names = {_name(uid) for uid in instances}
         rows = self._database.execute("SELECT instance FROM instances WHERE study = ?", (study,)).fetchall()
         for (name,) in rows:
             if name not in names:
-                self._path(study, name).unlink(missing_ok=True)
-                self._database.execute("DELETE FROM instances WHERE study = ? AND instance = ?", (study, name))
+                self._drop(study, name)
         folder = self._dicom / _name(study)
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+    def _drop(self, study: str, name: str) -> None:
+        self._path(study, name).unlink(missing_ok=True)
+        self._database.execute("DELETE FROM instances WHERE study = ? AND instance = ?", (study, name))
 
     def _path(self, study: str, name: str) -> Path:
         return self._dicom / _name(study) / f"{name}.dcm"

@@ -8,18 +8,24 @@ from configs.site import SiteConfig
 from configs.site_data import SourceConfig
 from site_client.sources.interface import Source
 
-__all__ = ["open_sources"]
+__all__ = ["index_folder", "open_sources"]
+
+
+def index_folder(config: SiteConfig) -> Path:
+    """Where index, mirrors and picture cache lie."""
+    return Path(config.index) if config.index else Path(config.state) / "index"
 
 
 def open_sources(config: SiteConfig) -> list[Source]:
-    """`config.data` as the source "data", where it is set, then `config.sources`; mirrors lie in state/mirror/NAME.
+    """`config.data` as the source "data", where it is set, then `config.sources`; mirrors lie in mirror/NAME of the
+    index folder.
 
     Nothing is asked of a server yet. Raises SourceError for a folder that does not exist and a missing library.
     """
     from site_client.sources.tables import FolderSource
 
     own: list[Source] = [FolderSource(Path(config.data))] if config.data else []
-    mirrors = Path(config.state) / "mirror"
+    mirrors = index_folder(config) / "mirror"
     return own + [_opened(source, mirrors / source.name, config.images.most_file_mib * 2**20)
                   for source in config.sources]
 

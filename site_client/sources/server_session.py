@@ -88,6 +88,9 @@ class ServerSession(requests.Session):
             raise
         return response
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None: the library reads the whole body of an answer that it takes for a redirect, however long that is."""
+
     def body(self, response: requests.Response, most_bytes: int) -> Iterator[bytes]:
         """The pieces of an answer. Raises TooLargeError, ServerSilentError, or SourceError for a compressed one."""
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
