@@ -191,8 +191,9 @@ class PacsDemo:
             sources, file = self.sources(site), self.federation.site_file(site)
             set_keys(file, {"sources": json.dumps(sources)})
             set_keys(file, {"burned_in": burned_in}, indent="  ")
-        self.story.show("\n".join(["sources:", *(f"- {json.dumps(one)}" for one in sources), "images:",
-                                   f"  burned_in: {burned_in}"]))
+            if site == "site-1":
+                self.story.show("\n".join(["sources:", *(f"- {json.dumps(one)}" for one in sources), "images:",
+                                           f"  burned_in: {burned_in}"]))
 
     def sources(self, site: str) -> list[dict[str, str]]:
         """Of a site's file; the secrets are written beside it."""
