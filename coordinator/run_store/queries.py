@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Table, case, distinct, func, select
+from sqlalchemy import BigInteger, Connection, Table, case, cast, func, select
 
 from coordinator.run_store.schema import cohorts, measures, participation, planned, rounds, runs, steps
 
@@ -18,7 +18,8 @@ Row = dict[str, Any]
 def run_summaries(connection: Connection) -> list[Row]:
     """Every run, newest first: the columns of `runs` with `rounds_done`, `stage_name` and `ends` (the newest times)."""
     found = _rows(connection.execute(select(runs).order_by(runs.c.queued.desc().nulls_last(), runs.c.run_id)))
-    counts = dict(connection.execute(select(rounds.c.run_id, func.count()).group_by(rounds.c.run_id)).tuples().all())
+    counted = connection.execute(select(rounds.c.run_id, func.count()).group_by(rounds.c.run_id)).tuples()
+    counts: dict[str, int] = dict(counted.all())
     for run in found:
         newest = newest_rounds(connection, run["run_id"], 6)
         run["rounds_done"] = counts.get(run["run_id"], 0)
@@ -100,9 +101,9 @@ def unsummed_streaks(connection: Connection, run_id: str, numbers: Sequence[int]
 
 def sites_known(connection: Connection) -> list[str]:
     """Every site that a run names."""
-    named = {*connection.scalars(select(distinct(participation.c.site_id))),
-             *connection.scalars(select(distinct(planned.c.site_id))),
-             *connection.scalars(select(distinct(cohorts.c.site_id)))}
+    named = {*connection.scalars(select(participation.c.site_id).distinct()),
+             *connection.scalars(select(planned.c.site_id).distinct()),
+             *connection.scalars(select(cohorts.c.site_id).distinct())}
     return sorted(named - {""})
 
 
@@ -133,8 +134,7 @@ def _sums() -> list[Any]:
     return [*(func.sum(case((participation.c[name], 1), else_=0)).label(name)
               for name in ("invited", "started", "masked", "summed", "attested")),
             func.sum(case((participation.c.missing != "", 1), else_=0)).label("missed"),
-            func.sum(participation.c.bytes_to).label("bytes_to"),
-            func.sum(participation.c.bytes_from).label("bytes_from"),
+            *(cast(func.sum(participation.c[name]), BigInteger).label(name) for name in ("bytes_to", "bytes_from")),
             func.max(participation.c.round).label("newest")]
 
 
