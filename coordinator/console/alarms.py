@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from coordinator.console.words import length, meanings
+from coordinator.console.words import duration, meanings
 from coordinator.home import Home
 from coordinator.run_store import queries
 
@@ -117,7 +117,7 @@ def _of_quiet(run: dict[str, Any]) -> Iterator[Alarm]:
     quiet, ends = time.time() - run["last_time"], run["ends"]
     usual = (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else 0.0
     if quiet > max(_QUIET_S, 3 * usual):
-        yield Alarm("alarm", f"Nothing has been heard of the run for {length(quiet)}.",
+        yield Alarm("alarm", f"Nothing has been heard of the run for {duration(quiet)}.",
                     "coordinator doctor DIR, and see log/executor.log", run["run_id"])
 
 

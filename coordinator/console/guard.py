@@ -7,6 +7,7 @@ A page elsewhere that posts a form to us is refused by its origin.
 from __future__ import annotations
 
 import ipaddress
+import logging
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -32,6 +33,7 @@ _HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "cache-control": "no-store",
 }
+_log = logging.getLogger(__name__)
 _OPEN = ("/login", "/static/")   # without a session
 _OWN_KEY = ("/metrics",)         # asks for its own token
 _POSTS = ("/login", "/logout")   # everything else is read
@@ -85,7 +87,10 @@ class Guard:
         if not self._admitted(scope["path"], cookie):
             await self._to_login(scope)(scope, receive, answer)
             return
-        await self._app(scope, receive, answer)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception:  # answered and logged inside; or the client went away
+            _log.debug("request ended early")
 
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         if len(headers.getlist("host")) != 1 or headers["host"].lower() not in self._hosts:

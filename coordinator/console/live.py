@@ -38,14 +38,14 @@ class Live:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="importer", daemon=True)
         self._streams = 0
+        self._cannot_plan = False
         self.version = 0
         self.said = ""       # of the newest change, for a screen reader
         self.failing = ""    # why the last import failed; "" = it did not
         self.imported = 0.0  # when one last went well (time.time)
 
     def start(self) -> None:
-        """Import once, then go on in the background."""
-        self._import()
+        """Begin to import, in the background: a large folder's pages fill while they are looked at."""
         self._thread.start()
 
     def end_streams(self) -> None:
@@ -64,9 +64,11 @@ class Live:
         self.version += 1
 
     def _run(self) -> None:
-        busy_until, looks = 0.0, self._look()
+        busy_until, looks = time.monotonic() + _BUSY_S, self._look()
         while not self._stop.wait(_BUSY_S if time.monotonic() < busy_until else _IDLE_S):
             changed = self._import()
+            if not changed:
+                changed = self._plan()
             now = self._look()
             if changed or now != looks:
                 busy_until, looks = time.monotonic() + _BUSY_FOR_S, now
@@ -85,6 +87,15 @@ class Live:
         if changed:
             _log.info("imported", extra={"runs": len(changed)})
         return changed
+
+    def _plan(self) -> set[str]:
+        try:
+            return {planned} if (planned := self._importer.plan()) else set()
+        except Exception:  # of a manifest that cannot be accounted for
+            if not self._cannot_plan:
+                _log.exception("planned epsilon cannot be computed")
+            self._cannot_plan = True
+            return set()
 
     def _sentence(self, changed: set[str]) -> str:
         words = []

@@ -41,7 +41,7 @@ class JsonLines(logging.Formatter):
             if value is not None:
                 facts[name] = redacted(value) if isinstance(value, str) else value
         if record.exc_info and record.exc_info[0] is not None:
-            facts["error"] = redacted(self.formatException(record.exc_info))
+            facts["error"] = redacted(self.formatException(record.exc_info)[-_MOST:])  # its end says what and where
         return json.dumps(facts)
 
 

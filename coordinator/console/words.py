@@ -9,7 +9,7 @@ from typing import Any
 
 from privacy.errors import FAULTS, POLICY_ACTIONS, POLICY_REFUSALS
 
-__all__ = ["FILTERS", "STEPS", "Meaning", "ago", "length", "meanings", "size", "step_words", "utc"]
+__all__ = ["FILTERS", "STEPS", "Meaning", "ago", "duration", "meanings", "size", "step_words", "utc"]
 
 STEPS = {
     "sa_train": "train and announce keys", "sa_share": "exchange key shares", "sa_mask": "upload masked updates",
@@ -58,7 +58,7 @@ def ago(seconds: float | None) -> str:
     return f"{max(0.0, seconds):.0f} s ago"
 
 
-def length(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """A duration."""
     if seconds is None:
         return "-"
@@ -94,4 +94,5 @@ def _value(number: float | None, digits: int = 3) -> str:
 
 
 FILTERS: dict[str, Any] = {
-    "ago": ago, "since": _since, "length": length, "size": size, "utc": utc, "value": _value, "step_words": step_words}
+    "ago": ago, "since": _since, "duration": duration, "size": size, "utc": utc, "value": _value,
+    "step_words": step_words}

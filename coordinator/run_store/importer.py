@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from coordinator.run_store import records
 from coordinator.run_store.database import Database
-from coordinator.run_store.planned import manifest_of
+from coordinator.run_store.planned import manifest_of, plan_of
 from coordinator.run_store.schema import cohorts, measures, participation, planned, rounds, runs, steps
 
 __all__ = ["Importer"]
@@ -54,6 +54,21 @@ class Importer:
                 self._seen[run_id] = look
                 changed.add(run_id)
         return changed | self._forget(set(present))
+
+    def plan(self) -> str:
+        """Compute the planned epsilon of one run that lacks it: seconds, so it is no part of `bring_up_to_date` and of
+        no transaction. Its name, or "" when no run lacks it."""
+        with self._database.reading() as connection:
+            lacking = connection.scalars(select(runs.c.run_id).where(
+                runs.c.manifest.is_not(None), runs.c.run_id.not_in(select(planned.c.run_id))).order_by(
+                    runs.c.queued.desc())).all()
+        for run_id in lacking:
+            rows = plan_of(self._folder / run_id)
+            if rows:
+                with suppress(IntegrityError, OperationalError), self._database.writing() as connection:
+                    connection.execute(insert(planned), [{"run_id": run_id, **row} for row in rows])
+                return run_id
+        return ""
 
     def _forget(self, present: set[str]) -> set[str]:
         """Runs whose folder is gone: the files are the truth."""
@@ -175,9 +190,7 @@ def _import_state(connection: Connection, folder: Path) -> None:
     if run.manifest is None:
         found = manifest_of(folder)
         if found is not None:
-            values["manifest"], rows = found
-            _remove(connection, folder.name, (planned,))
-            connection.execute(insert(planned), [{"run_id": folder.name, **row} for row in rows])
+            values["manifest"] = found
     if values:
         connection.execute(update(runs).where(runs.c.run_id == folder.name).values(**values))
 
