@@ -56,7 +56,7 @@ def run_page(connection: Connection, home: Home, run_id: str, upto: int | None) 
         "charts": _public_charts(connection, run_id, every), "noised": _noised_charts(every), "cohort": cohort,
         "sites": queries.summed_up(connection, run_id), "plan": queries.planned_of(connection, run_id),
         "now": _now(connection, run), "alarms": run_alarms(connection, home, run),
-        "exports": exports_of(home.runs_folder / run_id), "lost": run["lost_rounds"],
+        "exports": exports_of(home.runs_folder / run_id), "lost": _lost(run),
         "meanings": meanings(run["reason"], *(row["reason"] for row in cohort),
                              *(row["missing"] for rows in people.values() for row in rows))}
 
@@ -183,11 +183,16 @@ def _stage_starts(rows: list[Values]) -> list[tuple[int, str]]:
     return starts
 
 
+def _lost(run: Values) -> list[int]:
+    """Rounds without a sum; the newest one may still go on while the run does."""
+    return [number for number in run["lost_rounds"] if run["state"] != "running" or number < (run["newest"] or 0)]
+
+
 def _now(connection: Connection, run: Values) -> Values | None:
     """The step that a running run is in, from the last one that was closed; None while that cannot be said."""
     if run["state"] != "running" or run["ended"]:
         return None
-    newest = (run["newest"] or 0) + len(run["lost_rounds"]) + 1
+    newest = max(run["newest"] or 0, *_lost(run), 0) + 1
     steps = queries.steps_of(connection, run["run_id"], range(max(1, newest - 2), newest + 2))
     order = list(STEPS)
     if not steps or steps[-1]["step"] not in order:

@@ -67,6 +67,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def _rough(seconds: float) -> str:
+    """A duration that is a guess: a few digits would promise too much."""
+    return f"{max(10, round(seconds, -1)):.0f} s" if seconds < 100 else duration(seconds)
+
+
 def size(count: float | None) -> str:
     """Bytes."""
     value = float(count or 0)
@@ -94,5 +99,5 @@ def _value(number: float | None, digits: int = 3) -> str:
 
 
 FILTERS: dict[str, Any] = {
-    "ago": ago, "since": _since, "duration": duration, "size": size, "utc": utc, "value": _value,
+    "ago": ago, "since": _since, "duration": duration, "rough": _rough, "size": size, "utc": utc, "value": _value,
     "step_words": step_words}
