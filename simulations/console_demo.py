@@ -1,4 +1,4 @@
-"""The coordinator's web console on a real, small, live run: three hospitals and a coordinator as processes, on loopback.
+"""The coordinator's web console on a real, small, live run: three hospitals and a coordinator as processes.
 
 `make console-demo` runs it, prints the address to open, and stays until Ctrl-C or for `--seconds`. Everything is made
 and started by the product's own commands (`simulations.real_federation`); the data are small and public, and the sites'

@@ -83,7 +83,8 @@ def line_chart(
     return Chart(
         key, title, unit, lines, [Tick(across(number), str(number)) for number in _some(numbers)],
         [Tick(up(mark), f"{mark:.3g}") for mark in marks],
-        [Tick(across(first), f"{name} from round {first}") for first, name in stages if numbers[0] < first <= numbers[-1]],
+        [Tick(across(first), f"{name} from round {first}") for first, name in stages
+         if numbers[0] < first <= numbers[-1]],
         [(number, [tables[name].get(number) for name in series]) for number in numbers], _summary(title, series))
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from coordinator.rounds import RoundReport, report_fields
 
-
 SITES = ("site-1", "site-2", "site-3", "site-4")
 
 

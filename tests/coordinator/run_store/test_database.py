@@ -109,7 +109,8 @@ def test_a_reader_does_not_wait_for_a_writer(tmp_path: Path) -> None:
     opened.close()
 
 
-@pytest.mark.parametrize("content", [b"this is no database at all, and long enough to be read as one" * 20, b"SQLite format 3\0" + b"\xff" * 4096])
+@pytest.mark.parametrize("content", [
+    b"this is no database at all, and long enough to be read as one" * 20, b"SQLite format 3\0" + b"\xff" * 4096])
 def test_a_damaged_file_is_put_aside_and_made_again(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "runs.sqlite"
     path.write_bytes(content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -233,7 +232,7 @@ def test_an_import_that_is_cut_short_leaves_the_last_whole_one(
 def test_links_and_other_files_are_no_runs(database: Database, tmp_path: Path) -> None:
     make_run_folder(tmp_path / "elsewhere", "first", *EVENTS)
     (tmp_path / "runs").mkdir()
-    os.symlink(tmp_path / "elsewhere" / "first", tmp_path / "runs" / "linked")
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere" / "first")
     (tmp_path / "runs" / "notes.txt").write_text("x")
     (tmp_path / "runs" / "empty").mkdir()
     assert Importer(database, tmp_path / "runs").bring_up_to_date() == set()
