@@ -155,7 +155,7 @@ def test_a_chart_stays_within_its_frame(values: list[float]) -> None:
     assert chart is not None and len(chart.rows) == len(values)
     points = [tuple(map(float, one.split(","))) for line in chart.lines for one in line.points.split()]
     assert all(chart.left - 0.1 <= x <= chart.right + 0.1 and chart.top - 0.1 <= y <= chart.bottom + 0.1
-               for x, y in points) and (WIDTH, HEIGHT) == (chart.width, chart.height)
+               for x, y in points) and (chart.width, chart.height) == (WIDTH, HEIGHT)
     assert 2 <= len(chart.y_ticks) <= 8 and 1 <= len(chart.x_ticks) <= 8
     assert all(-0.1 <= tick.at <= HEIGHT for tick in chart.y_ticks)
 
