@@ -67,7 +67,7 @@ class Importer:
             if rows:
                 with suppress(IntegrityError, OperationalError), self._database.writing() as connection:
                     connection.execute(insert(planned), [{"run_id": run_id, **row} for row in rows])
-                return run_id
+                return str(run_id)
         return ""
 
     def _forget(self, present: set[str]) -> set[str]:
@@ -186,11 +186,13 @@ def _import_state(connection: Connection, folder: Path) -> None:
     if isinstance(masked, dict):
         summed = set(connection.scalars(select(rounds.c.round).where(rounds.c.run_id == folder.name)))
         values["lost_rounds"] = sorted({int(one) for one in masked if one.isdigit() and len(one) < 9} - summed)
-    run = connection.execute(select(runs.c.manifest).where(runs.c.run_id == folder.name)).one()
+    run = connection.execute(select(runs).where(runs.c.run_id == folder.name)).one()
     if run.manifest is None:
         found = manifest_of(folder)
         if found is not None:
             values["manifest"] = found
+            if run.rounds_total is None:
+                values["rounds_total"] = sum(stage["max_rounds"] for stage in found["stages"])
     if values:
         connection.execute(update(runs).where(runs.c.run_id == folder.name).values(**values))
 

@@ -6,9 +6,15 @@ from alembic import context
 
 from coordinator.run_store.schema import METADATA
 
-__all__: list[str] = []
+__all__ = ["migrate"]
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=METADATA, transactional_ddl=True,
-    transaction_per_migration=False)
-context.run_migrations()
+
+def migrate() -> None:
+    """Within the transaction that the connection is in."""
+    context.configure(
+        connection=context.config.attributes["connection"], target_metadata=METADATA, transactional_ddl=True,
+        transaction_per_migration=False)
+    context.run_migrations()
+
+
+migrate()

@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PAGES = ("/", "/runs/demo", "/runs/demo/rounds/5", "/sites", "/sites/site-2", "/releases", "/releases/first/1",
          "/runs/nobody")
 VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+RULED = ((1280, "light"), (390, "dark"))  # where the accessibility rules are run: they take seconds a page
 OFFENDING = """() => [...document.querySelectorAll('main *, header *, footer *')].filter((one) =>
     !one.closest('.scroll') && !one.closest('.hidden') && one.getBoundingClientRect().right > innerWidth + 1)
     .map((one) => one.outerHTML.slice(0, 120))"""
@@ -149,7 +150,7 @@ def test_every_page_fits_breaks_no_rule_and_leaves_loopback_never(
         for path in PAGES:
             assert visit.open(path).status == (404 if path.endswith("nobody") else 200)
             visit.page.wait_for_selector('#link[data-state="live"]')
-            broken[path] = rules_broken(Axe(), visit.page)
+            broken[path] = rules_broken(Axe(), visit.page) if (width, scheme) in RULED else []
             assert visit.page.evaluate("document.documentElement.scrollWidth") <= width, (
                 path, visit.page.evaluate(OFFENDING))
             assert visit.page.evaluate(OFFENDING) == [], path
