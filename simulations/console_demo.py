@@ -88,12 +88,13 @@ def launch_curriculum(federation: RealFederation, run: str, rounds: int, pause_s
 
 def _export_at_the_end(federation: RealFederation, ends: float | None) -> None:
     """Wait; a run that finishes is exported, so that the console has a release to show."""
-    exported = False
+    said = ""
     while ends is None or time.monotonic() < ends:
-        state = federation.queue.get(RUN).state
-        if state == "finished" and not exported:
-            exported = True
-            print(federation.command("coordinator", "export", "C", RUN, "release", check=False).strip(), flush=True)
+        run = federation.queue.get(RUN)
+        if run.state in ("finished", "failed") and run.state != said:
+            said = run.state
+            print(federation.command("coordinator", "export", "C", RUN, "release", check=False).strip()
+                  if said == "finished" else f"the run failed: {run.reason}", flush=True)
         time.sleep(0.5)
 
 

@@ -211,3 +211,25 @@ def test_help_imports_neither_the_server_nor_the_store() -> None:
             "if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_process_loads_neither_torch_nor_flower() -> None:
+    code = ("import sys, coordinator.console.process, coordinator.console.app\n"
+            "print([name for name in ('torch', 'transformers', 'peft', 'flwr', 'grpc') if name in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_a_wheel_brings_templates_styles_scripts_and_migrations(tmp_path: Path) -> None:
+    import zipfile
+
+    root = Path(coordinator.cli.__file__).parent.parent
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet", "--no-deps",
+                    "--wheel-dir", str(tmp_path), str(root)], check=True, timeout=280)
+    (built,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(built).namelist())
+    wanted = [path.relative_to(root).as_posix() for folder in ("console", "run_store")
+              for path in (root / "coordinator" / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert {".html", ".css", ".js", ".svg", ".py"} == {Path(name).suffix for name in wanted}
+    assert set(wanted) <= names
