@@ -80,14 +80,9 @@ def sites_page(connection: Connection, home: Home) -> Values:
     """Every site of the roster, and those that only runs name."""
     roster = _roster(home)
     on_roster = {one["site_id"]: one for one in roster["sites"]}
-    sites = []
-    for site_id in sorted({*on_roster, *queries.sites_known(connection)}):
-        runs = queries.site_runs(connection, site_id)
-        took = [run["took"] for run in runs if run["took"]]
-        newest = next((run for run in runs if run["took"] or run["answers"]), None)
-        sites.append({"site_id": site_id, **on_roster.get(site_id, {"status": "not on the roster", "patients": None}),
-                      "summed": sum(one["summed"] for one in took), "missed": sum(one["missed"] for one in took),
-                      "runs": len(runs), "newest": newest and newest["run_id"]})
+    totals, nothing = queries.site_totals(connection), {"summed": 0, "missed": 0, "runs": 0, "newest": None}
+    sites = [{"site_id": site_id, **on_roster.get(site_id, {"status": "not on the roster", "patients": None}),
+              **totals.get(site_id, nothing)} for site_id in sorted({*on_roster, *queries.sites_known(connection)})]
     return {"sites": sites, "roster": roster}
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Table, case, cast, func, select
+from sqlalchemy import BigInteger, Connection, Table, case, cast, func, select, union
 
 from coordinator.run_store.schema import cohorts, measures, participation, planned, rounds, runs, steps
 
 __all__ = ["measures_of", "newest_cohort", "newest_rounds", "participants", "planned_of", "run_of", "run_summaries",
-           "site_runs", "sites_known", "steps_of", "summed_up", "unsummed_streaks"]
+           "site_runs", "site_totals", "sites_known", "steps_of", "summed_up", "unsummed_streaks"]
 
 Row = dict[str, Any]
 
@@ -105,6 +105,22 @@ def sites_known(connection: Connection) -> list[str]:
              *connection.scalars(select(planned.c.site_id).distinct()),
              *connection.scalars(select(cohorts.c.site_id).distinct())}
     return sorted(named - {""})
+
+
+def site_totals(connection: Connection) -> dict[str, Row]:
+    """For each site that a run asked: `summed` and `missed` rounds over all runs, `runs`, and the `newest` of these."""
+    found: dict[str, Row] = {}
+    sums = {row["site_id"]: row for row in _rows(connection.execute(
+        select(participation.c.site_id, *_sums()).group_by(participation.c.site_id)))}
+    asked = union(select(participation.c.run_id, participation.c.site_id),
+                  select(cohorts.c.run_id, cohorts.c.site_id)).subquery()
+    for row in _rows(connection.execute(
+            select(asked).join(runs, runs.c.run_id == asked.c.run_id)
+            .order_by(runs.c.queued.desc().nulls_last(), runs.c.run_id))):
+        known = found.setdefault(row["site_id"], {"runs": 0, "newest": row["run_id"], **{
+            name: sums.get(row["site_id"], {}).get(name, 0) for name in ("summed", "missed")}})
+        known["runs"] += 1
+    return found
 
 
 def site_runs(connection: Connection, site_id: str) -> list[Row]:

@@ -236,3 +236,20 @@ def test_links_and_other_files_are_no_runs(database: Database, tmp_path: Path) -
     (tmp_path / "runs" / "notes.txt").write_text("x")
     (tmp_path / "runs" / "empty").mkdir()
     assert Importer(database, tmp_path / "runs").bring_up_to_date() == set()
+
+
+def test_totals_of_sites_are_those_of_their_runs(database: Database, tmp_path: Path) -> None:
+    make_run_folder(tmp_path / "runs", "first", *EVENTS)
+    make_run_folder(tmp_path / "runs", "second", cohort(9.0, SITES[:3], ["site-9 (hello: P_HOURS)"]),
+                    round_event(1, 10.0, {"site-1": "sa_mask: transport"}), queued=200.0)
+    Importer(database, tmp_path / "runs").bring_up_to_date()
+    with database.reading() as connection:
+        totals = queries.site_totals(connection)
+        for site in queries.sites_known(connection):
+            asked = [run for run in queries.site_runs(connection, site) if run["took"] or run["answers"]]
+            took = [run["took"] for run in asked if run["took"]]
+            assert totals[site] == {
+                "runs": len(asked), "newest": asked[0]["run_id"], "summed": sum(one["summed"] for one in took),
+                "missed": sum(one["missed"] for one in took)}, site
+    assert totals["site-1"] == {"runs": 2, "newest": "second", "summed": 2, "missed": 1}
+    assert totals["site-9"] == {"runs": 1, "newest": "second", "summed": 0, "missed": 0}
