@@ -167,9 +167,6 @@ def _candidates(
                 matcher.refused.append(question)
             else:
                 questions.append((source.name, question))
-    if not questions and not matcher.reports_read and not matcher.refused:
-        raise ValueError("no source has a question or a report; put questions.csv or reports.csv into the data folder, "
-                         "or name a server in `sources` and run `site-client index`")
     needed = any(question.kind in OF_REPORTS for _, question in questions)
     if needed and not matcher.reports_read:
         raise ValueError("reports.csv is missing, and no other source has reports; put it into the data folder")

@@ -13,9 +13,10 @@ from urllib3.util import parse_url
 from site_client.sources import fhir as fhir_module
 from site_client.sources.interface import SourceError
 from site_client.sources.server_session import ServerSession
+from tests.site_client.made_fhir import patient, report, study
 from tests.site_client.stub_server import stub_server
-from tests.site_client.test_sources_fhir import bundle, patient, report, stub_source, study
 from tests.site_client.test_sources_hostile_archive import Archive, element, files, source
+from tests.site_client.test_sources_hostile_fhir import bundle, stub_source
 
 MIB = 2**20
 
