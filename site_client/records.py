@@ -39,6 +39,7 @@ REASONS: Mapping[str, str] = {
     "deflated": "The file is deflated, which could unpack to any size; convert it (such as `dcmconv +te`).",
     "dicom-unreadable": "The file is not a readable DICOM file.",
     "file-changed": "The file changed while it was read; run `site-client index` again.",
+    "file-name": "The file's name is not valid UTF-8; rename it.",
     "file-not-readable": "The file cannot be opened, or is a link.",
     "file-too-large": "The file is larger than the reader accepts.",
     "frame-count": "The number of frames is not a whole number above zero.",

@@ -141,14 +141,15 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
         "opted-out": (",".join(sorted(settings.opted_out or ())), ("opted-out",)),
     }
     reasons = list(TRANSIENT) if retry else []
-    for name, (value, codes) in changed.items():
-        if store.fact(name) != value:
-            reasons += codes
-            store.note(name, value)
-            if name == "burned-in":
-                store.forget_suspects()
-    if reasons:
-        store.forget_reasons(reasons)
+    with store.writing():  # as a whole: a rule that is noted and not applied would never be
+        for name, (value, codes) in changed.items():
+            if store.fact(name) != value:
+                reasons += codes
+                store.note(name, value)
+                if name == "burned-in":
+                    store.forget_suspects()
+        if reasons:
+            store.forget_reasons(reasons)
 
 
 def _decoders() -> str:

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from site_client.imaging.header import Header
 from site_client.phi.anchors import Anchors
 
-__all__ = ["IndexStore", "IndexedFile", "Scanned"]
+__all__ = ["IndexStore", "IndexedFile", "Scanned", "modified_ns"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -50,6 +50,11 @@ CREATE TABLE IF NOT EXISTS verdicts (name TEXT PRIMARY KEY, hits TEXT NOT NULL, 
 """
 _COLUMNS = ("id, source, path, mtime_ns, size, reason, patient, sop_uid, study_uid, series_uid, accession, modality, "
             "frames, instance_number, position, suspect")
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """When the file was changed, as the index compares it: times beyond the year 2262 are folded into 64 bits."""
+    return (status.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)

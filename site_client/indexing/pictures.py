@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from configs.site_data import ImagesConfig
 from model.inputs import Image
 from model.tiling import cut_tiles
-from site_client.indexing.index_store import IndexedFile, IndexStore
+from site_client.indexing.index_store import IndexedFile, IndexStore, modified_ns
 from site_client.indexing.tile_cache import CachedImage, TileCache, TileForm
 from site_client.records import RefusedItemError
 
@@ -171,7 +171,7 @@ def _changed(path: Path, file: IndexedFile) -> bool:
         status = path.lstat()
     except OSError:
         return True
-    return (status.st_mtime_ns, status.st_size) != (file.mtime_ns, file.size)
+    return (modified_ns(status), status.st_size) != (file.mtime_ns, file.size)
 
 
 def _batches(items: Sequence[_Wanted], size: int) -> Iterator[list[_Wanted]]:
