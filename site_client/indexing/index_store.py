@@ -223,6 +223,7 @@ class IndexStore:
                 for row in self._files("patient = ? AND reason != 'opted-out'", (patient,)):
                     self._forget("id = ?", (row.id,))
                     self._insert(Scanned(row.source, row.path, row.mtime_ns, row.size, reason="opted-out"))
+                self._db.execute("DELETE FROM anchors WHERE patient = ?", (patient,))
 
     def files(self, column: str, value: str, patient: str) -> list[IndexedFile]:
         """The usable files of `patient` whose `column` (sop_uid, study_uid, accession) is `value`, by series."""
