@@ -102,15 +102,19 @@ class IndexStore:
 
     def __init__(self, folder: Path, key: bytes, settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        path = folder / "index.sqlite"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._sealing = AESGCM(HKDF(SHA256(), 32, None, b"site-client/index/anchors").derive(key))
-        self._db = self._open(path)
-        self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
-        self.generation = int(self.fact("generation") or 0) + 1
-        self.note("generation", str(self.generation))
+        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            path = folder / "index.sqlite"
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = self._open(path)
+            self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
+            self.generation = int(self.fact("generation") or 0) + 1
+            self.note("generation", str(self.generation))
+        except BaseException:  # else this very process would wait for itself the next time
+            os.close(self._lock)
+            raise
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
@@ -197,7 +201,7 @@ class IndexStore:
             gone = self._forget("seen < ?", (self.generation,))
             self._db.execute("DELETE FROM anchors WHERE NOT EXISTS (SELECT 1 FROM files WHERE "
                              "files.patient = anchors.patient AND files.anchors = anchors.name)")
-            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation,))
+            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation - 1,))
         return gone
 
     def forget_reasons(self, reasons: Sequence[str]) -> None:

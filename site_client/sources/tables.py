@@ -68,6 +68,11 @@ class FolderSource:
         """Everything is here already."""
         return Synced()
 
+    @property
+    def has_reports(self) -> bool:
+        """Whether there is a table of reports, be it empty."""
+        return any((self._path / name).exists() for name in ("reports.csv", "reports.jsonl"))
+
     def folders(self) -> Sequence[Path]:
         """``dicom/``, whether it exists or not."""
         return [self._path / "dicom"]
