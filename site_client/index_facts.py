@@ -39,8 +39,13 @@ def index_text(facts: Mapping[str, Any]) -> str:
     if facts["identity_conflicts"]:
         lines.append(f"look into: {facts['identity_conflicts']} items whose identifier two patients claim (used; "
                      "--refused lists them)")
-    lines += [f"  {item['reason']:<22} {item['item']}" for item in facts.get("refused_items", [])]
+    lines += [f"  {item['reason']:<22} {_printable(item['item'])}" for item in facts.get("refused_items", [])]
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Without characters that a terminal would obey, or could not show: file names are anybody's."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def report_facts(site_id: str, index: SiteIndex, *, exact: bool = False) -> dict[str, Any]:

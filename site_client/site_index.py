@@ -11,7 +11,7 @@ from model.spec import MEDGPT_OSS_20B
 from site_client.indexing.build import IndexSettings, build_index
 from site_client.indexing.tile_cache import TileForm
 from site_client.keystore import load_or_create_secret
-from site_client.opt_out import read_opt_out
+from site_client.opt_out import opted_out
 from site_client.records import SiteIndex
 from site_client.sources.interface import Synced
 from site_client.sources.open_source import index_folder, open_sources
@@ -33,7 +33,7 @@ def read_site(config: SiteConfig, *, progress: Progress | None = None, retry: bo
     state = Path(config.state)
     settings = IndexSettings(
         folder=index_folder(config), key=load_or_create_secret(state / "pseudonym.key"), issuer=config.issuer,
-        images=config.images, phi=config.phi, form=_form(config), opted_out=read_opt_out(state),
+        images=config.images, phi=config.phi, form=_form(config), opted_out=opted_out(state, config.issuer),
         most_samples=config.max_samples_per_patient, of_reports=config.report_samples)
     sources = open_sources(config)
     if all(isinstance(source, FolderSource) and not source.has_tables for source in sources):

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from configs.site_data import ImagesConfig, PhiConfig
 from model.inputs import Example
-from site_client.imaging.burned_in import finds_text
+from site_client.imaging.burned_in import cannot_read_text, finds_text
 from site_client.imaging.decoders import SYNTAXES, plugin_for
 from site_client.imaging.sandbox import Sandbox
 from site_client.indexing.index_store import IndexStore
@@ -80,6 +80,8 @@ def build_index(
     Raises:
         ValueError: a missing folder, table or column, a key that is too short, an opt-out list that was there before.
     """
+    if settings.images.burned_in == "ocr" and (reason := cannot_read_text()):  # not only once a picture is suspect
+        raise ValueError(reason)
     pseudonym(settings.key, settings.issuer, "")  # an unusable key should be told before an hour of reading
     folders = dict(_folders(sources))
     with ExitStack() as stack:
@@ -141,14 +143,15 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
         "opted-out": (",".join(sorted(settings.opted_out or ())), ("opted-out",)),
     }
     reasons = list(TRANSIENT) if retry else []
-    for name, (value, codes) in changed.items():
-        if store.fact(name) != value:
-            reasons += codes
-            store.note(name, value)
-            if name == "burned-in":
-                store.forget_suspects()
-    if reasons:
-        store.forget_reasons(reasons)
+    with store.writing():  # as a whole: a rule that is noted and not applied would never be
+        for name, (value, codes) in changed.items():
+            if store.fact(name) != value:
+                reasons += codes
+                store.note(name, value)
+                if name == "burned-in":
+                    store.forget_suspects()
+        if reasons:
+            store.forget_reasons(reasons)
 
 
 def _decoders() -> str:
@@ -168,7 +171,8 @@ def _candidates(
             else:
                 questions.append((source.name, question))
     needed = any(question.kind in OF_REPORTS for _, question in questions)
-    if needed and not matcher.reports_read:
+    # Whether there is a table, not whose rows are in it: one patient's report must not decide about everybody.
+    if needed and not any(getattr(source, "has_reports", True) for source in sources):
         raise ValueError("reports.csv is missing, and no other source has reports; put it into the data folder")
     # By question ID, so that the order of rows in the tables cannot change which sample a draw picks.
     questions.sort(key=lambda pair: (pair[1].patient_id, pair[1].question_id, pair[0]))

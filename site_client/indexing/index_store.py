@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from site_client.imaging.header import Header
 from site_client.phi.anchors import Anchors
 
-__all__ = ["IndexStore", "IndexedFile", "Scanned"]
+__all__ = ["IndexStore", "IndexedFile", "Scanned", "modified_ns"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -50,6 +50,11 @@ CREATE TABLE IF NOT EXISTS verdicts (name TEXT PRIMARY KEY, hits TEXT NOT NULL, 
 """
 _COLUMNS = ("id, source, path, mtime_ns, size, reason, patient, sop_uid, study_uid, series_uid, accession, modality, "
             "frames, instance_number, position, suspect")
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """When the file was changed, as the index compares it: times beyond the year 2262 are folded into 64 bits."""
+    return (status.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +102,19 @@ class IndexStore:
 
     def __init__(self, folder: Path, key: bytes, settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        path = folder / "index.sqlite"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._sealing = AESGCM(HKDF(SHA256(), 32, None, b"site-client/index/anchors").derive(key))
-        self._db = self._open(path)
-        self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
-        self.generation = int(self.fact("generation") or 0) + 1
-        self.note("generation", str(self.generation))
+        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            path = folder / "index.sqlite"
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = self._open(path)
+            self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
+            self.generation = int(self.fact("generation") or 0) + 1
+            self.note("generation", str(self.generation))
+        except BaseException:  # else this very process would wait for itself the next time
+            os.close(self._lock)
+            raise
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
@@ -192,7 +201,7 @@ class IndexStore:
             gone = self._forget("seen < ?", (self.generation,))
             self._db.execute("DELETE FROM anchors WHERE NOT EXISTS (SELECT 1 FROM files WHERE "
                              "files.patient = anchors.patient AND files.anchors = anchors.name)")
-            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation,))
+            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation - 1,))
         return gone
 
     def forget_reasons(self, reasons: Sequence[str]) -> None:
@@ -218,6 +227,7 @@ class IndexStore:
                 for row in self._files("patient = ? AND reason != 'opted-out'", (patient,)):
                     self._forget("id = ?", (row.id,))
                     self._insert(Scanned(row.source, row.path, row.mtime_ns, row.size, reason="opted-out"))
+                self._db.execute("DELETE FROM anchors WHERE patient = ?", (patient,))
 
     def files(self, column: str, value: str, patient: str) -> list[IndexedFile]:
         """The usable files of `patient` whose `column` (sop_uid, study_uid, accession) is `value`, by series."""
