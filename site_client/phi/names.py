@@ -22,7 +22,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 from site_client.phi.folding import fold_name
-from site_client.phi.words import COMMON, EPONYMS, FUNCTION, MEDICAL, PARTICLES, PLACEHOLDERS, RARE, SUFFIXES
+from site_client.phi.words import COMMON, EPONYMS, FUNCTION, MEDICAL, OWN_PARTICLES, PARTICLES, PLACEHOLDERS, RARE, SUFFIXES
 
 __all__ = ["NameForms", "Part", "name_forms"]
 
@@ -45,12 +45,14 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``needles``:
-    (folded text, stands alone) of names in scripts that have no upper case."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``particles``: those
+    that the name has, wherever in it. ``needles``: (folded text, stands alone) of names in scripts that have no upper
+    case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
     initials: dict[str, set[int]] = field(default_factory=dict)
+    particles: set[str] = field(default_factory=set)
     needles: set[tuple[str, bool]] = field(default_factory=set)
     longest: int = 0
 
@@ -69,6 +71,7 @@ def name_forms(names: tuple[str, ...]) -> NameForms:
         for group in name.split("="):
             family, given = _components(group)
             _add_person(forms, family, given)
+            _add_particles(forms, group)
     return forms
 
 
@@ -97,6 +100,30 @@ def _add_person(forms: NameForms, family: str, given: str) -> None:
             for joined in (*long, *short):
                 if _weight(joined) == "strong":
                     forms.add(joined, len(forms.parts), "strong")
+
+
+def _add_particles(forms: NameForms, group: str) -> None:
+    """The particles of the name, and each with the word that it belongs to: of one component ("Brouwer-van der Meer"),
+    of the prefix (Berg^Jan^^van den), and from behind the family name ("Heide, von der^Jan")."""
+    family, given, _, prefix, *_ = [*group.split("^"), "", "", "", ""]
+    front, _, behind = (family if "^" in group else "").partition(",")
+    for component in (family, given, f"{prefix} {family}", f"{behind} {front}", *_halves(group)):
+        words = _words(component) if _alphabetic(component) else []
+        held: list[str] = []
+        for word in words:
+            if word in OWN_PARTICLES and word != words[-1]:
+                held.append(word)
+                continue
+            if held and word not in PLACEHOLDERS:
+                forms.particles.update(held)
+                _add_spaced(forms, [*held, word], " ".join([*held, word]))
+            held = []
+
+
+def _halves(group: str) -> list[str]:
+    """Two neighbouring words of free text, whose order is unknown: Abdul Rahman may be written AbdulRahman."""
+    words = group.split() if "^" not in group and "," not in group else []
+    return [" ".join(words[k : k + 2]) for k in range(len(words) - 1)] if len(words) > 2 else []
 
 
 def _add_component(forms: NameForms, component: str) -> list[str]:
@@ -154,6 +181,17 @@ def _add_spellings(forms: NameForms, spelling: str, written: str, weight: str = 
     plain = _DIGRAPH.sub("", spelling)
     if len(plain) >= 4:
         forms.add(plain, key, weight)
+    for written_out in _written_out(plain if len(plain) >= 4 else spelling):
+        forms.add(written_out, key, weight)
+
+
+def _written_out(plain: str) -> list[str]:
+    """A header without umlauts (SCHAFER, MULLER) with one or two of them written out: Schaefer, Mueller."""
+    at = [k + 1 for k, char in enumerate(plain) if char in "aou" and plain[k + 1 : k + 2] != "e"][:8]
+    if len(plain) < 4 or not plain.isascii():
+        return []
+    single = [plain[:k] + "e" + plain[k:] for k in at]
+    return single + [plain[:k] + "e" + plain[k:m] + "e" + plain[m:] for k in at for m in at if k < m]
 
 
 def _words(text: str) -> list[str]:
