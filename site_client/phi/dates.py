@@ -1,9 +1,10 @@
 """Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
 
 Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
-2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French, Spanish and Dutch. A number may be the day or the
-month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023, "on 3/5" and the
-year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
+2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French,
+Spanish and Dutch. A number may be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323,
+"March 2023", "5 March", 03/2023, "on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well
+(45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
@@ -51,9 +52,10 @@ _WORDED_DAY = (
 _GAP = r"[ \t]?(?:\r?\n[ \t]{0,4})?"
 _NUMERIC = re.compile(
     rf"(?<![\w/])(?<!\d[.,-])(?P<a>\d{{1,4}})(?:{_GAP}(?P<mark>[-/._]){_GAP}(?P<b>\d{{1,2}}){_GAP}(?P=mark){_GAP}|"
-    r"[ \t](?P<blank_b>\d{1,2})[ \t])(?P<c>'?\d{1,4})(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
+    r"[ \t](?P<blank_b>\d{1,2})[ \t])(?P<c>'?\d{1,4})"
+    r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
 _ROMAN = re.compile(
-    r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>x?i{1,3}|i?[vx]|vi{1,3})"
+    r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>xi{0,2}|i[vx]|vi{0,3}|i{1,3})"
     r"[ \t]?(?P=mark)[ \t]?(?P<year>(?:19|20)\d\d|'\d\d)(?![\w/]|[.,-]\d)")
 _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")

@@ -17,11 +17,11 @@ __all__ = ["Found", "Page", "leads", "reach"]
 
 _MOST_INITIALS = 3
 _MOST_PARTICLES = 4
-_LEFT_PARTICLE = re.compile(r"['-]|\.?[ \t]{1,4}'?|\.|[ \t]{0,3}\r?\n[ \t]{0,8}'?|'[ \t]{1,3}|[ \t]?\^{1,4}")
-_RIGHT_PARTICLE = re.compile(r",[ \t]{0,4}(?:\r?\n[ \t]{0,8})?'?|\^{1,4}'?")
-_BLANKS = re.compile(r"[ \t]{1,4}'?|'[ \t]{0,3}")
+_LEFT_PARTICLE = re.compile(r"['`-]|\.?[ \t]{1,4}['`]?|\.|[ \t]{0,3}\r?\n[ \t]{0,8}['`]?|['`][ \t]{1,3}|[ \t]?\^{1,4}")
+_RIGHT_PARTICLE = re.compile(r",[ \t]{0,4}(?:\r?\n[ \t]{0,8})?['`]?|\^{1,4}['`]?")
+_BLANKS = re.compile(r"[ \t]{1,4}['`]?|['`][ \t]{0,3}")
 _DOTTED = re.compile(r"\.[ \t]?-?(?:\r?\n)?|\^")
-_UNDOTTED = re.compile(r"[ \t]?-?")
+_UNDOTTED = re.compile(r"[ \t]?-?|[ \t]?\r?\n[ \t]{0,4}")
 _FIRST_RIGHT = re.compile(r",?[ \t]{1,2}|,(?:\r?\n)?|,?[ \t]?\r?\n[ \t]{0,4}|[ \t]?\^[ \t]?")
 _MORE_RIGHT = re.compile(r"\.[ \t]?-?|[ \t]?-?|\^")
 
@@ -97,7 +97,12 @@ def _rightwards(page: Page, end: int) -> int:
     at = _trailing_particles(page, end)
     for count in range(_MOST_INITIALS):
         word, gap = page.word(at), page.gap(at - 1)
-        if not _is_initial(page, word, gap, left=False) or page.gap(at)[:1] == "'":
+        if not _is_initial(page, word, gap, left=False) or page.gap(at)[:1] in ("'", "`"):
+            break
+        dotted = page.gap(at).startswith(".")
+        if not dotted and ("\n" in gap or (word.islower() and "^" not in gap)):
+            break
+        if word.islower() and not count and not page.word(end - 1).islower() and "^" not in gap:
             break
         if not (_MORE_RIGHT if count else _FIRST_RIGHT).fullmatch(gap):
             break
@@ -106,7 +111,7 @@ def _rightwards(page: Page, end: int) -> int:
 
 
 def _is_initial(page: Page, word: str, gap: str, *, left: bool) -> bool:
-    """One letter that a part of the name begins with; a small one only with its full stop or behind a caret."""
+    """One letter that a part of the name begins with; a small one to the left only with its full stop."""
     if len(word) != 1 or not word.isalpha():
         return False
     if "^" in gap and not left:
@@ -115,7 +120,7 @@ def _is_initial(page: Page, word: str, gap: str, *, left: bool) -> bool:
         return False
     if left:
         return bool(_DOTTED.fullmatch(gap)) or (word.isupper() and bool(_UNDOTTED.fullmatch(gap)))
-    return word.isupper()
+    return True
 
 
 def _trailing_particles(page: Page, end: int) -> int:

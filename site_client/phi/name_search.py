@@ -3,10 +3,12 @@
 A strong part always is. So is any part beside another part of the same name, with nothing, an initial or one
 capitalised word between them ("Long, May", "May B. Long"), in any case of letters, and any part
 
-- after a title (Mr, Dr., Frau, Mme, Sra., Mevr.) or after a word such as "name:", "surname", "named",
-- beside the other part's initial ("M. Long", "Long, M."),
+- after a title (Mr, Dr., Frau, Mme, Sra., Mevr.), a label (Pat., Patientin, Pt.) or a word such as "name:", "surname",
+  "named", with particles and initials between or not,
+- beside an initial of another part ("M. Long", "M Long", "Long, M.", "Long M,"), or a caret ("LONG^M"),
 - capitalised, with 's ("Young's"), unless it opens a sentence and is a word of reports,
-- capitalised and followed by an age or by what people do ("May, 45 years", "Young presented").
+- capitalised and followed by an age or by what people do ("May, 45 years", "Young presented"), or
+  by a date in a header's line ("LONG / 5.3.1950").
 
 A common word is the name also where it has a capital letter that the sentence does not explain: a lower-case word
 before it, no capitalised word after it, no month's surroundings ("in May", "May 5"), no "White male", and the text not
@@ -42,13 +44,14 @@ __all__ = ["find_names"]
 _MOST_WORDS = 6
 _JOINTS = frozenset("'`-_")
 _JOINT = re.compile(r"['`-]|-[ \t]{0,8}\r?\n[ \t]{0,8}|_")
-_BLANK = re.compile(r"[ \t]{1,3}'?|[ \t]{0,3}\r?\n[ \t]{0,8}'?|'[ \t]{0,3}|\.")
+_BLANK = re.compile(r"[ \t]{1,3}['`]?|[ \t]{0,3}\r?\n[ \t]{0,8}['`]?|['`][ \t]{0,3}|\.")
 _SAINT_BLANK = re.compile(r"\.[ \t]{0,3}(?:\r?\n)?[ \t]{0,3}")
 _BESIDE = re.compile(r"[ \t]{0,4}[,^_./:-]?[ \t]{0,4}(?:\r?\n)?[ \t]{0,8}")
 _TITLE_GAP = re.compile(r"[.:]?[ \t]{0,3}(?:\r?\n)?")
 _LABEL_GAP = re.compile(r"\.?[ \t]{1,2}|\.?\r?\n|[ \t]?:[ \t]{0,8}(?:\r?\n)?")
 _CARETS = re.compile(r"[ \t]?\^{1,4}[ \t]?")
 _CLOSED = re.compile(r"[,.^(/|;]|[ \t]?[(/|]|[ \t]?\r?\n[ \t]{0,2}\Z")
+_DATE_AFTER = re.compile(r"[ \t]?[/|*(;,][ \t]?\*?\d{1,4}[-./][ \t]?\d{1,2}[-./][ \t]?'?\d{2}")
 _KEYWORD_GAP = re.compile(r"[ \t]{0,3}[:=#-]?[ \t]{0,12}(?:\r?\n)?[ \t]{0,3}")
 _AGE_AFTER = re.compile(r"\s?[,(]{0,2}\s?(?:is |an? |age |aged ){0,3}\d{1,3}\s?-?\s?(?:y|yo|yrs?|years?|"
                         r"year-old|jahr|ans|anos|jaar)",
@@ -137,7 +140,9 @@ def _beside(page: Page, earlier: Found, later: Found) -> bool:
         return False
     between = range(earlier.end, later.start)
     own = all(page.word(k).lower() in page.forms.particles for k in between)
-    if len(between) > (4 if own else 2) or not all(_BESIDE.fullmatch(page.gap(k)) for k in range(earlier.end - 1, later.start)):
+    if len(between) > (4 if own else 2):
+        return False
+    if not all(_BESIDE.fullmatch(page.gap(k)) for k in range(earlier.end - 1, later.start)):
         return False
     strong = "strong" in (earlier.part.weight, later.part.weight)
     words = [page.word(k) for k in between]
@@ -207,6 +212,8 @@ def _labelled(page: Page, index: int, one: Found) -> bool:
             return True
         return before.lower() in ("pat", "pt") and (not vague or (one.part.weight == "medical"
                                                                   and _addressed(page, one)))
+    if before.lower() in ("patientin", "patiente", "paciente") and not vague and not word.isupper():
+        return word[0].isupper()
     return one.part.weight != "function" and _addressed(page, one)
 
 
@@ -219,6 +226,12 @@ def _addressed(page: Page, one: Found) -> bool:
 def _aged(page: Page, one: Found) -> bool:
     end = page.tokens[one.end - 1].end
     return bool(_AGE_AFTER.match(page.text[end : end + 40].lower()))
+
+
+def _dated(page: Page, one: Found) -> bool:
+    """LANG / 12.3.1942; KLEIN *23.3.43 -- a header's line, not "March, 5/6/2023"."""
+    end = page.tokens[one.end - 1].end
+    return page.word(one.start).lower() not in MONTH_NAMES and bool(_DATE_AFTER.match(page.text, end))
 
 
 def _in_carets(page: Page, one: Found) -> bool:
@@ -238,11 +251,11 @@ def _beside_initial(page: Page, one: Found) -> bool:
     if not word[0].isupper():
         return False
     if _initial(page, before, one) and page.gap(one.start - 1) == " ":
-        return not vague and not word.isupper()
+        return not word.isupper() and weight != "medical" and not (vague and page.french)
     if _initial(page, after, one) and re.fullmatch(r",?[ \t]?(?:\r?\n)?", page.gap(one.end - 1)):
         gap = page.gap(one.end)
         if "," in page.gap(one.end - 1):
-            return gap.startswith((".", "\n"))
+            return gap.startswith((".", "\n")) or (not vague and _CLOSED.match(gap) is not None)
         side = vague and after in "LR"  # hand R, lung L
         return bool(page.gap(one.end - 1)) and (gap.startswith(".") or (not side and _CLOSED.match(gap) is not None))
     return False
@@ -263,7 +276,7 @@ def _acts(page: Page, one: Found) -> bool:
         return True
     if weight in ("medical", "function"):
         return False
-    return (gap == " " and after in PERSON_AUXILIARIES) or _aged(page, one)
+    return (gap == " " and after in PERSON_AUXILIARIES) or _aged(page, one) or _dated(page, one)
 
 
 def _unexplained_capital(page: Page, one: Found) -> bool:

@@ -20,9 +20,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from site_client.phi.folding import fold_name
-from site_client.phi.words import COMMON, EPONYMS, FUNCTION, MEDICAL, OWN_PARTICLES, PARTICLES, PLACEHOLDERS, RARE, SUFFIXES
+from site_client.phi.words import (
+    COMMON,
+    EPONYMS,
+    FUNCTION,
+    MEDICAL,
+    OWN_PARTICLES,
+    PARTICLES,
+    PLACEHOLDERS,
+    RARE,
+    SUFFIXES,
+)
 
 __all__ = ["NameForms", "Part", "name_forms"]
 
@@ -45,9 +56,9 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``particles``: those
-    that the name has, wherever in it. ``needles``: (folded text, stands alone) of names in scripts that have no upper
-    case."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter, -1 for one that is
+    no part. ``particles``: those that the name has, wherever in it. ``needles``: (folded text, stands alone) of names
+    in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
@@ -107,7 +118,7 @@ def _add_particles(forms: NameForms, group: str) -> None:
     of the prefix (Berg^Jan^^van den), and from behind the family name ("Heide, von der^Jan")."""
     family, given, _, prefix, *_ = [*group.split("^"), "", "", "", ""]
     front, _, behind = (family if "^" in group else "").partition(",")
-    for component in (family, given, f"{prefix} {family}", f"{behind} {front}", *_halves(group)):
+    for component in (family, given, f"{prefix} {family}", f"{behind} {front}"):
         words = _words(component) if _alphabetic(component) else []
         held: list[str] = []
         for word in words:
@@ -118,12 +129,15 @@ def _add_particles(forms: NameForms, group: str) -> None:
                 forms.particles.update(held)
                 _add_spaced(forms, [*held, word], " ".join([*held, word]))
             held = []
+    for one, other in _neighbours(group):
+        if not {one, other} & (FUNCTION | PLACEHOLDERS | SUFFIXES):
+            _add_spaced(forms, [one, other], f"{one} {other}")
 
 
-def _halves(group: str) -> list[str]:
-    """Two neighbouring words of free text, whose order is unknown: Abdul Rahman may be written AbdulRahman."""
-    words = group.split() if "^" not in group and "," not in group else []
-    return [" ".join(words[k : k + 2]) for k in range(len(words) - 1)] if len(words) > 2 else []
+def _neighbours(group: str) -> list[tuple[str, str]]:
+    """Neighbouring words of free text, whose order is unknown: Abdul Rahman may be written AbdulRahman."""
+    words = _words(group) if "^" not in group and "," not in group and _alphabetic(group) else []
+    return list(pairwise(words)) if len(words) > 2 else []
 
 
 def _add_component(forms: NameForms, component: str) -> list[str]:
@@ -139,6 +153,9 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
         if words and (lone or fold_name(chunk).strip(".") not in PARTICLES):
             _add_chunk(forms, chunk, words)
     words = _words(" ".join(chunks))
+    for word in words if len(words) > 1 else ():
+        forms.initials.setdefault(word[0], set()).add(-1 if word in PARTICLES else forms.parts[word].key
+                                                      if word in forms.parts else -1)
     if len(chunks) > 1:
         _add_spaced(forms, words, " ".join(chunks))
     if not words:

@@ -87,5 +87,7 @@ def _could_be_name(word: str) -> bool:
 
 
 def _is_examination(match: re.Match[str]) -> bool:
-    """MR. Circle of Willis: the title in capital letters is an examination's where the name is not."""
-    return match.groupdict().get("title") in ("MR.", "MS.") and not match["name"].isupper()
+    """MR. Circle of Willis: the title in capital letters is an examination's where the name is not. Fr. is a fracture
+    in Spanish and a catheter's size."""
+    title, name = match.groupdict().get("title"), match["name"]
+    return (title in ("MR.", "MS.") and not name.isupper()) or (title == "Fr." and name.lower() in COMMON | MEDICAL)

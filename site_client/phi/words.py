@@ -9,8 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "COMMON", "EPONYMS", "EPONYM_LINKS", "EPONYM_NOUNS", "FUNCTION", "HONORIFICS", "MEDICAL", "MONTH_NAMES",
-    "NAME_KEYWORDS", "NO_NAMES", "OWN_PARTICLES", "PARTICLES", "PERSON_AUXILIARIES", "PERSON_VERBS", "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE",
-    "SUFFIXES", "words",
+    "NAME_KEYWORDS", "NO_NAMES", "OWN_PARTICLES", "PARTICLES", "PERSON_AUXILIARIES", "PERSON_VERBS",
+    "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE", "SUFFIXES", "words",
 ]  # fmt: skip
 
 
@@ -263,6 +263,7 @@ niega acude meldt ontkent
 # What people are the subject of more often than things; after a capitalised everyday word only.
 PERSON_AUXILIARIES = words("""
 had konnte klagte hatte erhielt bekam wunscht mochte kam heeft kreeg kwam wil avait souhaite tenia desea wishes agreed
+feels felt fell attended could
 """)
 
 PLACEHOLDERS = words("""
