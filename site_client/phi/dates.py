@@ -1,10 +1,9 @@
 """Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
 
 Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
-2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French,
-Spanish and Dutch. A number may be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323,
-"March 2023", "5 March", 03/2023, "on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well
-(45 CFR 164.514(b)(2)(i)(C)).
+2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French, Spanish and Dutch. A number may
+be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023,
+"on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
