@@ -35,7 +35,8 @@ from site_client.sources.table_rows import (
 
 __all__ = ["KIND_SOURCES", "TABLES", "FolderSource"]
 
-TABLES = ("questions.csv", "questions.jsonl", "conversations.json", "conversations.jsonl", "reports.csv", "reports.jsonl")
+TABLES = ("questions.csv", "questions.jsonl", "conversations.json", "conversations.jsonl", "reports.csv",
+          "reports.jsonl")
 
 KIND_SOURCES = _TABLE_SOURCES | {"study": "studies", "question": "questions"}
 
