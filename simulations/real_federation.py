@@ -39,7 +39,7 @@ from simulations.materials import Materials
 from simulations.network_lab import COORDINATOR, Lab
 from simulations.sum_watch import SumWatch
 
-__all__ = ["COORDINATOR_KINDS", "SHORT", "SITE_KINDS", "RealFederation", "until"]
+__all__ = ["COORDINATOR_KINDS", "SHORT", "SITE_KINDS", "RealFederation", "set_keys", "until"]
 
 SHORT: Mapping[str, float] = {"heartbeat_s": 4.0, "busy_poll_s": 0.15, "idle_poll_s": 0.3}
 COORDINATOR_KINDS = ("up", "superlink", "coordinator-executor")
@@ -129,7 +129,7 @@ class RealFederation:
         officers = [part for one in _OFFICERS for part in ("--officer", f"{one}:{keys[one]}")]
         self.command("coordinator", "init", "C", "--federation", "north", "--address", self.address,
                      "--listen", self.address, *officers)
-        _set_keys(self.home / "coordinator.yaml", {
+        set_keys(self.home / "coordinator.yaml", {
             **_COORDINATOR, "health_port": self.health_ports[COORDINATOR], **self._transport(), **self.coordinator})
         for site in self.site_ids:
             self._lay_out_site(site)
@@ -146,8 +146,8 @@ class RealFederation:
             "site-client", "init", site, "--invitation", "C/invitation.json", "--site-id", site, "--patients",
             str(self.materials.declared[site]), "--data", str(self.materials.hospitals / site), "--base-model",
             str(self.materials.base_model), "--max-epsilon", "200", "--auto-approve")
-        _set_keys(self.site_file(site), {"health_port": self.health_ports[site], **self._transport()})
-        _set_keys(self.site_file(site), {**_POLICY, **self.policy}, indent="  ")
+        set_keys(self.site_file(site), {"health_port": self.health_ports[site], **self._transport()})
+        set_keys(self.site_file(site), {**_POLICY, **self.policy}, indent="  ")
         if site in self.address_of:
             self.change_invitation(site, address=self.address_of[site])
 
@@ -177,11 +177,11 @@ class RealFederation:
 
     # -------------------------------------------------------------- its processes
 
-    def command(self, program: str, *arguments: str, check: bool = True) -> str:
-        """Run a command of an operator to its end, in `folder`; its standard output (with `check=False` the error
-        output as well). Raises RuntimeError when it fails."""
+    def command(self, program: str, *arguments: str, check: bool = True, typed: str = "") -> str:
+        """Run a command of an operator to its end, in `folder`, with `typed` as its input; its standard output (with
+        `check=False` the error output as well). Raises RuntimeError when it fails."""
         done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self.environment_of(),
-                              capture_output=True, text=True, check=False, timeout=600)
+                              input=typed, capture_output=True, text=True, check=False, timeout=600)
         if check and done.returncode:
             raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
@@ -368,7 +368,7 @@ def _lives(pid: int) -> bool:
         return False
 
 
-def _set_keys(file: Path, values: Mapping[str, Any], indent: str = "") -> None:
+def set_keys(file: Path, values: Mapping[str, Any], indent: str = "") -> None:
     """Set keys in a YAML file as an editor would: the line of the key, or a new one at the end (top level only)."""
     text = file.read_text(encoding="utf-8")
     for key, value in values.items():

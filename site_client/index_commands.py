@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,8 +63,7 @@ def _index(arguments: argparse.Namespace) -> int:
         raise ValueError("--exact goes with --report")
     config = _site(arguments.site_file)
     with index_progress() as show:
-        if not arguments.no_sync:
-            sync_site(config, show)
+        came = {} if arguments.no_sync else sync_site(config, show)
         index = read_site(config, progress=show, retry=True)
     if arguments.contact_sheet is not None:
         _contact_sheet(arguments.contact_sheet, index)
@@ -72,6 +72,8 @@ def _index(arguments: argparse.Namespace) -> int:
         text = report_text(facts)
     else:
         facts = index_facts(config.site_id, index)
+        if servers := [source.name for source in config.sources if source.kind != "folder" and came]:
+            facts["mirrors"] = {name: asdict(came[name]) for name in servers}
         if arguments.refused:
             facts["refused_items"] = [{"item": r.item, "reason": r.reason} for r in (*index.refused, *index.suspect)]
         text = index_text(facts)

@@ -31,7 +31,8 @@ def index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
 
 def index_text(facts: Mapping[str, Any]) -> str:
     """The same in lines."""
-    lines = [f"{facts['site_id']}: {facts['patients']} patients"]
+    lines = [_mirrored(name, counts) for name, counts in facts.get("mirrors", {}).items()]
+    lines += [f"{facts['site_id']}: {facts['patients']} patients"]
     lines += [f"  {name:<10}{counts['samples']:>7} samples of {counts['patients']} patients"
               for name, counts in facts["sources"].items()]
     lines.append(f"refused: {facts['refused']} items" + ("" if facts["refused"] else "; everything was used"))
@@ -46,6 +47,12 @@ def index_text(facts: Mapping[str, Any]) -> str:
 def _printable(text: str) -> str:
     """Without characters that a terminal would obey, or could not show: file names are anybody's."""
     return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def _mirrored(name: str, counts: Mapping[str, int]) -> str:
+    """What a sync of one server did (`sources.interface.Synced`)."""
+    failed = f", {counts['failed']} not given; they are asked for again" if counts["failed"] else ""
+    return f"mirror of {name}: {counts['new']} new, {counts['known']} known{failed}"
 
 
 def report_facts(site_id: str, index: SiteIndex, *, exact: bool = False) -> dict[str, Any]:
