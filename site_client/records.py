@@ -135,6 +135,7 @@ class SiteIndex:
     """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up.
 
     files: {"modalities" or "syntaxes": {value: files that can be used}}. phi_hits: {kind: hits in texts}.
+    patients_behind: of how many patients each of these counts is ("modalities", "syntaxes", "phi_hits").
     """
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
@@ -142,6 +143,7 @@ class SiteIndex:
     suspect: tuple[Refusal, ...] = field(repr=False, default=())
     files: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
     phi_hits: Mapping[str, int] = field(repr=False, default_factory=dict)
+    patients_behind: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own

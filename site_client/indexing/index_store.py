@@ -267,6 +267,12 @@ class IndexStore:
                                 "ORDER BY 2 DESC, 1")
         return {str(value): int(count) for value, count in rows}
 
+    def patients(self, column: str) -> dict[str, int]:
+        """{value: patients of its usable files} of `column`."""
+        rows = self._db.execute(f"SELECT {_checked(column)}, COUNT(DISTINCT patient) FROM files WHERE reason = '' "
+                                "GROUP BY 1")
+        return {str(value): int(count) for value, count in rows}
+
     def _files(self, where: str, values: tuple[object, ...]) -> list[IndexedFile]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY series_uid, source, path", values)
         return [IndexedFile(*_row(values)) for values in rows]
