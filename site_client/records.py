@@ -29,7 +29,7 @@ REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",
     "burned-in-text": "Text may be burned into the picture; see images.burned_in of the site file.",
-    "choices-malformed": "The choices are fewer than two, repeated or empty.",
+    "choices-malformed": "The choices are fewer than two, too many, repeated or empty.",
     "conversation-malformed": "The conversation's turns do not alternate between a question and its answer.",
     "date-malformed": "A date is neither YYYYMMDD nor YYYY-MM-DD.",
     "decoder-crashed": "The decoder crashed on the file; it is damaged.",

@@ -21,6 +21,7 @@ from site_client.indexing.pictures import CachedPictures
 from site_client.indexing.scan import scan_folders
 from site_client.indexing.texts import TextGate
 from site_client.indexing.tile_cache import TileCache, TileForm
+from site_client.phi.anchors import Anchors
 from site_client.records import SiteIndex, checked_patient_id, pseudonym
 from site_client.sources.interface import Question, Report
 from site_client.sources.tables import FolderSource
@@ -203,3 +204,12 @@ def test_few_files_pictures_are_in_memory_at_once(tmp_path):
     assert renderer.most <= 5
 
 
+
+
+def test_a_damaged_seal_is_one_sentence_and_no_text_passes_unsearched(tmp_path):
+    with closing(IndexStore(tmp_path, KEY, "")) as store:
+        anna = pseudonym(KEY, "", "P1")
+        store.put([Scanned("data", "a", 1, 1, anna, header())])
+        store._db.execute("UPDATE anchors SET sealed = zeroblob(40)")
+        with pytest.raises(ValueError, match=r"^the index in .* is damaged; remove index.sqlite"):
+            TextGate(store, PhiConfig(on_hit="warn"), KEY).passes("item", anna, "A text.", Anchors())

@@ -107,6 +107,14 @@ def test_one_entry_of_conversations_that_no_object_is_costs_itself(tmp_path):
     assert second.patient_id == "P2"
 
 
+def test_a_line_of_a_hundred_thousand_choices_is_refused(tmp_path):
+    row = {"question_id": "q", "patient_id": "P1", "question": "Which?", "answer": "0",
+           "choices": [str(number) for number in range(100_000)]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row))
+    (refused,) = FolderSource(tmp_path).questions()
+    assert refused.reason == "choices-malformed"
+
+
 def test_a_name_cannot_steer_the_operators_terminal():
     index = SiteIndex((PatientRecord("0" * 64, {}),), (Refusal("dicom/\x1b]0;x\x07\udcfc\n", "sop-class"),))
     facts = index_facts("site-1", index) | {"refused_items": [{"item": r.item, "reason": r.reason}
