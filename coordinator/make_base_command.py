@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from coordinator.work_bar import shown
 
 if TYPE_CHECKING:
     from model.checkpoint import Source
@@ -16,7 +16,6 @@ __all__ = ["add_make_base_command"]
 
 EXIT_OK = 0
 LAYOUTS = {"medgpt-oss": 2, "gpt-oss+clip": 3}  # paths, OUT included
-_EVERY = 0.1  # of the work between two plain lines
 
 
 def add_make_base_command(commands: Any) -> None:
@@ -75,7 +74,7 @@ def _make_base(arguments: argparse.Namespace) -> int:
         from model.backbone import hash_model
         from model.conversion import convert
 
-        with _shown("writing") as show:
+        with shown("writing") as show:
             convert(source, partial, shard_bytes=int(arguments.shard_gib * (1 << 30)), progress=show)
         partial.chmod(0o755)
         for path in partial.iterdir():
@@ -123,7 +122,7 @@ def _with_new_projector(source: Source, arguments: argparse.Namespace) -> Source
     examples = load_examples(arguments.train_projector)
     recipe = ProjectorRecipe(seed=arguments.seed, epochs=arguments.epochs, batch_size=arguments.batch_size)
     model = load_source(source).to(arguments.device)
-    with _shown("training the projector") as show:
+    with shown("training the projector") as show:
         tensors = train_projector(
             model, source.tokenizer, source.spec, examples, recipe=recipe,
             progress=lambda done, total, loss: show(done, total, f"loss {loss:.3f}"))
@@ -138,25 +137,3 @@ def _require_device(name: str) -> None:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError):  # torch raises either
         raise ValueError(f"--device {name} is not there; give cpu, or a device that torch finds") from None
-
-
-@contextmanager
-def _shown(what: str) -> Iterator[Callable[..., None]]:
-    """A function of (done, total, note): a bar with the time left on a terminal, a line now and then elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-               TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        task, said = bars.add_task(what, note=""), 0.0
-
-        def show(done: int, total: int, note: str = "") -> None:
-            nonlocal said
-            bars.update(task, completed=done, total=total, note=note)
-            if not console.is_terminal and (done - said >= _EVERY * total or done == total):
-                said = done
-                print(f"{what}: {done / total:.0%} {note}".rstrip(), file=sys.stderr, flush=True)
-
-        yield show

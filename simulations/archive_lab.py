@@ -12,6 +12,7 @@ DICOMweb plugin, and gcc for that library (`missing_tools` names Debian's packag
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -106,12 +107,14 @@ class Orthanc:
         if reason := cannot_run():
             raise ArchiveError(reason)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        atexit.register(self.kill)  # also where the context is never left
         self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.stop()
+        atexit.unregister(self.kill)
 
     def start(self) -> None:
         """Start it on the ports it has, and wait until it answers. Raises ArchiveError with its log's end."""

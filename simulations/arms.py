@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig
+from coordinator.manifest import planned_events
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.evaluate import answer, evaluate
@@ -31,6 +32,7 @@ from simulations.central import train_centrally
 from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles, lay_out
 from simulations.materials import Materials
+from simulations.plain_sums import train_by_plain_sums
 from simulations.seeded import SeededEntropy
 from site_client.installation import Installation
 
@@ -41,7 +43,8 @@ Note = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ArmJob:
-    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`) and its inputs.
+    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`, and in ablations
+    `plain-sums-dp`) and its inputs.
 
     `audit` is the `audit.json` that the coordinator of a federated row is given, or None.
     """
@@ -76,6 +79,8 @@ def run_arm(job: ArmJob) -> dict[str, Any]:
         adapter = adapted.initial
     elif job.name in ("federated", "federated-dp"):
         adapter, facts = _federated(job, adapted)
+    elif job.name == "plain-sums-dp":
+        adapter, facts = _plain_sums(job, adapted, note)
     else:
         adapter = _central(job, adapted, note)
     trained = time.monotonic() - begin
@@ -164,6 +169,23 @@ def _central(job: ArmJob, adapted: AdaptedModel, note: Note) -> npt.NDArray[np.f
         ServerOptimizer(federation.server_learning_rate, federation.server_momentum), federation.average_decay,
         lambda purpose: SeededEntropy(job.config.seed, job.name, purpose),
         on_round=lambda done, total: note({"event": "round", "round": done, "rounds_total": total}))
+
+
+def _plain_sums(
+    job: ArmJob, adapted: AdaptedModel, note: Note
+) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+    """The federation with privacy, its sites' updates added in the clear (of an ablation); no ledger is written, so
+    epsilon is the manifest's plan."""
+    files = _layout_files(job, job.folder / "installations", adapted, "patient-dp")
+    sites = {site: Installation.open(path).patients(adapted)
+             for site, path in zip(files.site_ids, files.site_files, strict=True)}
+    adapter = train_by_plain_sums(
+        adapted, sites, files.manifest, lambda site, purpose: SeededEntropy(job.config.seed, site, purpose),
+        on_round=lambda done, total: note({"event": "round", "round": done, "rounds_total": total}))
+    events = planned_events(files.manifest)
+    return adapter, {"privacy": {
+        terms.site_id: {"delta": terms.delta, "epsilon": epsilon(events, terms.delta), "private": False}
+        for terms in files.manifest.sites}}
 
 
 def _evaluated(job: ArmJob, adapted: AdaptedModel) -> dict[str, Any]:

@@ -62,6 +62,15 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--seed", type=int, help="repeatable randomness, for tests; the result is then no audit")
     audit.set_defaults(command=_audit)
     add_attack_command(commands)
+    ablate = commands.add_parser(
+        "ablate", help="train a simulation without one of its parts at a time",
+        description="One table and one plot of what each part contributes; the same command again goes on.")
+    ablate.add_argument("config", help="YAML file, such as configs/simulations/ablate.yaml")
+    ablate.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings of the file to change")
+    ablate.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME)")
+    ablate.add_argument("--quick", action="store_true", help="tiny data and one seed: only to see that it works")
+    ablate.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
+    ablate.set_defaults(command=_ablate)
     make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
                                description="Split the real data of two installed packages over hospitals.")
     make.add_argument("out", type=Path, help="folder to make")
@@ -115,6 +124,25 @@ def _audit(arguments: argparse.Namespace) -> int:
     out = write_audits(arguments.out or Path("runs") / f"{config.name}-audit", audits)
     print(json.dumps(audits) if arguments.json else text_of(audits, out))
     return EXIT_OK if as_expected(audits) else EXIT_FAILED
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    from configs.ablation import AblationConfig
+    from configs.load import load_config
+    from simulations.ablation import QUICK_SETTINGS, ablation_rows, run_ablation
+
+    quick = QUICK_SETTINGS if arguments.quick else ()
+    config = load_config(AblationConfig, arguments.config, [*quick, *arguments.overrides])
+    out = arguments.out or Path("runs") / config.name
+    from rich.console import Console
+
+    from simulations.ablation_report import ablation_facts, table_text, write_ablation
+
+    results = run_ablation(config, out, Console(stderr=True))
+    facts = ablation_facts(config, ablation_rows(config), results)
+    write_ablation(out, facts)
+    print(json.dumps(facts) if arguments.json else f"{table_text(facts)}\nplot: {out / 'ablation.png'}")
+    return EXIT_OK
 
 
 def _make(arguments: argparse.Namespace) -> int:

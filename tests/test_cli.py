@@ -32,10 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 MAINS: dict[str, Callable[[list[str]], int]] = {
     "simulations.cli": simulations.cli.main, "coordinator.cli": coordinator.cli.main,
     "site_client.cli": site_client.cli.main}
-SUBCOMMANDS = {"simulations.cli": ["run", "audit", "make-hospitals"],
+SUBCOMMANDS = {"simulations.cli": ["run", "audit", "ablate", "make-hospitals"],
                "coordinator.cli": ["noise", "status", "hash-model", "evidence", "init", "enroll",
                                    "renew-certificate", "roster", "up", "launch", "watch", "stop", "resume", "export",
-                                   "doctor", "backup", "restore", "verify-release"],
+                                   "doctor", "backup", "restore", "verify-release", "evaluate"],
                "site_client.cli": ["index", "ledger", "check", "evidence", "init", "roster", "approve", "audit",
                                    "start", "doctor", "status", "backup", "restore", "answer"]}
 HEAVY = ["torch", "peft", "transformers", "flwr", "opacus", "pydicom", "dp_accounting", "matplotlib", "numpy",

@@ -27,9 +27,10 @@ MOST_JSON_BYTES = 1 << 20
 MOST_ANSWER_BYTES = 1 << 30      # of one file's pictures together
 CODES = frozenset({
     "decoder-memory", "decoder-missing", "deflated", "dicom-unreadable", "file-not-readable", "file-too-large",
-    "frame-missing", "frames-malformed", "identifier-differs", "identifier-missing", "image-kind", "image-size",
-    "localizer", "patient-dummy", "patient-missing", "picture-too-large", "pixels-described-badly", "pixels-truncated",
-    "pixels-undecodable", "sop-class", "syntax-unknown"})  # fmt: skip
+    "frame-count", "frame-missing", "frames-malformed", "identifier-differs", "identifier-missing", "image-kind",
+    "image-size", "localizer", "lookup-table", "patient-dummy", "patient-missing", "picture-too-large", "pixel-kind",
+    "pixels-described-badly", "pixels-truncated", "pixels-undecodable", "rescale-unusable", "sop-class",
+    "syntax-unknown"})  # fmt: skip
 """Keys of `records.REASONS` that the process may name."""
 
 _UID = re.compile(r"[0-9.]{0,64}")

@@ -35,7 +35,7 @@ def stream_size(stream: bytes) -> int | None:
     """Pixels of one component of a JPEG, JPEG-LS or JPEG 2000 stream as it says itself; None where it does not say."""
     if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 24:  # SIZ, ITU-T T.800 A.5.1
         right, bottom, left, top = struct.unpack_from(">4L", stream, 8)
-        return max(0, right - left) * max(0, bottom - top)
+        return int(max(0, right - left) * max(0, bottom - top))
     at = 2
     while stream[:2] == b"\xff\xd8" and at + 9 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]

@@ -66,5 +66,5 @@ def die_with_parent(parent: int) -> bool:
 
 def allow_cpu_s(seconds: float) -> None:
     """That much processor time from now; SIGXCPU ends the process then."""
-    most = math.ceil(time.process_time() + seconds) + 1
+    most = math.ceil(time.process_time() + seconds)  # the kernel counts whole seconds
     resource.setrlimit(resource.RLIMIT_CPU, (most, resource.RLIM_INFINITY))

@@ -83,7 +83,7 @@ def plugin_for(syntax: str, bits_stored: int = 8) -> str | None:
 def plugins_of(syntax: str) -> tuple[str, ...]:
     """pydicom's names of all plugins that ever decode it here, whatever the bits."""
     found = (plugin_for(syntax, bits) for bits in (8, 16))
-    return tuple(dict.fromkeys(name for name in found if name not in (None, NATIVE)))  # type: ignore[misc]
+    return tuple(dict.fromkeys(name for name in found if name is not None and name != NATIVE))
 
 
 def name_of(syntax: str) -> str:

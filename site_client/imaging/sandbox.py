@@ -56,10 +56,10 @@ class Sandbox:
         self._starter = ThreadPoolExecutor(1, "sandbox-starter")
         self._free: queue.SimpleQueue[_Place] = queue.SimpleQueue()
         self._places = [_Place(self._start) for _ in range(config.workers)]
-
-    def __enter__(self) -> Self:
         for place in self._places:
             self._free.put(place)
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -31,7 +31,7 @@ from site_client.imaging.framing import BrokenChannelError, Channel
 __all__ = ["Limits", "LostError", "SandboxError", "SandboxProcess"]
 
 _START_S = 120.0
-_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
+_PASSED_ON = ("PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 _Found = TypeVar("_Found")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "RULES_VERSION", "Hit", "PhiChecker", "Recogniser", "Verdict", "find_phi", "merged", "redact"]
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raise it when a text may get other hits than before: kept verdicts of older rules are not used."""
 
 _MOST_PASSES = 8
@@ -100,25 +100,29 @@ def _search(folded: Folded, forms: _Forms) -> Iterator[tuple[int, int, str]]:
     words = tokens(folded)
     yield from ((*span, "name") for span in find_names(folded, words, forms.names))
     yield from ((*span, "identifier") for span in find_identifiers(folded, words, forms.identifiers))
-    yield from ((*span, "date") for span in find_dates(folded, forms.dates))
+    yield from ((*span, "date") for span in find_dates(folded, words, forms.dates))
     yield from ((*span, "age") for span in find_ages(folded))
     yield from ((*span, "person") for span in find_persons(folded))
     yield from ((start, end, kind) for kind, start, end in find_patterns(folded))
 
 
 def merged(hits: Iterable[Hit]) -> list[Hit]:
-    """Sorted, and overlapping ones made one; the kind that comes first in `KINDS` stays."""
+    """Sorted, and overlapping ones made one, of the longest one's kind; a name stays one."""
     return [Hit(*hit) for hit in _merged((hit.start, hit.end, hit.kind) for hit in hits)]
 
 
 def _merged(hits: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
     result: list[tuple[int, int, str]] = []
+    longest = 0  # of the hits that the last of `result` is made of
     for start, end, kind in sorted(hits):
-        if result and start < result[-1][1]:
-            first, last, known = result[-1]
-            result[-1] = (first, max(last, end), min(known, kind, key=KINDS.index))
-        else:
+        if not result or start >= result[-1][1]:
             result.append((start, end, kind))
+            longest = end - start
+            continue
+        first, last, known = result[-1]
+        if kind == "name" or (known != "name" and end - start > longest):
+            known, longest = kind, end - start
+        result[-1] = (first, max(last, end), known)
     return result
 
 

@@ -1,9 +1,9 @@
 """Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
 
 Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
-2023, 5 March 23, 5 de marzo de 2023; in English, German, French, Spanish and Dutch. A number may be the day or the
-month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023, "on 3/5" and the
-year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
+2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French, Spanish and Dutch. A number may
+be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023,
+"on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from site_client.phi.folding import Folded
+from site_client.phi.folding import Folded, Token
 
 __all__ = ["DateForms", "date_forms", "find_ages", "find_dates"]
 
@@ -48,9 +48,14 @@ _WORDED_DAY = (
     re.compile(rf"(?<![\d.,/-]){_DAY}{_LINK}?{_BARE}{_MONTH}(?![^\W_])"),
     re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?![^\W_]|[.,]\d)"),
 )
+_GAP = r"[ \t]?(?:\r?\n[ \t]{0,4})?"
 _NUMERIC = re.compile(
-    r"(?<![\w/])(?<!\d[.,-])(?P<a>\d{1,4})(?P<mark>[ \t]?[-/._][ \t]?|[ \t])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{1,4})"
+    rf"(?<![\w/])(?<!\d[.,-])(?P<a>\d{{1,4}})(?:{_GAP}(?P<mark>[-/._]){_GAP}(?P<b>\d{{1,2}}){_GAP}(?P=mark){_GAP}|"
+    r"[ \t](?P<blank_b>\d{1,2})[ \t])(?P<c>'?\d{1,4})"
     r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
+_ROMAN = re.compile(
+    r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>xi{0,2}|i[vx]|vi{0,3}|i{1,3})"
+    r"[ \t]?(?P=mark)[ \t]?(?P<year>(?:19|20)\d\d|'\d\d)(?![\w/]|[.,-]\d)")
 _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
 _NUMERIC_DAY = re.compile(
@@ -61,14 +66,17 @@ _BIRTH_YEAR = re.compile(
     r"\b(?:born|birth|dob|geb|geboren|geburtsjahr|jahrgang|ne|nee|naissance|nacid[oa]|nacimiento|geboortejaar|yob)"
     r"(?:[ \t]{0,2}[.:(]?[ \t]{0,2}(?:in|on|am|en|el|le|year|of|date)?){0,3}[ \t]{0,2}(?P<year>(?:19|20)\d\d)(?!\d)",
     re.ASCII)  # fmt: skip
+_DIGIT = re.compile(r"\d")
 _UNITS = re.compile(r"[ \t]?(?:x\b|cm|mm|ml|cc|mg|%|weeks?|wks?|days?|months?|hours?|hrs?|min)")
 
 _HIGH_AGE = re.compile(
     r"(?<![\w.,/-])(?P<age>9\d|1[0-2]\d)[ \t-]{0,3}(?:(?:years?|yrs?|yr|y|jahre?|jaar|jahrige[rn]?|jarige|ans|anos)"
     r"[ \t./-]{0,3}(?:old|of age|o\b|alt|oud|d'age|de edad)|yo\b|y\.?o\b|y/o\b|jahrige[rns]?\b|jarige\b|"
     r"(?:ans|anos)\b|[ymfwj]\b(?![\w/.-]))"
-    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|1[0-2]\d)(?![\d/.,%-])"
-    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|late |early )?90'?s\b",
+    r"|\b(?:aged?|alter|edad|leeftijd)[ \t]{0,2}[:=]?[ \t]{0,2}(?:of |is |was |de |von )?(?P<after>9\d|"
+    r"1[0-2]\d)(?![\d/.,%-])"
+    r"|\bninety(?:-| )(?:\w{3,5}(?:-| ))?years?(?:-| )old\b|\bcentenarian\b|\bin (?:his|her|their) (?:mid-|"
+    r"late |early )?90'?s\b",
     re.ASCII)  # fmt: skip
 
 
@@ -94,42 +102,54 @@ def date_forms(dates: tuple[str, ...]) -> DateForms:
     return forms
 
 
-def find_dates(folded: Folded, forms: DateForms) -> list[tuple[int, int]]:
+def find_dates(folded: Folded, tokens: list[Token], forms: DateForms) -> list[tuple[int, int]]:
     """Spans of dates in the folded text; not sorted, they may overlap."""
     lower = folded.lower
+    if not _DIGIT.search(lower):
+        return []
     spans = [match.span() for match in _NUMERIC.finditer(lower) if _is_date(match, lower, forms)]
-    for pattern in _WORDED:
-        spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
-    return spans + list(_own_dates(lower, forms)) if forms.days else spans
+    spans += [match.span() for match in _ROMAN.finditer(lower) if 1 <= int(match["day"]) <= 31]
+    spans += _own_numbers(lower, forms) if forms.days else []
+    if any(token.lower in _MONTHS for token in tokens):
+        for pattern in _WORDED:
+            spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
+        spans += _own_months(lower, forms) if forms.days else []
+    return spans
 
 
 def find_ages(folded: Folded) -> list[tuple[int, int]]:
     """Spans of ages of 90 and more."""
+    if not ("9" in folded.lower or "1" in folded.lower or "ninet" in folded.lower or "centenarian" in folded.lower):
+        return []
     return [match.span() for match in _HIGH_AGE.finditer(folded.lower)]
 
 
-def _own_dates(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
+def _own_numbers(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
     months = {(year, month) for year, month, _ in forms.days}
     days = {(month, day) for _, month, day in forms.days}
     for match in _COMPACT.finditer(lower):
         if match[0] in forms.compact:
             yield match.span()
-    for match in _WORDED_MONTH.finditer(lower):
-        if any(_MONTHS[match["name"]] == month and _same_year(match["year"], year) for year, month in months):
-            yield match.span()
     for match in _NUMERIC_MONTH.finditer(lower):
         if (int(match["year"] or match["first"]), int(match["month"] or match["last"])) in months:
             yield match.span()
-    for pattern in _WORDED_DAY:
-        for match in pattern.finditer(lower):
-            if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
-                yield match.span()
     for match in _NUMERIC_DAY.finditer(lower):
         if {(int(match["a"]), int(match["b"])), (int(match["b"]), int(match["a"]))} & days:
             yield match.span("whole")
     for match in _BIRTH_YEAR.finditer(lower):
         if any(int(match["year"]) == year for year, _, _ in forms.days):
             yield match.span("year")
+
+
+def _own_months(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
+    for match in _WORDED_MONTH.finditer(lower):
+        if any(_MONTHS[match["name"]] == month and _same_year(match["year"], year) for year, month, _ in forms.days):
+            yield match.span()
+    days = {(month, day) for _, month, day in forms.days}
+    for pattern in _WORDED_DAY:
+        for match in pattern.finditer(lower):
+            if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
+                yield match.span()
 
 
 def _same_year(written: str, year: int) -> bool:
@@ -144,8 +164,12 @@ def _valid(year: int, month: int, day: int) -> bool:
 def _is_date(match: re.Match[str], lower: str, forms: DateForms) -> bool:
     if match["y"]:
         return True
-    a, b, c = match["a"], match["b"], match["c"]
-    mark = match["mark"].strip()
+    a, b, c = match["a"], match["b"] or match["blank_b"], match["c"]
+    mark = match["mark"] or ""
+    if c.startswith("'"):
+        return len(c) == 3 and len(a) < 3 and (_valid(2000, int(a), int(b)) or _valid(2000, int(b), int(a)))
+    if "\n" in match[0] and (len(c) != 4 or match[0].count("\n") > 1):
+        return False
     if len(a) == 4:
         return bool(mark) and 1900 <= int(a) <= 2099 and len(c) <= 2 and _valid(2000, int(b), int(c))
     if len(a) > 2 or len(c) == 3 or not (_valid(2000, int(a), int(b)) or _valid(2000, int(b), int(a))):

@@ -16,16 +16,18 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["KINDS", "OPAQUE", "PLACEHOLDER", "Folded", "Token", "fold", "fold_name", "masked", "token_of", "tokens"]
 
-KINDS = ("name", "person", "date", "age", "identifier", "number", "phone", "email", "web", "address")
+KINDS = ("name", "person", "date", "age", "identifier", "phone", "number", "email", "web", "address")
 OPAQUE = "\x1a"
 
 PLACEHOLDER = re.compile(r"\[(?:" + "|".join(kind.upper() for kind in KINDS) + r")\]")
 _TOKEN = re.compile(r"[^\W\d_]+|\d+")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
-_LETTERS = {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
+_LETTERS = {"ς": "σ", "ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O",
+            "ł": "l", "Ł": "L",
             "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "ı": "i", "ŀ": "l", "ħ": "h", "Ħ": "H"}
 _SIGNS = {**dict.fromkeys("‘’‚‛ʼʹ`´′＇ʻʾʿ", "'"), **dict.fromkeys("‐‑‒–—―−﹣－⁃", "-"), "⁄": "/", "∕": "/",
           "․": ".", "·": ".", "・": " ", "。": ".", "，": ",", "、": ",", "：": ":", "\u200e": "", "\u034f": ""}
@@ -52,8 +54,7 @@ class Folded:
         return self.origin[start], max(self.origin[end], self.origin[end - 1] + 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A run of letters or of digits: its place in the folded text, as written and in lower case."""
 
     start: int

@@ -20,9 +20,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from site_client.phi.folding import fold_name
-from site_client.phi.words import COMMON, EPONYMS, FUNCTION, MEDICAL, PARTICLES, PLACEHOLDERS, RARE, SUFFIXES
+from site_client.phi.words import (
+    COMMON,
+    EPONYMS,
+    FUNCTION,
+    MEDICAL,
+    OWN_PARTICLES,
+    PARTICLES,
+    PLACEHOLDERS,
+    RARE,
+    SUFFIXES,
+)
 
 __all__ = ["NameForms", "Part", "name_forms"]
 
@@ -45,12 +56,14 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: first letters. ``needles``: (folded text, stands alone) of
-    names in scripts that are not written letter by letter with blanks between words."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter, -1 for one that is
+    no part. ``particles``: those that the name has, wherever in it. ``needles``: (folded text, stands alone) of names
+    in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
-    initials: set[str] = field(default_factory=set)
+    initials: dict[str, set[int]] = field(default_factory=dict)
+    particles: set[str] = field(default_factory=set)
     needles: set[tuple[str, bool]] = field(default_factory=set)
     longest: int = 0
 
@@ -69,6 +82,7 @@ def name_forms(names: tuple[str, ...]) -> NameForms:
         for group in name.split("="):
             family, given = _components(group)
             _add_person(forms, family, given)
+            _add_particles(forms, group)
     return forms
 
 
@@ -99,6 +113,33 @@ def _add_person(forms: NameForms, family: str, given: str) -> None:
                     forms.add(joined, len(forms.parts), "strong")
 
 
+def _add_particles(forms: NameForms, group: str) -> None:
+    """The particles of the name, and each with the word that it belongs to: of one component ("Brouwer-van der Meer"),
+    of the prefix (Berg^Jan^^van den), and from behind the family name ("Heide, von der^Jan")."""
+    family, given, _, prefix, *_ = [*group.split("^"), "", "", "", ""]
+    front, _, behind = (family if "^" in group else "").partition(",")
+    for component in (family, given, f"{prefix} {family}", f"{behind} {front}"):
+        words = _words(component) if _alphabetic(component) else []
+        held: list[str] = []
+        for word in words:
+            if word in OWN_PARTICLES and word != words[-1]:
+                held.append(word)
+                continue
+            if held and word not in PLACEHOLDERS:
+                forms.particles.update(held)
+                _add_spaced(forms, [*held, word], " ".join([*held, word]))
+            held = []
+    for one, other in _neighbours(group):
+        if not {one, other} & (FUNCTION | PLACEHOLDERS | SUFFIXES):
+            _add_spaced(forms, [one, other], f"{one} {other}")
+
+
+def _neighbours(group: str) -> list[tuple[str, str]]:
+    """Neighbouring words of free text, whose order is unknown: Abdul Rahman may be written AbdulRahman."""
+    words = _words(group) if "^" not in group and "," not in group and _alphabetic(group) else []
+    return list(pairwise(words)) if len(words) > 2 else []
+
+
 def _add_component(forms: NameForms, component: str) -> list[str]:
     """Add the words of one component; returns its first word, or the whole where that is a particle; [] for none."""
     if not _alphabetic(component):
@@ -110,9 +151,11 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
     for chunk in chunks:
         words = _words(chunk)
         if words and (lone or fold_name(chunk).strip(".") not in PARTICLES):
-            forms.initials.add(words[0][0])
             _add_chunk(forms, chunk, words)
     words = _words(" ".join(chunks))
+    for word in words if len(words) > 1 else ():
+        forms.initials.setdefault(word[0], set()).add(-1 if word in PARTICLES else forms.parts[word].key
+                                                      if word in forms.parts else -1)
     if len(chunks) > 1:
         _add_spaced(forms, words, " ".join(chunks))
     if not words:
@@ -123,16 +166,22 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
 def _add_chunk(forms: NameForms, chunk: str, words: list[str]) -> None:
     whole = "".join(words)
     _add_spellings(forms, whole, chunk)
+    _add_initial(forms, words[0][0], whole)
     if len(words) > 1:
         _add_spaced(forms, words, chunk)
         for word in words if "'" not in fold_name(chunk) else ():
             if word not in PARTICLES:
-                forms.initials.add(word[0])
                 _add_spellings(forms, word, word)
+                _add_initial(forms, word[0], word)
     if re.match(r"mac[^aeiou]", whole) and len(whole) > 5:
         forms.add("mc" + whole[3:], forms.parts[whole].key)
     if whole.startswith("mc") and len(whole) > 4:
         forms.add("mac" + whole[2:], forms.parts[whole].key)
+
+
+def _add_initial(forms: NameForms, letter: str, spelling: str) -> None:
+    key = forms.parts[spelling].key if spelling in forms.parts else -1  # a name of one letter is its own initial
+    forms.initials.setdefault(letter, set()).add(key)
 
 
 def _add_spaced(forms: NameForms, words: list[str], written: str) -> None:
@@ -149,6 +198,17 @@ def _add_spellings(forms: NameForms, spelling: str, written: str, weight: str = 
     plain = _DIGRAPH.sub("", spelling)
     if len(plain) >= 4:
         forms.add(plain, key, weight)
+    for written_out in _written_out(plain if len(plain) >= 4 else spelling):
+        forms.add(written_out, key, weight)
+
+
+def _written_out(plain: str) -> list[str]:
+    """A header without umlauts (SCHAFER, MULLER) with one or two of them written out: Schaefer, Mueller."""
+    at = [k + 1 for k, char in enumerate(plain) if char in "aou" and plain[k + 1 : k + 2] != "e"][:8]
+    if len(plain) < 4 or not plain.isascii():
+        return []
+    single = [plain[:k] + "e" + plain[k:] for k in at]
+    return single + [plain[:k] + "e" + plain[k:m] + "e" + plain[m:] for k in at for m in at if k < m]
 
 
 def _words(text: str) -> list[str]:

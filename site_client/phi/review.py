@@ -17,7 +17,8 @@ from site_client.phi.check import KINDS, Hit
 __all__ = ["REVIEW_FILE", "WARNING", "ReviewedText", "counts", "write_review"]
 
 REVIEW_FILE = "phi-review.txt"
-WARNING = "THIS FILE NAMES PATIENTS. It is for this hospital's own staff; never send, copy or print it. Each check overwrites it."
+WARNING = ("THIS FILE NAMES PATIENTS. It is for this hospital's own staff; never send, copy or print it. "
+           "Each check overwrites it.")
 _AROUND = 40
 
 

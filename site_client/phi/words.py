@@ -9,8 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "COMMON", "EPONYMS", "EPONYM_LINKS", "EPONYM_NOUNS", "FUNCTION", "HONORIFICS", "MEDICAL", "MONTH_NAMES",
-    "NAME_KEYWORDS", "NO_NAMES", "PARTICLES", "PERSON_VERBS", "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE", "SUFFIXES",
-    "words",
+    "NAME_KEYWORDS", "NO_NAMES", "OWN_PARTICLES", "PARTICLES", "PERSON_AUXILIARIES", "PERSON_VERBS",
+    "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE", "SUFFIXES", "words",
 ]  # fmt: skip
 
 
@@ -35,71 +35,79 @@ hij met naar niet nog om ook op te tot uit van voor wel wij zijn
 COMMON = words("""
 seen areas age area severe tobacco end overlie below levels larger re lat unavailable section number anchors pod core
 range nones doctor service record balloon comment marking able act ages air and angle apr april arch arrow aug august
-average aware back balance band banner bar barrel bars base bay bays beam bean bench bend bent best better big billing
-bishop bit black blank block blood blue bolt border born both bottom bow box brace branch brand brief bright brisk
-broad brown buckle builder bull bump bunch burden burn burns button cage call calm can cap care carrier carter case
-cast cat cause chain chair chance change charge chart chase chest choice church circle city clark clean clear clearly
-cliff clip clock close cloud coarse coat code coil coin cold collar come common constant cook cool copper cord corner
-cost cotton couch cough count counter course cover crack crisp cross crown crystal cup curtain daily dark date dates
-daughter day days deal dear dec december deep denied denies dense depression dial die dim dip divine dock dog door dot
-drain draw drift drive driver drop dry due dull dusty ear early east easy edge elder empty english even evening ever
-every expert fail failed fair fall falling falls family fan far farm farmer fast fat feather feb february feels few
-field fields fig figure figures files fill fine fire firm first fish flag flame flat flood floor fluke foil fold folds
-follow foot force ford form found frame free french fresh friday friend front full fuller further game gap garden gas
-gate general gentle german gift given glass glasses go goal gold golden good grade grain grand graph grass great green
-grey grip gross ground group grow growth guard guide gum gun hall ham hammer happy hard harm harsh head heads hearing
-heat held help high hill hold hole hollow home hood hook hope horn hose host hour house how huge ill image inch
-independence intact iron irons island issue jan january jet job join judge jul july jun june just keen keep key kind
-kit knot lack lady lake lamp land lane large last late latter lay lead leader leaf league lean leave left lent less
-lesser level life light like lime limit line lines link live lively living load lobe local lock long longer look loose
-loss lot lots low lower lucky made mail main major make maker male man mar march mark marked marks mash mask mass mast
-match mate maximum may mean means medium mental mesh mid middle mild mile mill mind minor mist mix model moderate
-modest monday money month moon more morning moss most mould mount narrow near neat need needle net never new newly
-news next nice nickel night noble nodal none noon normal north not note notes nov november now numbers nurse oak oct
-october odd old olive one open orange order orient out overall own owner pack page pages pain painter pair pale pane
-part parts pass past paste patch patience patient peak peaks peal pearl pearls pen percent perch perfect person petty
-phase pick pie pin pine pink pipe place plain plane plant plate play please plum plump point polar pole polish pool
-poor pop porter position post pot pound powder power powers present press pressure price primary prime prior prize
-process prominent proper proud pull pulse pump purple purse quarter quick quill quit race rail rain raised ram rank
-rapid rare rash rate raven ray rays reach read reader ready real rear reason red reef regal regular relief rest reveal
-ridge right rim ring rise river road rock rod roll roof room root rope rose round row rule rush rushing rust rusty
+average aware balance band banner bar barrel bars base bay bays beam bean bench bend bent best better big billing
+bishop bit black blank block blue bolt border born both bottom bow box brace branch brand brief bright brisk broad
+brown buckle builder bull bump bunch burden burn burns button cage call calm can cap care carrier carter case cast cat
+cause chain chair chance change charge chart chase choice church circle city clark clean clearly cliff clock close
+cloud coarse coat code coin cold collar come common constant cook cool copper cord corner cost cotton couch count
+counter cover crack crisp cross crown crystal cup curtain daily dark date dates daughter day days deal dear dec
+december denied denies depression dial die dim dip divine dock dog door dot draw drift drive driver drop dry due dull
+dusty early east easy edge elder empty english even evening ever every expert fail failed fair fall falling falls
+family fan far farm farmer fast feather feb february feels few field fields fig figure figures files fill fine fire
+firm first fish flag flame flat flood floor fluke foil fold folds follow force ford form found frame french fresh
+friday friend front full fuller further game garden gate general gentle german gift given glass glasses go goal gold
+golden good grade grain grand graph grass great green grey grip gross ground group grow growth guard guide gum gun
+hall ham hammer happy hard harm harsh heads hearing heat held help high hill hold hole hollow home hood hook hope horn
+hose host hour house how huge ill image inch independence iron irons island issue jan january jet job join judge jul
+july jun june just keen keep key kind kit knot lack lady lake lamp land lane last late latter lay lead leader leaf
+league lean leave lent less lesser level life light like lime limit link live lively living load local lock long
+longer look loose loss lot lots lucky made mail main major make maker man mar march mark marked marks mash mask mast
+match mate maximum may mean means medium mental mid middle mile mill mind mist mix model modest monday money month
+moon more morning moss most mould mount near neat need net never new newly news next nice nickel night noble none noon
+north not note notes nov november now numbers nurse oak oct october odd old olive one open orange order orient out
+overall own owner pack page pages pain painter pair pale pane part parts pass past paste patch patience patient peak
+peaks peal pearl pearls pen percent perch perfect person petty phase pick pie pine pink pipe place plain plant play
+please plum plump point polar pole polish pool poor pop porter position post pot pound powder power powers present
+press pressure price primary prime prior prize proper proud pull pump purple purse quarter quick quill quit race rail
+rain raised ram rank rapid rare rash rate raven ray reach read reader ready real rear reason red reef regal regular
+relief rest reveal ridge rim ring rise river road rock roll roof room rope rose row rule rush rushing rust rusty
 saddle safe sale salt same sand satin saturday save saw say scale scales scant scarce scarlet school score scout
 screen seal season seats second send senior sense sept september serious set setting seven several shade shades shadow
-shake shakes shallow shape sharp shed shell shelter shield shields shift shirt shock shoe shore short shorter shot
-show showers shown shows shy side sides sign silent silver simple single sit six size skill slack sleep slight slim
-slope slow small smaller smart smear smoke smoker smooth snap snow soft sol solid solo some sort sound source south
-space spare spark spear speck speed spell spike spin spirit split spot spots spray spread spring spur square squires
-stable stack staff stage stain stamp stand standard stands staples star stark start state states station stay steel
-steep stem step sterling stern steward stick sticks stiff still stock stone stones stop storm story straight strain
-strand strange stray stream street strength stretch strike string strip strong stub study stump sturdy style sub
-subtle such sugar suit sum summer sun sunday sure surface sweat sweet swell swift swim swimmer swing table tack tail
-take tall tally tan tank taper tart team tear tell temper temple ten tender tent term test thanksgiving thick thin
-thorn thread three thrush thursday tick tide tight tile till time times tiny tip tired title toll tone top total touch
-tower town traces track train transit tree trend trial trim trip tripe true truly trunk trust truth tuck tuesday turn
-turns twin twist two type unity upper upright urban use utter vague valve vane varied vast vault verge very vest via
-victory view viral virgin visible vital voice wait walk walker walking walks wall want ward ware warm waste watch
-water wave way ways weak web wedge week weeks welcome well west western wet wheel whip white whole wide wild will
-willing win wind window wine wing wings winter wire wise wish wit wolf wonder wood wool word words work worker works
-worse worst worth wrist yard yards year years yeast yellow yes yield young younger youngest zero abril agosto amable
+shake shakes shallow shape shed shell shelter shield shields shift shirt shock shoe shore short shorter shot show
+showers shown shows shy side sides silent silver simple single sit six size skill slack sleep slim slope slow smaller
+smart smear smoke smoker smooth snap snow sol solid solo some sort sound source south spare spark spear speck speed
+spell spike spin spirit split spot spots spray spread spring spur square squires stack staff stage stain stamp stand
+standard stands staples star stark start state states station stay steel steep stem step sterling stern steward stick
+sticks stiff still stock stop storm story straight strand strange stray stream street strength stretch strike string
+strip strong stub study stump sturdy style sub such sugar suit sum summer sun sunday sure surface sweat sweet swell
+swift swim swimmer swing table tack tail take tall tally tan tank taper tart team tear tell temper temple ten tender
+tent term test thanksgiving thick thin thorn thread three thrush thursday tick tide tight tile till time times tiny
+tired title toll tone top total touch tower town traces track train transit tree trend trial trim trip tripe true
+truly trunk trust truth tuck tuesday turn turns twin twist two type unity upright urban use utter vague vane varied
+vast vault verge very vest via victory virgin visible vital voice wait walk walker walking walks want ward ware warm
+waste watch water wave way ways weak web week weeks welcome well west western wet wheel whip white whole wide wild
+will willing win wind window wine wing wings winter wire wise wish wit wolf wonder wood wool word words work worker
+works worse worst worth yard yards year years yeast yellow yes yield young younger youngest zero abril agosto amable
 ancho aout augustus avril bach barra barrera baum bello berg bergen blanc blanco blum bock boer bois bon bonne bos
-bosque braun bravo bueno busch cabello cabeza calle calvo camino campo campos canal casa castillo cerro chevalier
-claro clement colon cordero corona corto costa cruz cuello cuesta dam de delgado dezember diciembre dick dijk dulce
-duro eik enero engel ernst espina estrella febrero februar februari feliz fevrier fink fisch fleur flores fontaine
-frank freund fromm fuchs fuente gallo ganz garza gentil gordo grande gris groen groot guerra gut gute haan haas hahn
-hart hase haus heil heilig herbst herr herz hidalgo hierro hirsch hoch hoek hof hoffnung holz hond hoyo huerta hund
-iglesias izquierdo jager januar januari janvier jardin jong jonge juillet juin juli julio jung junge juni junio juste
-kaiser kalb kalt kammer kamp kern kleine klug koch kohl kok konig koning kopf korn kraft krank kranz kraus kraut krebs
-kreis kreuz kron krug kunst kunz kurz kwast laan lagarto lago laguna lamm lang lange leal leeuw leger leon licht lieb
-linde lobo longue lowe luft luna luz maan maart madera mai maison malo mann manso marin markt mars martel marz marzo
-masse mata mayo mayor meer mehl mei menor mercado mieux mol molen mond montana moulin nagel nase nebel neu nieves noir
-normand novembre noviembre nuevo nuss ochs octobre octubre ohr oktober oliva ost oud palacio paloma pardo paz petit
-petite pfau pfeffer pfeil piedra pino plaza poitrine prado prins profit puente puerta rad rau reich rein renard rey
-ribera rico rio ritter roche rohr rojo roman rood roque rot roth rubio rueda ruelle ruhe ruiter salle sauer sauvage
-schaap schaf scharf schatz schein schild schipper schmal schmied schnell schon schuh schutz schwer seide septembre
-septiembre sierra slot smal smit snel soler sommer sonntag spat sperling spiegel spitz stahl sterk stich stolz storch
-strauss streit strom sturm tag tak tal teich teufel tisch tod toro torre trost unruh valle vaquero veld verde verdugo
-vert vidal vieux villa vivas viviente vogel voll vos wald wasser weg weich wein weiss weit welt wenig wiese winkel
-wirth wolff wolke wunder wurm zahn zander zee zeit zimmer zorn zucker zwaan zwart
+bosque braun bravo bueno busch cabello cabeza calle calvo camino campo campos casa castillo cerro chevalier claro
+clement cordero corona corto costa cruz cuello cuesta dam de delgado dezember diciembre dick dijk dulce duro eik enero
+engel ernst espina estrella febrero februar februari feliz fevrier fink fisch fleur flores fontaine frank freund fromm
+fuchs fuente gallo ganz garza gentil gordo grande gris groen groot guerra gut gute haan haas hahn hart hase haus heil
+heilig herbst herr herz hidalgo hierro hirsch hoch hoek hof hoffnung holz hond hoyo huerta hund iglesias izquierdo
+jager januar januari janvier jardin jong jonge juillet juin juli julio jung junge juni junio juste kaiser kalb kalt
+kammer kamp kern kleine klug koch kohl kok konig koning kopf korn kraft krank kranz kraus kraut krebs kreis kreuz kron
+krug kunst kunz kurz kwast laan lagarto lago laguna lamm lang lange leal leeuw leger leon licht lieb linde lobo longue
+lowe luft luna luz maan maart madera mai maison malo mann manso marin markt mars martel marz marzo masse mata mayo
+mayor meer mehl mei menor mercado mieux mol molen mond montana moulin nagel nase nebel neu nieves noir normand
+novembre noviembre nuevo nuss ochs octobre octubre ohr oktober oliva ost oud palacio paloma pardo paz petit petite
+pfau pfeffer pfeil piedra pino plaza poitrine prado prins profit puente puerta rad rau reich rein renard rey ribera
+rico rio ritter roche rohr rojo roman rood roque rot roth rubio rueda ruelle ruhe ruiter salle sauer sauvage schaap
+schaf scharf schatz schein schild schipper schmal schmied schnell schon schuh schutz schwer seide septembre septiembre
+sierra slot smal smit snel soler sommer sonntag spat sperling spiegel spitz stahl sterk stich stolz storch strauss
+streit strom sturm tag tak tal teich teufel tisch tod toro torre trost unruh valle vaquero veld verde verdugo vert
+vidal vieux villa vivas viviente vogel voll vos wald wasser weg weich wein weiss weit welt wenig wiese winkel wirth
+wolff wolke wunder wurm zahn zander zee zeit zimmer zorn zucker zwaan zwart abszess ader auge barriga bauch becken
+been bein bekken bil blaas blase bloed blut boca borst borstkas bot bouche bras brazo bruch brust brustkorb buik
+cadera cara ceja cheville cil codo coeur corazon corps costado costilla cote cou coude cuisse darm dedo dedos dent
+diente dij doigt dos duim elleboog enkel epaule espalda estomac estomago foie frente fuss gal galle garganta gehirn
+gelenk genou gewricht gorge haar hak hals hanche hande haut heup hiel higado hirn hombro hoofd hueso huesos huft hufte
+huid jambe joue kaak keel kehle kiefer kin knie knochen korper labio langue leber lengua lever levre lippe longen
+lunge lymphe maag magen mano manos mejilla menton milz mollet mund muskel muslo nabel nariz navel nek nerv neus nez
+nier niere nuque oeil oido ojo ojos oog oor oreille oreja orteil os peau pecho pees pelo pied piel pierna pies platte
+poing pols poumon pulmon rand raum rinon rippe rippen rodilla rotule rucken rug sang sangre schadel schatten scheibe
+schouder schulter sehne sein seno slokdarm spalt stein steine stirn talon tand teen tete tobillo tong torax una veine
+vene ventre vessie vinger voet wang wange wervel wirbel wunde zahne zehe zunge gray iris palm swan temporal shaft
+klein
 """)
 
 # Words that reports hardly ever hold: a name as soon as they have a capital letter.
@@ -153,40 +161,30 @@ wreath wren wright york zeal zion
 
 # Words of reports: a capital letter in the middle of a sentence says nothing either.
 MEDICAL = words("""
-abdomen acute airway angina ankle anterior aorta apex apical arm arms artery atria atrial axial axis back barium base
-bases basilar bile bladder blood body bone bones bony bowel brain breast breath bronchi caliber callus cancer cannula
-canal carina carotid cartilage catheter cavity cell cervical chamber cheek chest chin chronic clear clip coil colic
-colon contour contrast contusion coronal cortex cortical costal course cough cranial crest cuff cyst deep degree dense
+please abdomen acute airway angina ankle anterior aorta apex apical arm arms artery atria atrial axial axis
+back barium bases
+basilar bile bladder blood body bone bones bony bowel brain breast breath bronchi caliber callus cancer cannula canal
+carina carotid cartilage catheter cavity cell cervical chamber cheek chest chin chronic clear clip coil colic colon
+contour contrast contusion coronal cortex cortical costal course cough cranial crest cuff cyst deep degree dense
 density disc disease disk distal dome dorsal drain duct ear edema effusion elbow emphysema enema exam excellent
 expansion eye eyes face facet fascia fat feeling femoral femur fever fibula film finding findings finger flank flap
-fluid focal foot foramen fossa fracture free frontal gall gallbladder ganglion gap gas gastric gland grade graft gray
-gross groin grossly hair hand hands head heart heel hepatic hernia hila hilar hilum hip hips history impression
-incision iliac indication infant infarct inferior inguinal intact iris iron jaw joint joints kidney kidneys kub knee
-knees lab labs large larynx lateral leaflet left leg legs lens lesion ligament limb line linear lines lingula lip
-lipoma liver lobe lobes low lower lumbar lumen lung lungs lymph male marker marrow mass median medicine medial
-mediport mesh mild minimal minor moderate mouth mucosa muscle nail narrow nasal neck needle negative neo nerve nerves
-ng nipple nodal node nodes nodular nodule normal nose nostril opacity oral orbit organ organs osseous palate palm
-palpable pancreas patch patella patent pedicle pelvic pelvis penis phalanx pharynx pin plane plaque plate plates
-pleura pleural pole polyp port portable positive posterior pouch process prominent pubic pulse pump pylorus ra radial
-radius rays rectal rectum renal rib ribs right rod rods root round sacral sacrum sagittal sac scalp scan scapula scar
-screen screw screws septa septum series serum sharp shaft shape shin shoulder shunt sided sigmoid sinus site skin
-skull slight small soft space spine spinal spiral spleen splenic spot stable stent sternal sternum stoma stomach stone
-stones strain strand streak subtle superior supine suture swan temporal tendon testis thigh thorax throat thumb thymus
-thyroid tibia tip tissue toe toes tongue tooth torso trace trachea tract tube tubes tubular tumor ulcer ulna ulnar
-unremarkable upper ureter urethra uterus vagina valve valves varus vascular vein veins vena venous ventral ventricle
-vertebra vessel vessels viral view views vocal volume volumes wall wedge wire wires wound wrist zone abszess ader auge
-bauch becken bein blase blut brust brustkorb bruch darm fuss galle gehirn gelenk haar hals hande haut herz hirn horn
-huft hufte kammer kehle kern kiefer knie knochen kopf korper krebs leber lippe luft lunge lymphe magen mark milz mund
-muskel nabel nagel nase nerv niere ohr platte rand raum rippe rippen rohr rucken schadel schatten scheibe schulter
-sehne spalt stein steine stirn vene wange wirbel wunde zahn zahne zehe zunge bouche bras cheville cil coeur corps cote
-cou coude cuisse dent doigt dos epaule estomac foie genou gorge hanche jambe joue langue levre main menton mollet nez
-nuque oeil oreille orteil os peau pied poing poumon rate rein rotule sang sein tete veine ventre vessie barriga boca
-brazo cabeza cadera cara ceja codo corazon costado costilla cuello dedo dedos diente espalda estomago frente garganta
-higado hombro hueso huesos labio lengua mano manos mejilla muslo nariz oido ojo ojos oreja pecho pelo pie piel pierna
-pies pulmon rinon rodilla sangre seno talon tobillo torax una been bekken bil blaas bloed borst borstkas bot buik dij
-duim elleboog enkel gal gewricht hak hart heup hiel hoofd huid kaak keel kin lever long longen maag mond navel nek
-neus nier oog oor pees pols rug schouder slokdarm teen tand tong vinger voet wang wervel
-""") | words("signs sign abscess cardiac barrel")
+fluid focal foot foramen fossa fracture free frontal gall gallbladder ganglion gap gas gastric gland graft groin
+grossly hair hand hands head heart heel hepatic hernia hila hilar hilum hip hips history impression incision iliac
+indication infant infarct inferior inguinal intact jaw joint joints kidney kidneys kub knee knees lab labs large
+larynx lateral leaflet left leg legs lens lesion ligament limb line linear lines lingula lip lipoma liver lobe lobes
+low lower lumbar lumen lung lungs lymph male marker marrow mass median medicine medial mediport mesh mild minimal
+minor moderate mouth mucosa muscle nail narrow nasal neck needle negative neo nerve nerves nipple nodal node nodes
+nodular nodule normal nose nostril opacity oral orbit organ organs osseous palate palpable pancreas patella patent
+pedicle pelvic pelvis penis phalanx pharynx pin plane plaque plate plates pleura pleural polyp port portable positive
+posterior pouch process prominent pubic pulse pylorus radial radius rays rectal rectum renal rib ribs right rod rods
+root round sacral sacrum sagittal sac scalp scan scapula scar screw screws septa septum series serum sharp shin
+shoulder shunt sided sigmoid sinus site skin skull slight small soft space spine spinal spiral spleen splenic stable
+stent sternal sternum stoma stomach stone stones strain streak subtle superior supine suture tendon testis thigh
+thorax throat thumb thymus thyroid tibia tip tissue toe toes tongue tooth torso trace trachea tract tube tubes tubular
+tumor ulcer ulna ulnar unremarkable upper ureter urethra uterus vagina valve valves varus vascular vein veins vena
+venous ventral ventricle vertebra vessel vessels viral view views vocal volume volumes wall wedge wires wound wrist
+zone signs sign abscess cardiac
+""")
 
 # Names that diseases, signs and devices carry; searched for like any name, except in such a term.
 EPONYMS = words("""
@@ -237,9 +235,12 @@ enfermedad ziekte tetralogie foro non post pro pseudo
 """)
 
 PARTICLES = words("""
-van von vom zu zum zur der den de del della dela di da das do dos du des la le les lo los las ter ten te tot op het 't
-st saint san santa al el ul bin ben ibn bint abu abd mc mac o d l y e i af av till och auf und
+van von vom zu zum zur der den de del della dela di da das do dos du des la le les lo los las ter ten te tot op het st
+saint sainte ste sta san santa dos della al el ul bin ben ibn bint abu abd mc mac o d l y e af av och
 """)
+
+# Particles only where the patient's own name has them in front of another word, or as its prefix.
+OWN_PARTICLES = PARTICLES | words("in aan bij uit onder over voor auf dem ver s i ni nic abdul ould unter ob tho mhic")
 
 # In front of a name; PLAIN_HONORIFICS mean nothing else, so they count in any case of letters.
 PLAIN_HONORIFICS = words("""
@@ -259,9 +260,15 @@ described describes admits reports requested refused klagt berichtet berichtete 
 niega acude meldt ontkent
 """)
 
+# What people are the subject of more often than things; after a capitalised everyday word only.
+PERSON_AUXILIARIES = words("""
+had konnte klagte hatte erhielt bekam wunscht mochte kam heeft kreeg kwam wil avait souhaite tenia desea wishes agreed
+feels felt fell attended could
+""")
+
 PLACEHOLDERS = words("""
 anon anonym anonymous anonymised anonymized anonyme anonimo deidentified dummy na nan nil none null patient patientin
-test unknown unbekannt undefined unnamed unidentified removed redacted baby infant neonate newborn boy girl twin male
+unknown unbekannt undefined unnamed unidentified removed redacted baby infant neonate newborn boy girl twin male
 female name no noname onbekend desconocido inconnu phantom
 """)
 
@@ -273,11 +280,14 @@ MONTH_NAMES = words("may april june august mai juni juin abril julio mars marz m
 NO_NAMES = words("""
 dr dra drs prof professor mr mrs ms miss med md phd mme mlle herr herrn frau hr fr sr sra dhr mevr mw pd priv univ
 the this that there no not a an and or but findings finding impression patient patients exam examination chest history
-indication comparison technique please on at in by for to of is was were with from notified called informed discussed
+indication comparison technique on at in by for to of is was were with from notified called informed discussed
 radiology radiologist resident attending physician doctor nurse technologist phone telephone clinical final report
 department emergency staff team service hospital clinic office practitioner date time page fax assistant manager
 anonymous unknown deidentified redacted removed signed tuberculosis avium kansasii pneumoniae abscessus chelonae
 fortuitum medical imaging surgery intensive care unit line und der die das den mit nach dem le la les el los de het
-een van befund beurteilung klinik arzt station rontgen thorax
+een van befund beurteilung klinik arzt station rontgen thorax kollege kollegin kollegen kolleginnen collega collegae
+colega colegas confrere consoeur colleague colleagues circle rads comparado comparada comparacion nodulo nodulos
+resultado resultados hallazgos conclusion informe tecnica comparaison resultat resultats nodule conclusie vergleich
+ergebnis vergelijking
 """)
 

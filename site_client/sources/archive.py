@@ -4,8 +4,9 @@ The archive decides what exists. Each sync lists its studies and their instances
 no longer lists goes from here as well: an instance that its study lost, and a study that is neither listed nor found
 when asked for by itself (deleted, merged, or outside the configured modalities and days since they were changed). A
 study whose patient ID, issuer, name or accession number changed goes at once and is fetched again, since archives
-correct these under the same UIDs and a file of the old ones would be the wrong patient's. Two guards: an archive that suddenly lacks more than half of `FEW_STUDIES` or more studies, or answers
-that a listed study has no instance, makes nothing go.
+correct these under the same UIDs and a file of the old ones would be the wrong patient's. Two guards: an archive that
+suddenly lacks more than half of `FEW_STUDIES` or more studies, or answers that a listed study has no instance, makes
+nothing go.
 
 An instance that the server does not give counts as failed and is asked for at the next sync; the others come.
 """
@@ -18,7 +19,7 @@ from typing import Protocol
 
 from site_client.sources.interface import Progress, SourceError, Synced
 from site_client.sources.mirror import Mirror, MirrorWriter, NotDicomError
-from site_client.sources.server_session import NotGivenError, ServerFaultError, ServerSilentError
+from site_client.sources.patience import NotGivenError, ServerFaultError, ServerSilentError
 
 __all__ = ["Archive", "Instance", "Listing", "follow"]
 
@@ -46,7 +47,7 @@ class Listing:
 
 
 class Archive(Protocol):
-    """What `follow` asks. All raise SourceError and its kinds of `server_session`."""
+    """What `follow` asks. All raise SourceError and its kinds of `patience`."""
 
     def studies(self) -> Listing:
         """Every study that the source is configured for."""

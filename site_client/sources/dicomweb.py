@@ -29,7 +29,8 @@ from site_client.sources.archive import Instance, Keep, Listing, follow
 from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
 from site_client.sources.mirror import Mirror
 from site_client.sources.multipart import MultipartError, boundary, only_part
-from site_client.sources.server_session import NotGivenError, ServerSession, ServerSilentError, TooLargeError
+from site_client.sources.patience import NotGivenError, ServerSilentError, TooLargeError
+from site_client.sources.server_session import ServerSession
 
 __all__ = ["MOST_FILE_BYTES", "DicomWebSource", "checked_uid", "study_mark"]
 

@@ -3,8 +3,8 @@
 The first sync lists every report; later ones what changed since (`_lastUpdated`), of every status, so that a report
 that was entered in error goes from here. What the server deleted, and patients whose identifiers it corrected, are
 seen when everything is listed again: after `SWEEP_DAYS`, after a change of the settings, and every time where the
-server does not say when its resources changed. A killed sync goes on where it was: reports of the same listing are not resolved
-again. Pages are followed on the server's own origin only, to a bounded number.
+server does not say when its resources changed. A killed sync goes on where it was: reports of the same listing are not
+resolved again. Pages are followed on the server's own origin only, to a bounded number.
 
 Resources that a report refers to are read from the report itself, from its page, or from the server. The rules by which
 they become one report are those of `fhir_resources`.
@@ -26,14 +26,9 @@ from site_client.records import Refusal, RefusedItemError
 from site_client.sources import fhir_resources as r
 from site_client.sources.fhir_resources import Resource, instant, items, text
 from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
+from site_client.sources.patience import NotGivenError, ServerFaultError, TooLargeError
 from site_client.sources.report_store import ReportStore, ReportWriter
-from site_client.sources.server_session import (
-    ForeignAddressError,
-    NotGivenError,
-    ServerFaultError,
-    ServerSession,
-    TooLargeError,
-)
+from site_client.sources.server_session import ForeignAddressError, ServerSession
 
 __all__ = ["FhirSource"]
 

@@ -5,9 +5,9 @@ system; without one those of type MR (HL7 table 0203); where no identifier has a
 whose use is ``usual``, else ``official``. What then is not one value is refused, never guessed. The identifier's system
 is no DICOM issuer (PS3.3 C.7.1.1), so a report's issuer is the site's own.
 
-**Study.** UIDs are those of ImagingStudy.identifier with the system ``urn:dicom:uid``, values ``urn:oid:...``; accession
-numbers those of type ACSN of the ImagingStudy, the ServiceRequest of ``basedOn``, and the report. One UID, or one
-accession number where there are several UIDs or none.
+**Study.** UIDs are those of ImagingStudy.identifier with the system ``urn:dicom:uid``, values ``urn:oid:...``;
+accession numbers those of type ACSN of the ImagingStudy, the ServiceRequest of ``basedOn``, and the report. One UID, or
+one accession number where there are several UIDs or none.
 
 **Text.** The first of presentedForm as text/plain, presentedForm as HTML, and the narrative; split by its headings
 (`report_text`). Without a heading of the impression, ``conclusion`` is it.
@@ -28,8 +28,8 @@ from site_client.sources.report_text import html_text, sections
 from site_client.sources.table_rows import MAX_TEXT_CHARS, required, tidy
 
 __all__ = [
-    "FINAL", "Resource", "accessions", "binary", "decoded", "instant", "items", "patient_dates", "patient_id", "patient_names",
-    "report_sections", "study_uids", "text",
+    "FINAL", "Resource", "accessions", "binary", "decoded", "instant", "items", "patient_dates", "patient_id",
+    "patient_names", "report_sections", "study_uids", "text",
 ]  # fmt: skip
 
 Resource = Mapping[str, Any]

@@ -29,8 +29,8 @@ _HEADINGS = {
         "indication", "indications", "history", "clinical history", "clinical information", "reason for exam",
         "reason for examination", "technique", "comparison", "comparisons", "exam", "examination", "procedure",
         "recommendation", "recommendations", "klinische angaben", "fragestellung", "indikation", "rechtfertigende "
-        "indikation", "technik", "methode", "vergleich", "voraufnahmen", "voruntersuchung", "untersuchung", "empfehlung",
-        "renseignements cliniques", "comparaison", "examen", "procedure", "recommandation", "recommandations",
+        "indikation", "technik", "methode", "vergleich", "voraufnahmen", "voruntersuchung", "untersuchung",
+        "empfehlung", "renseignements cliniques", "comparaison", "examen", "recommandation", "recommandations",
         "indicacion", "datos clinicos", "antecedentes", "tecnica", "comparacion", "recomendacion", "recomendaciones",
     ),
 }  # fmt: skip
@@ -39,9 +39,10 @@ _START = re.compile(r"[ \t#*]*([^\W\d_][^\W\d_ ]{2,24}(?: [^\W\d_]{2,24}){0,2})[
 _DECLARATION = re.compile(r"<[!?][^<>]*>")
 _TAG = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]{0,31})\b[^<>]*>")
 _STRAY = re.compile(r"<(?!/?[A-Za-z][A-Za-z0-9]{0,31}>)")
-_BLOCKS = frozenset(
-    ["address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tbody", "td", "th", "thead", "tr", "ul"]
-)
+_BLOCKS = frozenset({
+    "address", "article", "aside", "blockquote", "br", "dd", "div", "dl", "dt", "footer", "h1", "h2", "h3", "h4", "h5",
+    "h6", "header", "hr", "li", "main", "ol", "p", "pre", "section", "table", "tbody", "td", "th", "thead", "tr", "ul",
+})  # fmt: skip
 _SILENT = frozenset({"head", "script", "style", "template", "title"})
 
 

@@ -28,13 +28,10 @@ from requests.adapters import HTTPAdapter
 
 from configs.site_data import SourceConfig
 from site_client.sources.interface import SourceError
+from site_client.sources.patience import NotGivenError, Patience, ServerFaultError, ServerSilentError, TooLargeError
 
-__all__ = [
-    "ForeignAddressError", "NotGivenError", "ServerFaultError", "ServerSession", "ServerSilentError", "TooLargeError",
-    "read_secret",
-]  # fmt: skip
+__all__ = ["ForeignAddressError", "ServerSession", "read_secret"]
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0)  # before each further try
 LEAST_BYTES_PER_S = 16 * 2**10
 CHUNK_BYTES = 2**18
 MOST_SECRET_BYTES = 16 * 2**10
@@ -45,24 +42,8 @@ for _library in ("urllib3", "requests"):
     logging.getLogger(_library).setLevel(logging.CRITICAL)  # their lines quote addresses, which name patients
 
 
-class NotGivenError(SourceError):
-    """The server answers this one request with an error of the asker (4xx)."""
-
-
 class ForeignAddressError(SourceError):
     """An address that the server names is on another origin, or none at all; it was not asked."""
-
-
-class TooLargeError(NotGivenError):
-    """The answer is longer than its bound."""
-
-
-class ServerFaultError(SourceError):
-    """The server answers with an error of its own (5xx), or that it is busy; another try may help."""
-
-
-class ServerSilentError(SourceError):
-    """No connection, no answer in time, or an answer that broke off; another try may help."""
 
 
 class ServerSession(requests.Session):
@@ -71,8 +52,7 @@ class ServerSession(requests.Session):
     def __init__(self, config: SourceConfig, pause: Callable[[float], None] = time.sleep) -> None:
         super().__init__()
         self._config = config
-        self._pause = pause
-        self._faulty = False
+        self._patience = Patience(pause)
         self.trust_env = False
         self.headers.update({"Accept-Encoding": "identity", "User-Agent": "federated-medgpt"})
         self.mount("https://", _VerifiedAdapter(config))
@@ -149,22 +129,8 @@ class ServerSession(requests.Session):
             raise self.error("the server answers, but not with JSON; check url") from None
 
     def patiently(self, attempt: Callable[[], _T]) -> _T:
-        """The attempt's result; a fault, a busy or a silent server is tried again after each of `WAITS_S`.
-
-        After a fault that stayed, only once until an attempt succeeds: a server that is broken is not asked for long.
-        """
-        for wait_s in () if self._faulty else WAITS_S:
-            try:
-                return attempt()
-            except (ServerFaultError, ServerSilentError):
-                self._pause(wait_s)
-        try:
-            result = attempt()
-        except ServerFaultError:
-            self._faulty = True
-            raise
-        self._faulty = False
-        return result
+        """See `Patience`."""
+        return self._patience.of(attempt)
 
     def error(self, text: str) -> SourceError:
         """A SourceError that names this source."""

@@ -33,7 +33,10 @@ from site_client.sources.table_rows import (
     tidy,
 )
 
-__all__ = ["KIND_SOURCES", "FolderSource"]
+__all__ = ["KIND_SOURCES", "TABLES", "FolderSource"]
+
+TABLES = ("questions.csv", "questions.jsonl", "conversations.json", "conversations.jsonl", "reports.csv",
+          "reports.jsonl")
 
 KIND_SOURCES = _TABLE_SOURCES | {"study": "studies", "question": "questions"}
 
@@ -63,6 +66,11 @@ class FolderSource:
         self._path = Path(path)
         if not self._path.is_dir():
             raise SourceError(f"The {name} folder does not exist; name the one that holds dicom/ and tables.")
+
+    @property
+    def has_tables(self) -> bool:
+        """Whether there is anything that could be a sample."""
+        return any((self._path / name).exists() for name in TABLES)
 
     def sync(self, progress: Progress | None = None) -> Synced:
         """Everything is here already."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from configs.ablation import AblationConfig
+from configs.evaluation import BenchmarkConfig
 from configs.load import CONFIG_ROOT, load_config, load_overrides, resolve_config_path
 from configs.schema import (
     ConfigError,
@@ -53,7 +55,9 @@ def refusal(cls: type, path: Path, *overrides: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(CONFIG_ROOT.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_file_loads(path: Path) -> None:
-    cls = {"curriculum": CurriculumConfig, "runs": RunConfig, "simulations": SimulationConfig}[path.parent.name]
+    cls = {"curriculum": CurriculumConfig, "runs": RunConfig, "simulations": SimulationConfig,
+           "evaluation": BenchmarkConfig}[path.parent.name]
+    cls = AblationConfig if path.stem == "ablate" else cls
     loaded = load_config(cls, path)
     assert isinstance(loaded, cls)
     if isinstance(loaded, RunConfig):  # real sites refuse a run whose replies leave when they are ready (P_TIMING)

@@ -22,8 +22,15 @@ import pydicom
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
-from pydicom.uid import JPEG2000, ExplicitVRLittleEndian, HTJ2KLossless, JPEG2000Lossless, JPEGLSLossless
-from pydicom.uid import JPEGLSNearLossless, RLELossless
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 
 __all__ = ["PLUGINS", "Seed", "mutants", "patched", "saved", "seeds", "small"]
 
@@ -74,9 +81,9 @@ def small(name: str = "CT_small.dcm", side: int = 48) -> Dataset:
         dataset.PhotometricInterpretation, dataset.PlanarConfiguration = "RGB", 0
     dataset.pop("NumberOfFrames", None)
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    for group in {tag.group for tag in dataset.keys()} - {0x0008, 0x0010, 0x0020, 0x0028, 0x7FE0}:
-        for tag in [tag for tag in dataset.keys() if tag.group == group]:
-            del dataset[tag]
+    for element in list(dataset):
+        if element.tag.group not in (0x0008, 0x0010, 0x0020, 0x0028, 0x7FE0):
+            del dataset[element.tag]
     return _named(dataset)
 
 

@@ -86,7 +86,8 @@ def state(path: Path) -> str:
     """What this process can see and do, for the test to judge."""
     limits = [resource.getrlimit(what)[0] for what in (resource.RLIMIT_AS, resource.RLIMIT_CORE)]
     return json.dumps({
-        "environment": sorted(os.environ), "files": len(os.listdir("/proc/self/fd")) - 1, "limits": limits,
+        "environment": sorted(os.environ), "files": sum(1 for _ in Path("/proc/self/fd").iterdir()) - 1,
+        "limits": limits,
         "write": attempt(lambda: (path.parent / "new").write_text("x")), "remove": attempt(path.unlink),
         "connect": attempt(connect), "signal": attempt(lambda: os.kill(os.getppid(), 0))})
 

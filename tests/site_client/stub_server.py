@@ -23,7 +23,9 @@ class StubServer:
 
 
 @contextmanager
-def stub_server(answer: Callable[[str, dict[str, str]], Answer], certificate: Path | None = None) -> Iterator[StubServer]:
+def stub_server(
+    answer: Callable[[str, dict[str, str]], Answer], certificate: Path | None = None
+) -> Iterator[StubServer]:
     """Serve while the block lasts; over TLS with a PEM file of key and certificate."""
     stub = StubServer(answer)
 

@@ -1,4 +1,4 @@
-"""The site's process reads pictures through children that crash, hang, starve, leak and lie, and loses none but theirs."""
+"""The site's process reads pictures through children that crash, hang, starve, leak and lie, and loses only theirs."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(scope="module")
 def misbehaving() -> Iterator[Sandbox]:
-    with Misbehaving(ImagesConfig(memory_gib=1, timeout_s=1)) as opened:
+    with Misbehaving(ImagesConfig(memory_gib=1, timeout_s=0.5)) as opened:
         yield opened
 
 
@@ -148,8 +148,7 @@ def test_an_abandoned_scan_and_an_interrupt_leave_the_sandbox_usable(sandbox: Sa
 
 
 @pytest.mark.parametrize(("act", "code"), [
-    ("abort", "decoder-crashed"), ("segv", "decoder-crashed"), ("kill", "decoder-crashed"),
-    ("exit", "decoder-crashed"), ("spin", "decoder-timeout"), ("panic", "pixels-undecodable"),
+    ("abort", "decoder-crashed"), ("spin", "decoder-timeout"), ("panic", "pixels-undecodable"),
     ("memory", "decoder-memory")])
 def test_what_a_decoder_does_is_the_code_of_its_file_alone(
     misbehaving: Sandbox, tmp_path: Path, act: str, code: str
@@ -166,8 +165,8 @@ def test_a_child_that_waits_for_ever_is_ended(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_scan_goes_on_behind_each_guilty_file(misbehaving: Sandbox, tmp_path: Path) -> None:
-    guilty = {"abort": "decoder-crashed", "memory": "decoder-memory", "spin": "decoder-timeout",
-              "panic": "dicom-unreadable", "kill": "decoder-crashed"}
+    guilty = {"abort": "decoder-crashed", "memory": "decoder-memory", "panic": "dicom-unreadable",
+              "kill": "decoder-crashed", "segv": "decoder-crashed", "exit": "decoder-crashed"}
     names = [f"good-{number}" for number in range(80)]
     for position, act in enumerate(guilty):
         names.insert(13 * position + position // 2, act)
@@ -210,7 +209,7 @@ def test_a_child_that_cannot_start_is_one_sentence_with_the_fix() -> None:
             command[command.index("--memory-bytes") + 1] = str(30 << 20)
             return command
 
-    with Small(ImagesConfig()) as sandbox, pytest.raises(SandboxError, match="raise images.memory_gib"):
+    with Small(ImagesConfig()) as sandbox, pytest.raises(SandboxError, match=r"raise images\.memory_gib"):
         sandbox.render(SMALL, (0,))
 
 
@@ -233,7 +232,7 @@ def test_a_child_has_no_secret_no_network_and_writes_nothing(
     os.close(inherited)
     assert set(seen["environment"]) <= {"PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL",
                                         "LC_CTYPE", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX",
-                                        "GDCM_RESOURCES_PATH"}  # the last one GDCM sets for itself
+                                        "GDCM_RESOURCES_PATH", "PYTHONDONTWRITEBYTECODE"}
     assert seen["files"] == 4 and seen["limits"] == [1 << 30, 0]  # the standard streams and the channel
     assert seen["write"] != "allowed"
     if "landlock" in _security_modules():

@@ -73,7 +73,8 @@ def test_files_come_as_they_are_stored_and_only_the_owner_reads_them(archive, tm
     assert {found.get("PatientID") for found in headers} <= {found.get("PatientID") for found in stored.values()}
     for found, path in zip(headers, held(tmp_path), strict=True):
         names = {part for place in path.relative_to(tmp_path / "mirror").parts for part in (place, place[:-4])}
-        assert not names & {found.get("PatientID"), found.StudyInstanceUID, found.SOPInstanceUID, found.get("AccessionNumber")}
+        assert not names & {found.get(keyword) for keyword in (
+            "PatientID", "StudyInstanceUID", "SOPInstanceUID", "AccessionNumber")}
     for path in (tmp_path / "mirror").rglob("*"):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
     assert stat.S_IMODE((tmp_path / "mirror").stat().st_mode) == 0o700
@@ -121,7 +122,7 @@ def test_an_archive_that_lost_most_of_its_studies_removes_nothing(archive, tmp_p
     before = site.sync().new
     for study in archive.ask("GET", "studies").json()[3:]:
         archive.ask("DELETE", f"studies/{study}")
-    with pytest.raises(SourceError, match="no longer lists .* so none was removed; if that is right, remove"):
+    with pytest.raises(SourceError, match=r"no longer lists .* so none was removed; if that is right, remove"):
         site.sync()
     assert len(held(tmp_path)) == before
 
@@ -171,7 +172,7 @@ def test_an_archive_killed_in_a_transfer_costs_the_file_in_flight(archive, tmp_p
     monkeypatch.setattr(MirrorWriter, "keep", killing)
     # One try and one silence: what the test looks at is the file in flight, not the patience before.
     monkeypatch.setattr(following, "MOST_SILENCES", 1)
-    with pytest.raises(SourceError, match="broke|reached"):
+    with pytest.raises(SourceError, match=r"broke|reached"):
         source(archive, tmp_path).sync()
     assert len(kept) == len(held(tmp_path)) == listed(tmp_path) and len(kept) in (20, 21)
     assert list((tmp_path / "mirror" / "partial").iterdir()) == []

@@ -57,7 +57,9 @@ class Archive:
 
 def source(server: StubServer, tmp_path: Path, pauses: list[float] | None = None, **changes: object) -> DicomWebSource:
     values = {"kind": "dicomweb", "name": "pacs", "url": f"http://127.0.0.1:{server.port}/dicom-web", "timeout_s": 2.0,
-              "page_size": 5} | ({} if "secret_file" in changes else {"secret_file": secret_file(tmp_path, "a-token")}) | changes
+              "page_size": 5} | changes
+    if "secret_file" not in changes:
+        values["secret_file"] = secret_file(tmp_path, "a-token")
     pauses = [] if pauses is None else pauses
     return DicomWebSource(SourceConfig(**values), tmp_path / "mirror", most_file_bytes=2**20, pause=pauses.append)
 

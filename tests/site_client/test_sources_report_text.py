@@ -13,7 +13,8 @@ from site_client.sources.report_text import html_text, sections
     ("text", "expected"),
     [
         ("FINDINGS: Clear lungs.\nIMPRESSION: Normal.", ("Clear lungs.", "Normal.")),
-        ("Findings:\nClear lungs.\n\nNo effusion.\nConclusion:\n1. Normal.", ("Clear lungs. No effusion.", "1. Normal.")),
+        ("Findings:\nClear lungs.\n\nNo effusion.\nConclusion:\n1. Normal.",
+         ("Clear lungs. No effusion.", "1. Normal.")),
         ("INDICATION: Cough.\nTECHNIQUE: PA.\nFINDINGS: Clear.\nIMPRESSION\nNormal.", ("Clear.", "Normal.")),
         ("Klinische Angaben: Husten.\nBefund: Unauffällig.\nBeurteilung: Kein Infiltrat.",
          ("Unauffällig.", "Kein Infiltrat.")),
@@ -39,7 +40,8 @@ def test_mark_up_becomes_lines_of_text():
     assert sections(html_text(markup)) == ("Clear lungs, <5 mm é", "Normal. End")
 
 
-@pytest.mark.parametrize("piece", ["<div>", "<", "<!--", "<![", "<a b='", "</", "&", "&#", "<!", "<?", "<script>", "<div a=1 ", "<a"])
+@pytest.mark.parametrize("piece", [
+    "<div>", "<", "<!--", "<![", "<a b='", "</", "&", "&#", "<!", "<?", "<script>", "<div a=1 ", "<a"])
 def test_hostile_mark_up_ends_soon(piece):
     begin = time.monotonic()
     html_text(piece * (2**17 // len(piece)))

@@ -141,7 +141,8 @@ def test_json_lines_of_questions(tmp_path):
     assert reasons([third]) == ["choices-malformed"]
 
 
-@pytest.mark.parametrize("path", ["../x.dcm", "/etc/passwd", "a/../../x", "link/x.dcm", "link", "a\\..\\x", ".", "a\0b"])
+@pytest.mark.parametrize(
+    "path", ["../x.dcm", "/etc/passwd", "a/../../x", "link/x.dcm", "link", "a\\..\\x", ".", "a\0b"])
 def test_no_path_leads_out_of_the_folder(tmp_path, path):
     (tmp_path / "dicom").mkdir()
     (tmp_path / "dicom" / "link").symlink_to(tmp_path)
