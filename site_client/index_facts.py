@@ -50,10 +50,10 @@ def _printable(text: str) -> str:
 
 
 def report_facts(site_id: str, index: SiteIndex, *, exact: bool = False) -> dict[str, Any]:
-    """Modalities, transfer syntaxes, refusals, hits of the text check and samples of one patient; counts below `FEWEST`
-    are "<10" unless `exact`. A percentile with fewer than `FEWEST` patients above it is hidden too, and so is what stems
-    from fewer patients, and what would tell a hidden count as a difference. Refusals count items, whose patients are often
-    not known; two reports of different days differ by what came between them."""
+    """Modalities, transfer syntaxes, refusals, hits of the text check and samples of one patient; counts below
+    `FEWEST` are "<10" unless `exact`. A percentile with fewer than `FEWEST` patients above it is hidden too, and so is
+    what stems from fewer patients, and what would tell a hidden count as a difference. Refusals count items, whose
+    patients are often not known; two reports of different days differ by what came between them."""
     facts = index_facts(site_id, index)
     facts |= {name: dict(index.files.get(name, {})) for name in ("modalities", "syntaxes")}
     facts["phi_hits"] = dict(index.phi_hits)

@@ -154,9 +154,9 @@ class SiteIndex:
 def checked_patient_id(value: object) -> str:
     """The patient ID normalised for comparison, or RefusedItemError when it cannot tell patients apart.
 
-    Case, width, runs of blanks and what nobody sees (zero-width and control characters) are ignored. Two spellings that coincide count as one patient: that can
-    only make the privacy unit larger. Placeholders are refused, since they would merge strangers or split one
-    patient.
+    Case, width, runs of blanks and what nobody sees (zero-width and control characters) are ignored. Two spellings that
+    coincide count as one patient: that can only make the privacy unit larger. Placeholders are refused, since they
+    would merge strangers or split one patient.
     """
     if not isinstance(value, str):
         raise RefusedItemError("patient-missing")

@@ -19,8 +19,8 @@ from site_client.records import Refusal, RefusedItemError
 from site_client.sources.interface import SourceError
 
 __all__ = [
-    "MAX_CHOICES", "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements", "json_rows",
-    "parse_json", "required", "tidy",
+    "MAX_CHOICES", "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements",
+    "json_rows", "parse_json", "required", "tidy",
 ]  # fmt: skip
 
 MAX_TEXT_CHARS = 20_000

@@ -1,4 +1,4 @@
-"""What a report hides cannot be had back as the difference of two numbers that it shows, nor is it one patient's many."""
+"""What a report hides cannot be had back as the difference of two numbers, and many items of one patient are hidden."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from site_client.sources.tables import FolderSource
 from tests.site_client.made_headers import KEY, header
 
 PATIENTS = [f"P{number}" for number in range(5)]
-TEXTS = ["Clear lungs.", "Mr Smith is well.", "Smith", "Brown", "Effusion, see A1.", "born 3 February 1961", "No change."]
+TEXTS = ["Clear lungs.", "Mr Smith is well.", "Smith", "Brown", "Effusion, see A1.", "born 3 February 1961",
+         "No change."]
 
 
 class Hospital:
@@ -32,7 +33,8 @@ class Hospital:
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
         self.files: list[tuple[str, Header | str, str]] = []
-        self.rows: dict[str, list[tuple[str, dict[str, object]]]] = {"reports": [], "questions": [], "conversations": []}
+        self.rows: dict[str, list[tuple[str, dict[str, object]]]] = {
+            "reports": [], "questions": [], "conversations": []}
         for number in range(30):
             owner = draw.choice(PATIENTS)
             known: Header | str = header(
@@ -43,7 +45,7 @@ class Hospital:
             if draw.random() < 0.1:
                 known = "sop-class"
             self.files.append((f"{draw.choice('abc')}/{number}", known, owner))
-        for number in range(40):
+        for _ in range(40):
             owner = draw.choice(PATIENTS)
             self.rows["reports"].append((owner, {
                 "patient_id": owner, "accession_number": f"A{draw.randrange(5)}",

@@ -110,7 +110,8 @@ def test_what_a_report_says_of_its_patient_is_searched_for_in_every_text_of_that
     assert not refused  # another patient's name is this one's word
 
 
-@pytest.mark.parametrize("written", ["12\u200b34", "\ufeff1234", "1234\u00ad", "12\u206034", "1234\x00", "\u202a1234\u202c", "1\u034f234"])
+@pytest.mark.parametrize("written", [
+    "12\u200b34", "\ufeff1234", "1234\u00ad", "12\u206034", "1234\x00", "\u202a1234\u202c", "1\u034f234"])
 def test_characters_that_nobody_sees_make_no_second_patient(written):
     assert checked_patient_id(written) == "1234"
 
@@ -184,7 +185,9 @@ def test_a_damaged_or_emptied_tile_file_is_made_again(tmp_path):
 
 def test_few_files_pictures_are_in_memory_at_once(tmp_path):
     class Weighed(Liar):
-        made: list[object] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[object] = []
 
         def render(self, path, frames):
             import gc

@@ -53,7 +53,7 @@ def test_a_name_that_is_no_utf8_cannot_stand_in_for_another(tmp_path, data):
 def test_folders_deeper_than_calls_may_nest(tmp_path, data):
     try:
         for depth in range(1, 1201):
-            os.mkdir(data / "/".join("d" * depth))
+            (data / "/".join("d" * depth)).mkdir()
         (data / "/".join("d" * 1200) / "b").write_bytes(b"x")
         assert walked(tmp_path) == (["a"], [], 2)
     finally:  # what removes temporary folders nests its calls
