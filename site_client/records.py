@@ -29,7 +29,7 @@ REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",
     "burned-in-text": "Text may be burned into the picture; see images.burned_in of the site file.",
-    "choices-malformed": "The choices are fewer than two, repeated or empty.",
+    "choices-malformed": "The choices are fewer than two, too many, repeated or empty.",
     "conversation-malformed": "The conversation's turns do not alternate between a question and its answer.",
     "date-malformed": "A date is neither YYYYMMDD nor YYYY-MM-DD.",
     "decoder-crashed": "The decoder crashed on the file; it is damaged.",
@@ -135,6 +135,7 @@ class SiteIndex:
     """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up.
 
     files: {"modalities" or "syntaxes": {value: files that can be used}}. phi_hits: {kind: hits in texts}.
+    patients_behind: of how many patients each of these counts is ("modalities", "syntaxes", "phi_hits").
     """
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
@@ -142,6 +143,7 @@ class SiteIndex:
     suspect: tuple[Refusal, ...] = field(repr=False, default=())
     files: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
     phi_hits: Mapping[str, int] = field(repr=False, default_factory=dict)
+    patients_behind: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own
@@ -152,9 +154,9 @@ class SiteIndex:
 def checked_patient_id(value: object) -> str:
     """The patient ID normalised for comparison, or RefusedItemError when it cannot tell patients apart.
 
-    Case, width, runs of blanks and what nobody sees (zero-width and control characters) are ignored. Two spellings that coincide count as one patient: that can
-    only make the privacy unit larger. Placeholders are refused, since they would merge strangers or split one
-    patient.
+    Case, width, runs of blanks and what nobody sees (zero-width and control characters) are ignored. Two spellings that
+    coincide count as one patient: that can only make the privacy unit larger. Placeholders are refused, since they
+    would merge strangers or split one patient.
     """
     if not isinstance(value, str):
         raise RefusedItemError("patient-missing")

@@ -7,7 +7,7 @@ pictures, the records. Nothing here asks a server: `site-client index` mirrors r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ def build_index(
         candidates = _candidates(sources, matcher, settings, _phase(progress, "texts"))
         pictures = _pictures(store, folders, settings, parser.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
-        index = _records(candidates, matcher, pictures, store, settings, texts.kinds)
+        index = _records(candidates, matcher, pictures, store, settings, texts)
         write_review(settings.folder, texts.found)
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
@@ -195,7 +195,7 @@ def _pictures(
 
 def _records(
     candidates: Sequence[Candidate], matcher: Matcher, pictures: Pictures, store: IndexStore, settings: IndexSettings,
-    phi_hits: Mapping[str, int],
+    texts: TextGate,
 ) -> SiteIndex:
     refused = list(matcher.refused)
     found: dict[str, dict[str, list[Example]]] = defaultdict(lambda: {source: [] for source in SOURCES})
@@ -219,7 +219,8 @@ def _records(
     files = [Refusal(_item(source, path), reason) for source, path, reason in store.refused()]
     conflicts = [Refusal(_item(source, path), "identity-conflict") for source, path in store.conflicts()]
     return SiteIndex(tuple(patients), (*files, *refused), (*matcher.suspect(), *conflicts),
-                     files=_file_counts(store), phi_hits=dict(sorted(phi_hits.items())))
+                     files=_file_counts(store.counts), phi_hits=dict(sorted(texts.kinds.items())),
+                     patients_behind=_behind(store, texts))
 
 
 def _example(one: Candidate, pictures: Pictures, key: bytes) -> Example:
@@ -238,8 +239,13 @@ def _bounded(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
     return tuple(example for example in examples if example.key in kept)
 
 
-def _file_counts(store: IndexStore) -> dict[str, dict[str, int]]:
-    counts = {name: store.counts(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
+def _behind(store: IndexStore, texts: TextGate) -> dict[str, dict[str, int]]:
+    hits = {kind: len(patients) for kind, patients in sorted(texts.patients.items())}
+    return _file_counts(store.patients) | ({"phi_hits": hits} if hits else {})
+
+
+def _file_counts(count: Callable[[str], dict[str, int]]) -> dict[str, dict[str, int]]:
+    counts = {name: count(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
     return {name: found for name, found in counts.items() if found}
 
 

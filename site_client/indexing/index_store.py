@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -103,6 +104,7 @@ class IndexStore:
     def __init__(self, folder: Path, key: bytes, settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._sealing = AESGCM(HKDF(SHA256(), 32, None, b"site-client/index/anchors").derive(key))
+        self._folder = folder
         self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -267,6 +269,12 @@ class IndexStore:
                                 "ORDER BY 2 DESC, 1")
         return {str(value): int(count) for value, count in rows}
 
+    def patients(self, column: str) -> dict[str, int]:
+        """{value: patients of its usable files} of `column`."""
+        rows = self._db.execute(f"SELECT {_checked(column)}, COUNT(DISTINCT patient) FROM files WHERE reason = '' "
+                                "GROUP BY 1")
+        return {str(value): int(count) for value, count in rows}
+
     def _files(self, where: str, values: tuple[object, ...]) -> list[IndexedFile]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY series_uid, source, path", values)
         return [IndexedFile(*_row(values)) for values in rows]
@@ -287,7 +295,11 @@ class IndexStore:
         """What this patient's headers say that no text of theirs may hold."""
         parts: list[set[str]] = [set(), set(), set()]
         for (sealed,) in self._db.execute("SELECT sealed FROM anchors WHERE patient = ?", (patient,)):
-            opened = json.loads(self._sealing.decrypt(sealed[:12], sealed[12:], patient.encode()))
+            try:
+                opened = json.loads(self._sealing.decrypt(sealed[:12], sealed[12:], patient.encode()))
+            except (InvalidTag, ValueError, TypeError):
+                raise ValueError(f"the index in {self._folder} is damaged; remove index.sqlite there and run "
+                                 "`site-client index` again") from None
             for part, found in zip(parts, opened, strict=True):
                 part.update(found)
         return Anchors(*(tuple(sorted(part)) for part in parts))

@@ -113,7 +113,8 @@ class Matcher:
                 self.refused.append(Refusal(question.item, refusal.code))
         if not of_reports:
             return
-        for patient, report in sorted(self._all_reports(), key=lambda pair: (pair[0], pair[1].item)):
+        # Not by item: the number of a report's line is a matter of other patients' lines.
+        for patient, report in sorted(self._all_reports(), key=lambda pair: (pair[0], *_names(pair[1]))):
             try:
                 if (found := self._of_report(patient, report)) is not None:
                     yield found
@@ -162,7 +163,7 @@ class Matcher:
         raise RefusedItemError("patient-mismatch" if known else "report-unknown")
 
     def _of_report(self, patient: str, report: Report) -> Candidate | None:
-        names = [name for name in (report.study_uid, report.accession) if name]
+        names = [name for name in _names(report) if name]
         if any((patient, name) in self._explicit for name in names):
             return None
         try:
@@ -230,6 +231,10 @@ def _in_order(files: list[IndexedFile]) -> list[IndexedFile]:
     for file in files:
         series.setdefault(file.series_uid, {}).setdefault(file.sop_uid, file)
     return [file for name in sorted(series) for file in ordered_slices(list(series[name].values()))]
+
+
+def _names(report: Report) -> tuple[str, str]:
+    return report.study_uid, report.accession
 
 
 def _require_text(row: Report | Question) -> None:

@@ -1,7 +1,7 @@
 """Ready tiles on the protected volume, so that each picture is decoded once and not once an epoch.
 
-Content-addressed: a file's name is a hash of the patient, the DICOM file's bytes, the frame, the form of the tiles and the
-version of what made them. A changed image, or another way of making pictures, is another name.
+Content-addressed: a file's name is a hash of the patient, the DICOM file's bytes, the frame, the form of the tiles and
+the version of what made them. A changed image, or another way of making pictures, is another name.
 """
 
 from __future__ import annotations

@@ -19,12 +19,13 @@ from site_client.records import Refusal, RefusedItemError
 from site_client.sources.interface import SourceError
 
 __all__ = [
-    "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements", "json_rows",
-    "parse_json", "required", "tidy",
+    "MAX_CHOICES", "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements",
+    "json_rows", "parse_json", "required", "tidy",
 ]  # fmt: skip
 
 MAX_TEXT_CHARS = 20_000
 MAX_IMAGES = 8
+MAX_CHOICES = 256  # each is searched for what names somebody: a line of 200,000 took minutes
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 2**20  # of JSON
 _BLANKS = " \t\r\n"
@@ -138,10 +139,10 @@ def required(value: str, reason: str) -> str:
 
 
 def checked_choices(cells: Sequence[str], answer: str) -> tuple[str, ...]:
-    """The choices, tidied; () is an open question. RefusedItemError: fewer than two, repeated, empty, or without the
-    answer."""
-    choices = tuple(map(tidy, cells))
-    if choices and (len(choices) < 2 or len(set(choices)) < len(choices) or not all(choices)):
+    """The choices, tidied; () is an open question. RefusedItemError: fewer than two or more than MAX_CHOICES,
+    repeated, empty, or without the answer."""
+    choices = tuple(map(tidy, cells[: MAX_CHOICES + 1]))
+    if choices and (not 2 <= len(choices) <= MAX_CHOICES or len(set(choices)) < len(choices) or not all(choices)):
         raise RefusedItemError("choices-malformed")
     if choices and answer not in choices:
         raise RefusedItemError("answer-not-a-choice")

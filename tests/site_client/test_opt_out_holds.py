@@ -1,4 +1,4 @@
-"""An opt-out holds: under a lost key, another issuer or a shortened list nothing is read, and a running site obeys too."""
+"""An opt-out holds: under a lost key, another issuer or a shortened list nothing is read; a running site obeys."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from site_client.indexing.pictures import CachedPictures
 from site_client.indexing.scan import scan_folders
 from site_client.indexing.texts import TextGate
 from site_client.indexing.tile_cache import TileCache, TileForm
+from site_client.phi.anchors import Anchors
 from site_client.records import SiteIndex, checked_patient_id, pseudonym
 from site_client.sources.interface import Question, Report
 from site_client.sources.tables import FolderSource
@@ -109,7 +110,8 @@ def test_what_a_report_says_of_its_patient_is_searched_for_in_every_text_of_that
     assert not refused  # another patient's name is this one's word
 
 
-@pytest.mark.parametrize("written", ["12\u200b34", "\ufeff1234", "1234\u00ad", "12\u206034", "1234\x00", "\u202a1234\u202c", "1\u034f234"])
+@pytest.mark.parametrize("written", [
+    "12\u200b34", "\ufeff1234", "1234\u00ad", "12\u206034", "1234\x00", "\u202a1234\u202c", "1\u034f234"])
 def test_characters_that_nobody_sees_make_no_second_patient(written):
     assert checked_patient_id(written) == "1234"
 
@@ -183,7 +185,9 @@ def test_a_damaged_or_emptied_tile_file_is_made_again(tmp_path):
 
 def test_few_files_pictures_are_in_memory_at_once(tmp_path):
     class Weighed(Liar):
-        made: list[object] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.made: list[object] = []
 
         def render(self, path, frames):
             import gc
@@ -203,3 +207,12 @@ def test_few_files_pictures_are_in_memory_at_once(tmp_path):
     assert renderer.most <= 5
 
 
+
+
+def test_a_damaged_seal_is_one_sentence_and_no_text_passes_unsearched(tmp_path):
+    with closing(IndexStore(tmp_path, KEY, "")) as store:
+        anna = pseudonym(KEY, "", "P1")
+        store.put([Scanned("data", "a", 1, 1, anna, header())])
+        store._db.execute("UPDATE anchors SET sealed = zeroblob(40)")
+        with pytest.raises(ValueError, match=r"^the index in .* is damaged; remove index.sqlite"):
+            TextGate(store, PhiConfig(on_hit="warn"), KEY).passes("item", anna, "A text.", Anchors())

@@ -53,7 +53,7 @@ def test_a_name_that_is_no_utf8_cannot_stand_in_for_another(tmp_path, data):
 def test_folders_deeper_than_calls_may_nest(tmp_path, data):
     try:
         for depth in range(1, 1201):
-            os.mkdir(data / "/".join("d" * depth))
+            (data / "/".join("d" * depth)).mkdir()
         (data / "/".join("d" * 1200) / "b").write_bytes(b"x")
         assert walked(tmp_path) == (["a"], [], 2)
     finally:  # what removes temporary folders nests its calls
@@ -105,6 +105,14 @@ def test_one_entry_of_conversations_that_no_object_is_costs_itself(tmp_path):
     first, second = FolderSource(tmp_path).questions()
     assert isinstance(first, Refusal) and first.reason == "row-malformed"
     assert second.patient_id == "P2"
+
+
+def test_a_line_of_a_hundred_thousand_choices_is_refused(tmp_path):
+    row = {"question_id": "q", "patient_id": "P1", "question": "Which?", "answer": "0",
+           "choices": [str(number) for number in range(100_000)]}
+    (tmp_path / "questions.jsonl").write_text(json.dumps(row))
+    (refused,) = FolderSource(tmp_path).questions()
+    assert refused.reason == "choices-malformed"
 
 
 def test_a_name_cannot_steer_the_operators_terminal():
