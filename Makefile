@@ -17,7 +17,7 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo federation-demo pacs-demo test test-slow test-faults mutation release lint environment clean
+.PHONY: help demo federation-demo pacs-demo console-demo test test-slow test-faults mutation release lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: $(DEMO_READY) ## train four simulated hospitals on real data and print the
 federation-demo: $(DEMO_READY) ## four real sites and a coordinator over TLS; kills, resume, export, packet capture (minutes)
 	@$(PY) .ci/packages
 	@$(PY) -m simulations.federation_demo
+
+console-demo: $(DEMO_READY) ## three real sites and a coordinator on loopback, and the web console on their live run (Ctrl-C ends)
+	@$(PY) -m simulations.console_demo
 
 pacs-demo: $(TEST_READY) ## from three real archives (Orthanc) and report servers to a private round, on real DICOM (minutes)
 	@$(PY) .ci/packages

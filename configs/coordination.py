@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 
 from configs.checks import TransportConfig, positive, require, require_address, require_cohort
 
-__all__ = ["CoordinatorConfig", "HomeConfig"]
+__all__ = ["CoordinatorConfig", "HomeConfig", "require_private"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +21,9 @@ class HomeConfig:
     min_fraction: float = 0.5    # the same, of the active sites
     two_sites: bool = False      # exactly two sites, min_cohort 2: hides a site's update from the coordinator only
     health_port: int = 0         # gRPC health service on 127.0.0.1; 0 = none
+    console: str = "127.0.0.1:8444"  # HOST:PORT of the web console, a private address; 0 = none. TLS where not loopback
+    console_names: list[str] = field(default_factory=list)  # further HOST[:PORT] that a browser may call it by (proxy)
+    run_store: str = ""          # the console's database: "" = a SQLite file in the folder, or postgresql+psycopg://...
     retries: int = 3             # of a run that stopped below its quorum, before the operator is asked
     retry_after_s: float = 30.0
     resend_s: float = 90.0       # how long a lost message is sent again, once its site's node is back
@@ -32,9 +36,26 @@ class HomeConfig:
         require_cohort("coordinator", self.min_cohort, self.two_sites)
         require(0 <= self.min_fraction <= 1, f"coordinator.min_fraction={self.min_fraction} must be 0 to 1")
         require(0 <= self.health_port < 65536, f"coordinator.health_port={self.health_port} must be 0 to 65535")
+        require_private("coordinator", "console", self.console)
+        require(self.run_store == "" or self.run_store.startswith(("sqlite:///", "postgresql+psycopg://")),
+                "coordinator.run_store must be empty, sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE")
         require(self.retries >= 0, f"coordinator.retries={self.retries} cannot be negative")
         positive("coordinator", retry_after_s=self.retry_after_s, wait_for_sites_s=self.wait_for_sites_s,
                  resend_s=self.resend_s)
+
+
+def require_private(owner: str, name: str, value: str) -> None:
+    """Raise ConfigError unless `value` is "0" or IP:PORT of this machine or of a private network."""
+    if value == "0":
+        return
+    require_address(owner, name, value)
+    try:
+        address = ip_address(value.rpartition(":")[0].strip("[]"))
+    except ValueError:
+        address = None
+    require(address is not None and address.is_private and not address.is_unspecified,
+            f"{owner}.{name}={value!r} must be 0 (off) or an IP address of this machine or of a private network with "
+            "a port, such as 127.0.0.1:8444")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -31,13 +31,14 @@ class RunStoppedError(RuntimeError):
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the file `run_config["coordinator-file"]` describes."""
     config = load_config(CoordinatorConfig, str(context.run_config["coordinator-file"]))
-    journal = Path(config.output) / "progress.jsonl"
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
 
     def observe(event: str, values: dict[str, Any]) -> None:
-        with journal.open("a", encoding="utf-8") as file:
+        name = "steps.jsonl" if event == "step" else "progress.jsonl"  # six a round: not what a run's watcher waits for
+        with (output / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
-        if event == "round" and (Path(config.output) / STOP_FILE).exists():
+        if event == "round" and (output / STOP_FILE).exists():
             raise RunStoppedError("the operator stopped the run; `coordinator resume` goes on with the next round")
 
     try:

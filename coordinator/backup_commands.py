@@ -23,7 +23,7 @@ _ENDED = "restored"  # stands for a folder's token in the register: no folder ha
 _RESTORED = ("this folder was restored from a backup, and a run never goes on from an old copy; launch a new run "
              "with a new run_id")
 _RUN_FILES = ("run.json", "state.json", "manifest.bin", "roster.bin", "coordinator.yaml", "progress.jsonl",
-              "journal.json", "rounds.json")
+              "steps.jsonl", "journal.json", "rounds.json")
 
 
 def add_backup_commands(commands: Any) -> None:

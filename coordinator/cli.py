@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     hashed.add_argument("folder", type=Path, metavar="FOLDER")
     hashed.set_defaults(command=_hash_model)
     from coordinator.backup_commands import add_backup_commands
+    from coordinator.console_command import add_console_command
     from coordinator.doctor import add_doctor_command
     from coordinator.evaluate_command import add_evaluate_command
     from coordinator.home_commands import add_home_commands
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_home_commands(commands)
     add_roster_commands(commands)
     add_up_command(commands)
+    add_console_command(commands)
     add_run_commands(commands)
     add_release_commands(commands)
     add_evaluate_command(commands)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from coordinator.exchange import Link, Outgoing, Reply
 from privacy.errors import FAULTS, MessageFormatError, ProtocolError
 from privacy.identity import Roster
 from privacy.messages import ErrorReply
 
-__all__ = ["Conversation", "RoundFailedError"]
+__all__ = ["Conversation", "RoundFailedError", "StepObserver", "nobody_watches"]
+
+StepObserver = Callable[[dict[str, Any]], None]
+
+
+def nobody_watches(_: dict[str, Any]) -> None:
+    """The default observer of steps."""
 
 
 class RoundFailedError(RuntimeError):
@@ -23,12 +31,15 @@ class Conversation:
     Args:
         participants: the sites that can be reached; the roster's others "did not accept the run".
         number: of the round, for error texts.
+        observe: told after each step: round, step, seconds, and how many sites were asked and answered well.
     """
 
     def __init__(
-        self, link: Link, roster: Roster, timeout_s: float, participants: Iterable[str], number: int
+        self, link: Link, roster: Roster, timeout_s: float, participants: Iterable[str], number: int,
+        observe: StepObserver = nobody_watches,
     ) -> None:
         self.link, self.roster, self.timeout_s, self.number = link, roster, timeout_s, number
+        self._observe = observe
         self.participants = tuple(participants)
         self.missing: dict[str, str] = {}
         self.sent: dict[str, int] = dict.fromkeys(self.participants, 0)
@@ -36,7 +47,7 @@ class Conversation:
 
     def _step(self, step: str, outgoing: Mapping[str, Outgoing], accept: Callable[[Reply], None]) -> list[str]:
         """Send `step`, hand each good reply to `accept`, record the rest; the sites whose reply was accepted."""
-        accepted = []
+        accepted, begin = [], time.monotonic()
         for site, message in outgoing.items():
             self.sent[site] = self.sent.get(site, 0) + message.size_bytes
         for reply in self.link.exchange(step, outgoing, self.timeout_s):
@@ -54,6 +65,8 @@ class Conversation:
             if reason is not None:
                 self.missing[reply.site_id] = f"{step}: {reason}"
             del reply  # before the next one is read: one upload at a time in memory
+        self._observe({"round": self.number, "step": step, "seconds": time.monotonic() - begin,
+                       "asked": len(outgoing), "answered": len(accepted)})
         return accepted
 
     def _failed(self, step: str, error: ProtocolError, answered: int, needed: int) -> RoundFailedError:

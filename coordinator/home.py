@@ -2,7 +2,7 @@
 nor flwr.
 
     coordinator.yaml  version  invitation.json  keys/coordinator.key  tls/{ca,server}.{crt,key}  requests/SITE.request
-    roster.bin (a draft until two officers signed it)  rosters/roster-VERSION.bin  runs/RUN_ID/  log/
+    roster.bin (a draft until two officers signed it)  rosters/roster-VERSION.bin  runs/RUN_ID/  log/  console/
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ class Home:
     @property
     def log_folder(self) -> Path:
         return self.folder / "log"
+
+    @property
+    def console_folder(self) -> Path:
+        """Tokens and run store of the web console; losing it loses nothing but the sessions."""
+        return self.folder / "console"
 
     def request_file(self, site_id: str) -> Path:
         """Where that site's request is kept."""

@@ -99,6 +99,7 @@ min_cohort: {smallest}        # of the first roster: fewest sites in a sum
 min_fraction: {json.dumps(arguments.min_fraction)}    # the same, of the active sites
 two_sites: {json.dumps(arguments.two_sites)}
 health_port: 0       # gRPC health service on 127.0.0.1; 0 = none
+console: "127.0.0.1:8444"  # the web console, for this machine's operators (`coordinator console DIR`); 0 = none
 """
 
 

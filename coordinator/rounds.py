@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from coordinator.conversation import Conversation, RoundFailedError
+from coordinator.conversation import Conversation, RoundFailedError, StepObserver, nobody_watches
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
 from coordinator.state_agreement import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
@@ -67,6 +67,7 @@ class Federation:
     admit: Callable[[], tuple[str, ...]] = tuple  # admits sites again; the ones that are ready
     newcomers: Callable[[], bool] = bool  # whether a site may have come that is not a participant
     keep_evidence: Callable[[Evidence], None] = _not_kept  # durably, before the site that it is against is left out
+    observe_step: StepObserver = nobody_watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,8 @@ def _attested(federation: Federation, state: RunState, closing: Closing, journal
     begin = time.monotonic()
     last = state.history[-1]
     talk = Attestation(
-        federation.link, federation.roster, federation.timeout_s, federation.participants, closing.result.result.round)
+        federation.link, federation.roster, federation.timeout_s, federation.participants, closing.result.result.round,
+        federation.observe_step)
     closing = talk.collect(closing, federation.admit)
     last = replace(
         last, attested=list(closing.attested), missing=_why(last.missing, talk.missing),
@@ -247,7 +249,8 @@ class _Exchange(Conversation):
         self, federation: Federation, protocol: CoordinatorRound, number: int, *, before_masking: Callable[[], None]
     ) -> None:
         super().__init__(
-            federation.link, federation.roster, federation.timeout_s, federation.participants, number)
+            federation.link, federation.roster, federation.timeout_s, federation.participants, number,
+            federation.observe_step)
         self.protocol = protocol
         self._before_masking = before_masking
         self.started: list[str] = []

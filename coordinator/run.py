@@ -80,7 +80,8 @@ def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunStat
         select=lambda groups, factor: opened.evaluation.adapted.layout.select(groups, factor).indices,
         timeout_s=config.timeout_s, participants=participants, admit=door.admit,
         newcomers=link.newcomers if config.offer_roster else bool,
-        keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep)
+        keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep,
+        observe_step=lambda values: observe("step", values))
     observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)

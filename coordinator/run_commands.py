@@ -170,8 +170,11 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from coordinator.export_run import export_run
+    from coordinator.exports import record_export
 
     home, queue = _queue(arguments.folder)
     queue.get(arguments.run_id)
-    print(export_run(queue.folder(arguments.run_id), arguments.out, home.key(), arguments.kind, arguments.audit))
+    folder = queue.folder(arguments.run_id)
+    print(export_run(folder, arguments.out, home.key(), arguments.kind, arguments.audit))
+    record_export(folder, arguments.out, arguments.kind)
     return EXIT_OK

@@ -45,6 +45,8 @@ def _up(arguments: argparse.Namespace) -> int:
         say(f"federation {home.config.federation_id}: sites connect to {home.config.address}, "
             f"listening on {home.config.listen}")
         say(_roster_line(home))
+        if home.config.console != "0":
+            say(f"console: `coordinator console {home.folder} --url` prints its address")
         serve(_children(home), status_file(home.folder), home.config.health_port, "ready")
         say("stopped; a run that was going on goes on at the next `coordinator up`")
     return EXIT_OK
@@ -78,7 +80,7 @@ def _check_certificate(home: Home) -> None:
 
 
 def _children(home: Home) -> list[Child]:
-    """The two processes. The private listener's port and secret are new at each start of `up`."""
+    """The two processes, and the console. The private listener's port and secret are new at each start of `up`."""
     from privacy.durable import write_whole
     from privacy.entropy import SystemEntropy
     from privacy.transport.service import listening_socket
@@ -96,4 +98,15 @@ def _children(home: Home) -> list[Child]:
 
     descriptor = listening.detach()  # open until this process ends
     hub = child("superlink", "coordinator.superlink_process", "--descriptor", str(descriptor), inherits=(descriptor,))
-    return [hub, child("executor", "coordinator.executor")]
+    return [hub, child("executor", "coordinator.executor"), *_console(home)]
+
+
+def _console(home: Home) -> list[Child]:
+    """The web console, unless it is switched off. It only looks on, so its absence keeps nothing from being ready."""
+    from privacy.transport.supervisor import Child
+
+    if home.config.console == "0":
+        return []
+    ready = home.log_folder / "console.ready"
+    command = [sys.executable, "-m", "coordinator.console.process", str(home.folder), "--ready", str(ready)]
+    return [Child("console", command, home.log_folder / "console.log", ready=ready, vital=False)]

@@ -44,7 +44,7 @@ __all__ = ["COORDINATOR_KINDS", "SHORT", "SITE_KINDS", "RealFederation", "set_ke
 SHORT: Mapping[str, float] = {"heartbeat_s": 4.0, "busy_poll_s": 0.15, "idle_poll_s": 0.3}
 COORDINATOR_KINDS = ("up", "superlink", "coordinator-executor")
 SITE_KINDS = ("start", "node", "executor")
-_COORDINATOR = {"retries": 5, "retry_after_s": 2, "resend_s": 20, "wait_for_sites_s": 60}
+_COORDINATOR = {"console": 0, "retries": 5, "retry_after_s": 2, "resend_s": 20, "wait_for_sites_s": 60}
 _POLICY = {"min_patients": 10, "require_scheduled_replies": "false", "max_wasted_rounds": 1000}
 _CURRICULUM = """\
 stages:

@@ -13,6 +13,7 @@ __all__ = ["FEWEST", "index_facts", "index_text", "report_facts", "report_text"]
 FEWEST = 10
 """Counts below it stand for single patients; a report for others shows them as "<10"."""
 _PERCENTILES = (50, 90, 99)
+_HIDDEN = "hidden"
 
 
 def index_facts(site_id: str, index: SiteIndex) -> dict[str, Any]:
@@ -40,8 +41,13 @@ def index_text(facts: Mapping[str, Any]) -> str:
     if facts["identity_conflicts"]:
         lines.append(f"look into: {facts['identity_conflicts']} items whose identifier two patients claim (used; "
                      "--refused lists them)")
-    lines += [f"  {item['reason']:<22} {item['item']}" for item in facts.get("refused_items", [])]
+    lines += [f"  {item['reason']:<22} {_printable(item['item'])}" for item in facts.get("refused_items", [])]
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """Without characters that a terminal would obey, or could not show: file names are anybody's."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _mirrored(name: str, counts: Mapping[str, int]) -> str:
@@ -51,13 +57,39 @@ def _mirrored(name: str, counts: Mapping[str, int]) -> str:
 
 
 def report_facts(site_id: str, index: SiteIndex, *, exact: bool = False) -> dict[str, Any]:
-    """Modalities, transfer syntaxes, refusals, hits of the text check and samples of one patient; counts below `FEWEST`
-    are "<10" unless `exact`. A percentile with fewer than `FEWEST` patients above it is hidden too."""
+    """Modalities, transfer syntaxes, refusals, hits of the text check and samples of one patient; counts below
+    `FEWEST` are "<10" unless `exact`. A percentile with fewer than `FEWEST` patients above it is hidden too, and so is
+    what stems from fewer patients, and what would tell a hidden count as a difference. Refusals count items, whose
+    patients are often not known; two reports of different days differ by what came between them."""
     facts = index_facts(site_id, index)
     facts |= {name: dict(index.files.get(name, {})) for name in ("modalities", "syntaxes")}
     facts["phi_hits"] = dict(index.phi_hits)
     facts["samples_per_patient"] = _percentiles(index, exact=exact)
-    return facts if exact else {name: _hidden(value) for name, value in facts.items()}
+    if exact:
+        return facts
+    hidden = {name: _hidden(value) for name, value in facts.items()}
+    for name, counts in index.patients_behind.items():
+        hidden[name] |= {value: _HIDDEN for value, patients in counts.items()
+                         if patients < FEWEST and isinstance(hidden[name].get(value), int)}
+    for counts in hidden["sources"].values():
+        if isinstance(counts["patients"], str) and isinstance(counts["samples"], int):
+            counts["samples"] = _HIDDEN
+    return _without_differences(hidden)
+
+
+def _without_differences(facts: dict[str, Any]) -> dict[str, Any]:
+    """No hidden count is what a total, or the other table of the same files, shows beyond the counts that are shown."""
+    reasons = facts["refused_by_reason"].values()
+    if isinstance(facts["refused"], int) and any(isinstance(count, str) for count in reasons):
+        shown = sum(count for count in reasons if isinstance(count, int))
+        facts["refused"] = f">={shown}" if shown else _HIDDEN
+    tables = [facts[name] for name in ("modalities", "syntaxes")]
+    if any(isinstance(count, str) for table in tables for count in table.values()):
+        for table in tables:
+            shown_counts = {name: count for name, count in table.items() if isinstance(count, int)}
+            if len(shown_counts) == len(table) and table:  # else it tells no total
+                table[min(shown_counts, key=lambda name: shown_counts[name])] = f">={FEWEST}"
+    return facts
 
 
 def report_text(facts: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from privacy.ledger import Ledger
 from site_client.evidence_store import EvidenceStore
 from site_client.keystore import has_ledger, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
+from site_client.opt_out import opted_out
 from site_client.peers import PeerMarks
 from site_client.placement import microbatch_tokens, open_model
 from site_client.policy import delta_cap
@@ -43,7 +44,8 @@ class Installation:
     def __init__(self, config: SiteConfig) -> None:
         self.config = config
         self.state = Path(config.state)
-        self._encoded: dict[tuple[bytes, int], list[EncodedPatient]] = {}
+        self._encoded: dict[tuple[bytes, int], list[tuple[str, EncodedPatient]]] = {}
+        self._opted_out: frozenset[str] = frozenset()
         self._checked: SiteIndex | None = None
         pin = RosterPin(config)
         self.roster = pin.roster()
@@ -127,7 +129,7 @@ class Installation:
 
     def patients(self, adapted: AdaptedModel) -> Sequence[EncodedPatient]:
         """Every patient's encoded samples, by source; the order is that of the pseudonyms. Kept until another model, or
-        another length of samples, is asked for.
+        another length of samples, is asked for; who opts out meanwhile is left out at once.
 
         A sample that the model's format cannot hold is left out and counted in this site's log: an error would
         leave the site as a refusal that depends on one patient's data.
@@ -138,13 +140,15 @@ class Installation:
             ordered = sorted(index.patients, key=lambda patient: patient.pseudonym)
             self._encoded.clear()
             self._encoded[key] = [
-                {source: _encodable(adapted, examples) for source, examples in patient.examples.items()}
+                (patient.pseudonym,
+                 {source: _encodable(adapted, examples) for source, examples in patient.examples.items()})
                 for patient in ordered
             ]
             found = sum(len(examples) for patient in ordered for examples in patient.examples.values())
-            kept = sum(len(samples) for patient in self._encoded[key] for samples in patient.values())
+            kept = sum(len(samples) for _, patient in self._encoded[key] for samples in patient.values())
             _log.info("encoded samples=%d refused=%d", kept, found - kept)
-        return self._encoded[key]
+        self._opted_out |= opted_out(self.state, self.config.issuer) or frozenset()
+        return [patient for name, patient in self._encoded[key] if name not in self._opted_out]
 
 
 def require_bounded(index: SiteIndex, most: int | None) -> None:

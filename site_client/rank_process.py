@@ -151,7 +151,7 @@ class RankWorker:
             sums.set_threshold(order.facts.threshold)
         self._number += 1
         facts = self._facts(order.facts.shares, order.facts.threshold)
-        clipped = sums.clipped_sum([samples_of(beside) for _, beside in patients])
+        clipped = sums.clipped_sum([samples_of(beside) if beside else [] for _, beside in patients])
         part = Part(
             self._rank, facts.digest(), clipped.l2_bound, clipped.num_patients_local, clipped.num_nonfinite_local)
         return pack(part, {"vector": torch.from_numpy(clipped.vector)})

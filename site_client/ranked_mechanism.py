@@ -6,6 +6,7 @@ the next step's orders carry the adapter that the noised sum led to.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -24,6 +25,7 @@ from site_client.training import Mechanism
 
 __all__ = ["RankedMechanism", "ranked"]
 
+_log = logging.getLogger(__name__)
 _TILE_COST = 4  # of an image tile, in text tokens on top of those that stand for it: a rough guess, only for balance
 _SESSION_BYTES = 16
 
@@ -96,7 +98,7 @@ class RankedMechanism(PatientMechanism):
         adapter = torch.from_numpy(self._adapted.read(self._selection))
         self._group.send(rank, Step(facts, len(share)), {"adapter": adapter})
         for position in share:
-            self._group.send(rank, Patient(position), tensors_of(chosen[position]))
+            self._group.send(rank, Patient(position), _readable(chosen[position]))
 
     def _begin(self) -> None:
         task, lora = self._task, self._adapted.lora
@@ -121,6 +123,16 @@ class RankedMechanism(PatientMechanism):
         return StepFacts(
             self._session, self._number, release_hash(), self._adapted.base.content_hash,
             adapter_hash(self._adapted.read()), shares, threshold)
+
+
+def _readable(samples: list[Encoded]) -> dict[str, torch.Tensor]:
+    """What the patient's rank needs; nothing where a picture cannot be read, and that rank counts it as one who
+    failed: an error here would end the round for everybody."""
+    try:
+        return tensors_of(samples)
+    except Exception as error:  # never its text: it may name a file
+        _log.warning("a patient cannot be read kind=%s", type(error).__name__)
+        return {}
 
 
 def _sum_of(part: Part, tensors: dict[str, torch.Tensor]) -> RankSum:

@@ -29,7 +29,7 @@ REASONS: Mapping[str, str] = {
     "answer-missing": "The question has no answer.",
     "answer-not-a-choice": "The answer is not one of the choices.",
     "burned-in-text": "Text may be burned into the picture; see images.burned_in of the site file.",
-    "choices-malformed": "The choices are fewer than two, repeated or empty.",
+    "choices-malformed": "The choices are fewer than two, too many, repeated or empty.",
     "conversation-malformed": "The conversation's turns do not alternate between a question and its answer.",
     "date-malformed": "A date is neither YYYYMMDD nor YYYY-MM-DD.",
     "decoder-crashed": "The decoder crashed on the file; it is damaged.",
@@ -39,6 +39,7 @@ REASONS: Mapping[str, str] = {
     "deflated": "The file is deflated, which could unpack to any size; convert it (such as `dcmconv +te`).",
     "dicom-unreadable": "The file is not a readable DICOM file.",
     "file-changed": "The file changed while it was read; run `site-client index` again.",
+    "file-name": "The file's name is not valid UTF-8; rename it.",
     "file-not-readable": "The file cannot be opened, or is a link.",
     "file-too-large": "The file is larger than the reader accepts.",
     "frame-count": "The number of frames is not a whole number above zero.",
@@ -94,6 +95,7 @@ _DUMMY_IDS = frozenset(
     {"ANON", "ANONYM", "ANONYMISED", "ANONYMIZED", "ANONYMOUS", "DEIDENTIFIED", "DUMMY", "N/A", "NA", "NAN"}
     | {"NIL", "NONE", "NULL", "PATIENT", "REMOVED", "TEST", "UNBEKANNT", "UNDEFINED", "UNKNOWN"}
 )
+_UNSEEN = "\u034f\u115f\u1160\u180b\u180c\u180d\u3164\uffa0"
 _FILLERS = "0X-_.*?#^ "
 
 
@@ -133,6 +135,7 @@ class SiteIndex:
     """All patients of a site, by pseudonym, everything that was refused, and what was used but looks mixed up.
 
     files: {"modalities" or "syntaxes": {value: files that can be used}}. phi_hits: {kind: hits in texts}.
+    patients_behind: of how many patients each of these counts is ("modalities", "syntaxes", "phi_hits").
     """
 
     patients: tuple[PatientRecord, ...] = field(repr=False)
@@ -140,6 +143,7 @@ class SiteIndex:
     suspect: tuple[Refusal, ...] = field(repr=False, default=())
     files: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
     phi_hits: Mapping[str, int] = field(repr=False, default_factory=dict)
+    patients_behind: Mapping[str, Mapping[str, int]] = field(repr=False, default_factory=dict)
 
     def reasons(self) -> dict[str, int]:
         """How often each reason occurred: {code: count}, by code. Data-dependent: for the site's own
@@ -150,19 +154,24 @@ class SiteIndex:
 def checked_patient_id(value: object) -> str:
     """The patient ID normalised for comparison, or RefusedItemError when it cannot tell patients apart.
 
-    Case, width and runs of blanks are ignored. Two spellings that coincide count as one patient: that can
-    only make the privacy unit larger. Placeholders are refused, since they would merge strangers or split one
-    patient.
+    Case, width, runs of blanks and what nobody sees (zero-width and control characters) are ignored. Two spellings that
+    coincide count as one patient: that can only make the privacy unit larger. Placeholders are refused, since they
+    would merge strangers or split one patient.
     """
     if not isinstance(value, str):
         raise RefusedItemError("patient-missing")
-    normal = " ".join(unicodedata.normalize("NFKC", value).split()).upper()
+    normal = " ".join(_visible(unicodedata.normalize("NFKC", _visible(value))).split()).upper()
     if not normal:
         raise RefusedItemError("patient-missing")
     # Only the whole ID counts: "ANON 0042" is a pseudonym that tells patients apart.
     if not normal.strip(_FILLERS) or normal.replace("-", "").strip(_FILLERS) in _DUMMY_IDS:
         raise RefusedItemError("patient-dummy")
     return normal
+
+
+def _visible(text: str) -> str:
+    return "".join(char for char in text if char.isspace() or not (
+        unicodedata.category(char) in ("Cc", "Cf") or char in _UNSEEN or "\ufe00" <= char <= "\ufe0f"))
 
 
 def pseudonym(key: bytes, issuer: str, patient_id: str) -> str:

@@ -11,10 +11,11 @@ from model.spec import MEDGPT_OSS_20B
 from site_client.indexing.build import IndexSettings, build_index
 from site_client.indexing.tile_cache import TileForm
 from site_client.keystore import load_or_create_secret
-from site_client.opt_out import read_opt_out
+from site_client.opt_out import opted_out
 from site_client.records import SiteIndex
 from site_client.sources.interface import Synced
 from site_client.sources.open_source import index_folder, open_sources
+from site_client.sources.tables import FolderSource
 
 __all__ = ["read_site", "sync_site"]
 
@@ -32,9 +33,13 @@ def read_site(config: SiteConfig, *, progress: Progress | None = None, retry: bo
     state = Path(config.state)
     settings = IndexSettings(
         folder=index_folder(config), key=load_or_create_secret(state / "pseudonym.key"), issuer=config.issuer,
-        images=config.images, phi=config.phi, form=_form(config), opted_out=read_opt_out(state),
+        images=config.images, phi=config.phi, form=_form(config), opted_out=opted_out(state, config.issuer),
         most_samples=config.max_samples_per_patient, of_reports=config.report_samples)
-    return build_index(open_sources(config), settings, progress=progress, retry=retry)
+    sources = open_sources(config)
+    if all(isinstance(source, FolderSource) and not source.has_tables for source in sources):
+        raise ValueError("there is neither questions.csv nor another table of questions or reports; put one into the "
+                         "data folder, or name a server in `sources` and run `site-client index`")
+    return build_index(sources, settings, progress=progress, retry=retry)
 
 
 def sync_site(config: SiteConfig, progress: Progress | None = None) -> dict[str, Synced]:

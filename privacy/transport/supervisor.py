@@ -43,6 +43,7 @@ class Child:
         lost: the reason for the status when it took the file away.
         needs: started only while that one is ready.
         inherits: descriptors that the child gets.
+        vital: whether the service is ready only while this one is.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Child:
     lost: str = ""
     needs: Child | None = None
     inherits: tuple[int, ...] = ()
+    vital: bool = True
     on_exit: Callable[[int], str] = lambda code: ""
     process: subprocess.Popen[bytes] | None = None
     starts: int = 0
@@ -163,7 +165,9 @@ class Supervisor:
         if tuple(facts) == self._said:
             return
         self._said = tuple(facts)
-        waiting = [f"{name}: {reason or state}" for name, state, _, _, reason in facts if state != "running"]
+        vital = {c.name for c in self._children if c.vital}
+        waiting = [f"{name}: {reason or state}" for name, state, _, _, reason in facts
+                   if state != "running" and name in vital]
         status = {"pid": os.getpid(), "updated": time.time(), "ready": not waiting, "children": [
             {"name": name, "state": state, "pid": pid, "starts": starts, "last_reason": reason}
             for name, state, pid, starts, reason in facts]}

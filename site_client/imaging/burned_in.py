@@ -42,9 +42,9 @@ def finds_text(pixels: NDArray[np.uint8], *, timeout_s: float = 60.0) -> bool:
         done = subprocess.run(
             [_TOOL, "stdin", "stdout", "--psm", "11", "tsv"], input=_pgm(pixels), capture_output=True, check=False,
             timeout=timeout_s, env={"PATH": _PATH, "LC_ALL": "C.UTF-8", "OMP_THREAD_LIMIT": "1"})  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+        return done.returncode != 0 or _has_word(done.stdout.decode("utf-8", "replace"))
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: a table that is none
         return True
-    return done.returncode != 0 or _has_word(done.stdout.decode("utf-8", "replace"))
 
 
 def _pgm(pixels: NDArray[np.uint8]) -> bytes:

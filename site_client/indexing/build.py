@@ -7,7 +7,7 @@ pictures, the records. Nothing here asks a server: `site-client index` mirrors r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from configs.site_data import ImagesConfig, PhiConfig
 from model.inputs import Example
-from site_client.imaging.burned_in import finds_text
+from site_client.imaging.burned_in import cannot_read_text, finds_text
 from site_client.imaging.decoders import SYNTAXES, plugin_for
 from site_client.imaging.sandbox import Sandbox
 from site_client.indexing.index_store import IndexStore
@@ -80,6 +80,8 @@ def build_index(
     Raises:
         ValueError: a missing folder, table or column, a key that is too short, an opt-out list that was there before.
     """
+    if settings.images.burned_in == "ocr" and (reason := cannot_read_text()):  # not only once a picture is suspect
+        raise ValueError(reason)
     pseudonym(settings.key, settings.issuer, "")  # an unusable key should be told before an hour of reading
     folders = dict(_folders(sources))
     with ExitStack() as stack:
@@ -99,7 +101,7 @@ def build_index(
         candidates = _candidates(sources, matcher, settings, _phase(progress, "texts"))
         pictures = _pictures(store, folders, settings, parser.get)
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
-        index = _records(candidates, matcher, pictures, store, settings, texts.kinds)
+        index = _records(candidates, matcher, pictures, store, settings, texts)
         write_review(settings.folder, texts.found)
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
@@ -141,14 +143,15 @@ def _forget_stale(store: IndexStore, settings: IndexSettings, *, retry: bool) ->
         "opted-out": (",".join(sorted(settings.opted_out or ())), ("opted-out",)),
     }
     reasons = list(TRANSIENT) if retry else []
-    for name, (value, codes) in changed.items():
-        if store.fact(name) != value:
-            reasons += codes
-            store.note(name, value)
-            if name == "burned-in":
-                store.forget_suspects()
-    if reasons:
-        store.forget_reasons(reasons)
+    with store.writing():  # as a whole: a rule that is noted and not applied would never be
+        for name, (value, codes) in changed.items():
+            if store.fact(name) != value:
+                reasons += codes
+                store.note(name, value)
+                if name == "burned-in":
+                    store.forget_suspects()
+        if reasons:
+            store.forget_reasons(reasons)
 
 
 def _decoders() -> str:
@@ -167,11 +170,9 @@ def _candidates(
                 matcher.refused.append(question)
             else:
                 questions.append((source.name, question))
-    if not questions and not matcher.reports_read and not matcher.refused:
-        raise ValueError("no source has a question or a report; put questions.csv or reports.csv into the data folder, "
-                         "or name a server in `sources` and run `site-client index`")
     needed = any(question.kind in OF_REPORTS for _, question in questions)
-    if needed and not matcher.reports_read:
+    # Whether there is a table, not whose rows are in it: one patient's report must not decide about everybody.
+    if needed and not any(getattr(source, "has_reports", True) for source in sources):
         raise ValueError("reports.csv is missing, and no other source has reports; put it into the data folder")
     # By question ID, so that the order of rows in the tables cannot change which sample a draw picks.
     questions.sort(key=lambda pair: (pair[1].patient_id, pair[1].question_id, pair[0]))
@@ -194,7 +195,7 @@ def _pictures(
 
 def _records(
     candidates: Sequence[Candidate], matcher: Matcher, pictures: Pictures, store: IndexStore, settings: IndexSettings,
-    phi_hits: Mapping[str, int],
+    texts: TextGate,
 ) -> SiteIndex:
     refused = list(matcher.refused)
     found: dict[str, dict[str, list[Example]]] = defaultdict(lambda: {source: [] for source in SOURCES})
@@ -218,7 +219,8 @@ def _records(
     files = [Refusal(_item(source, path), reason) for source, path, reason in store.refused()]
     conflicts = [Refusal(_item(source, path), "identity-conflict") for source, path in store.conflicts()]
     return SiteIndex(tuple(patients), (*files, *refused), (*matcher.suspect(), *conflicts),
-                     files=_file_counts(store), phi_hits=dict(sorted(phi_hits.items())))
+                     files=_file_counts(store.counts), phi_hits=dict(sorted(texts.kinds.items())),
+                     patients_behind=_behind(store, texts))
 
 
 def _example(one: Candidate, pictures: Pictures, key: bytes) -> Example:
@@ -237,8 +239,13 @@ def _bounded(examples: Sequence[Example], most: int) -> tuple[Example, ...]:
     return tuple(example for example in examples if example.key in kept)
 
 
-def _file_counts(store: IndexStore) -> dict[str, dict[str, int]]:
-    counts = {name: store.counts(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
+def _behind(store: IndexStore, texts: TextGate) -> dict[str, dict[str, int]]:
+    hits = {kind: len(patients) for kind, patients in sorted(texts.patients.items())}
+    return _file_counts(store.patients) | ({"phi_hits": hits} if hits else {})
+
+
+def _file_counts(count: Callable[[str], dict[str, int]]) -> dict[str, dict[str, int]]:
+    counts = {name: count(column) for name, column in (("modalities", "modality"), ("syntaxes", "syntax"))}
     return {name: found for name, found in counts.items() if found}
 
 

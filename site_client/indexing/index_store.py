@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -26,7 +27,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from site_client.imaging.header import Header
 from site_client.phi.anchors import Anchors
 
-__all__ = ["IndexStore", "IndexedFile", "Scanned"]
+__all__ = ["IndexStore", "IndexedFile", "Scanned", "modified_ns"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -50,6 +51,11 @@ CREATE TABLE IF NOT EXISTS verdicts (name TEXT PRIMARY KEY, hits TEXT NOT NULL, 
 """
 _COLUMNS = ("id, source, path, mtime_ns, size, reason, patient, sop_uid, study_uid, series_uid, accession, modality, "
             "frames, instance_number, position, suspect")
+
+
+def modified_ns(status: os.stat_result) -> int:
+    """When the file was changed, as the index compares it: times beyond the year 2262 are folded into 64 bits."""
+    return (status.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +103,20 @@ class IndexStore:
 
     def __init__(self, folder: Path, key: bytes, settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        path = folder / "index.sqlite"
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._sealing = AESGCM(HKDF(SHA256(), 32, None, b"site-client/index/anchors").derive(key))
-        self._db = self._open(path)
-        self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
-        self.generation = int(self.fact("generation") or 0) + 1
-        self.note("generation", str(self.generation))
+        self._folder = folder
+        self._lock = os.open(folder / "index.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            path = folder / "index.sqlite"
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._db = self._open(path)
+            self._forget_unless(hashlib.sha256(f"{settings}|{_fingerprint(key)}".encode()).hexdigest())
+            self.generation = int(self.fact("generation") or 0) + 1
+            self.note("generation", str(self.generation))
+        except BaseException:  # else this very process would wait for itself the next time
+            os.close(self._lock)
+            raise
 
     @staticmethod
     def _open(path: Path) -> sqlite3.Connection:
@@ -192,7 +203,7 @@ class IndexStore:
             gone = self._forget("seen < ?", (self.generation,))
             self._db.execute("DELETE FROM anchors WHERE NOT EXISTS (SELECT 1 FROM files WHERE "
                              "files.patient = anchors.patient AND files.anchors = anchors.name)")
-            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation,))
+            self._db.execute("DELETE FROM verdicts WHERE seen < ?", (self.generation - 1,))
         return gone
 
     def forget_reasons(self, reasons: Sequence[str]) -> None:
@@ -218,6 +229,7 @@ class IndexStore:
                 for row in self._files("patient = ? AND reason != 'opted-out'", (patient,)):
                     self._forget("id = ?", (row.id,))
                     self._insert(Scanned(row.source, row.path, row.mtime_ns, row.size, reason="opted-out"))
+                self._db.execute("DELETE FROM anchors WHERE patient = ?", (patient,))
 
     def files(self, column: str, value: str, patient: str) -> list[IndexedFile]:
         """The usable files of `patient` whose `column` (sop_uid, study_uid, accession) is `value`, by series."""
@@ -257,6 +269,12 @@ class IndexStore:
                                 "ORDER BY 2 DESC, 1")
         return {str(value): int(count) for value, count in rows}
 
+    def patients(self, column: str) -> dict[str, int]:
+        """{value: patients of its usable files} of `column`."""
+        rows = self._db.execute(f"SELECT {_checked(column)}, COUNT(DISTINCT patient) FROM files WHERE reason = '' "
+                                "GROUP BY 1")
+        return {str(value): int(count) for value, count in rows}
+
     def _files(self, where: str, values: tuple[object, ...]) -> list[IndexedFile]:
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM files WHERE {where} ORDER BY series_uid, source, path", values)
         return [IndexedFile(*_row(values)) for values in rows]
@@ -277,7 +295,11 @@ class IndexStore:
         """What this patient's headers say that no text of theirs may hold."""
         parts: list[set[str]] = [set(), set(), set()]
         for (sealed,) in self._db.execute("SELECT sealed FROM anchors WHERE patient = ?", (patient,)):
-            opened = json.loads(self._sealing.decrypt(sealed[:12], sealed[12:], patient.encode()))
+            try:
+                opened = json.loads(self._sealing.decrypt(sealed[:12], sealed[12:], patient.encode()))
+            except (InvalidTag, ValueError, TypeError):
+                raise ValueError(f"the index in {self._folder} is damaged; remove index.sqlite there and run "
+                                 "`site-client index` again") from None
             for part, found in zip(parts, opened, strict=True):
                 part.update(found)
         return Anchors(*(tuple(sorted(part)) for part in parts))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from configs.site_data import ImagesConfig
 from site_client.imaging.frames import evenly, ordered_slices
@@ -64,20 +64,21 @@ class Matcher:
         self._bearers: dict[str, list[str]] = defaultdict(list)
         self._owners: dict[str, set[str]] = defaultdict(set)
         self._explicit: set[tuple[str, str]] = set()
+        self._said: dict[str, Anchors] = {}
         self.refused: list[Refusal] = []
-        self.reports_read = 0
 
     # -------------------------------------------------------------- reports
 
     def add_reports(self, reports: Iterable[Report | Refusal]) -> None:
         """Keep each report under its patient; a repeat by the same patient is refused, the first one stays."""
         for report in reports:
-            self.reports_read += 1
             if isinstance(report, Refusal):
                 self.refused.append(report)
                 continue
             try:
+                _require_text(report)
                 patient = self._patient(report.patient_id, report.issuer)
+                self._said[patient] = _joined(self._said.get(patient, Anchors()), _beside(report))
                 self._add_report(patient, report)
             except RefusedItemError as refusal:
                 self.refused.append(Refusal(report.item, refusal.code))
@@ -112,7 +113,8 @@ class Matcher:
                 self.refused.append(Refusal(question.item, refusal.code))
         if not of_reports:
             return
-        for patient, report in sorted(self._all_reports(), key=lambda pair: (pair[0], pair[1].item)):
+        # Not by item: the number of a report's line is a matter of other patients' lines.
+        for patient, report in sorted(self._all_reports(), key=lambda pair: (pair[0], *_names(pair[1]))):
             try:
                 if (found := self._of_report(patient, report)) is not None:
                     yield found
@@ -128,12 +130,14 @@ class Matcher:
                     yield patient, report
 
     def _candidate(self, source: str, question: Question) -> Candidate:
+        _require_text(question)
         found = [self._at(source, path) for path in question.paths]
         patient = self._patient(question.patient_id) if question.patient_id else _owner(found)
         if any(file.patient != patient for file in found):
             raise RefusedItemError("patient-mismatch")
         files = [self._image(uid, patient) for uid in question.uids] + found
-        beside = Anchors((), tuple(filter(None, (question.patient_id, question.accession))), ())
+        own = Anchors((), tuple(filter(None, (question.patient_id, question.accession))), ())
+        beside = _joined(self._said.get(patient, Anchors()), own)
         pictures = tuple(picture for file in files for picture in self._frames(file))
         if question.kind == "study":
             self._explicit.update((patient, name) for name in (question.study_uid, question.accession) if name)
@@ -144,7 +148,7 @@ class Matcher:
             answer = self._written(patient, self._report(patient, question))
         if question.kind in OF_REPORTS:
             report = self._report(patient, question)
-            findings = self._texts.passes(report.item, patient, report.findings, _beside(report))
+            findings = self._texts.passes(report.item, patient, report.findings, self._said[patient])
             text = f"Findings: {findings} {text}"
         elif not files and (question.study_uid or question.accession):
             pictures = self._study(patient, question.study_uid, question.accession)
@@ -159,7 +163,7 @@ class Matcher:
         raise RefusedItemError("patient-mismatch" if known else "report-unknown")
 
     def _of_report(self, patient: str, report: Report) -> Candidate | None:
-        names = [name for name in (report.study_uid, report.accession) if name]
+        names = [name for name in _names(report) if name]
         if any((patient, name) in self._explicit for name in names):
             return None
         try:
@@ -174,7 +178,7 @@ class Matcher:
     def _written(self, patient: str, report: Report) -> str:
         """A report as the answer to be learned."""
         parts = (("Findings", report.findings), ("Impression", report.impression))
-        return required(" ".join(f"{name}: {self._texts.passes(report.item, patient, text, _beside(report))}"
+        return required(" ".join(f"{name}: {self._texts.passes(report.item, patient, text, self._said[patient])}"
                                  for name, text in parts if text), "text-missing")
 
     # -------------------------------------------------------------- patients and images
@@ -227,6 +231,24 @@ def _in_order(files: list[IndexedFile]) -> list[IndexedFile]:
     for file in files:
         series.setdefault(file.series_uid, {}).setdefault(file.sop_uid, file)
     return [file for name in sorted(series) for file in ordered_slices(list(series[name].values()))]
+
+
+def _names(report: Report) -> tuple[str, str]:
+    return report.study_uid, report.accession
+
+
+def _require_text(row: Report | Question) -> None:
+    """Half a surrogate pair, which JSON can hold, fits neither a hash nor the index, and would end both."""
+    values = (getattr(row, one.name) for one in fields(row))
+    texts = (text for value in values for text in ((value,) if isinstance(value, str) else value))
+    if any("\ud800" <= char <= "\udfff" for text in texts for char in text):
+        raise RefusedItemError("not-utf8")
+
+
+def _joined(one: Anchors, other: Anchors) -> Anchors:
+    """What either says, each once: all that a patient's reports say is searched for in all of that patient's texts."""
+    return Anchors(*(tuple(dict.fromkeys((*first, *second))) for first, second in (
+        (one.names, other.names), (one.identifiers, other.identifiers), (one.dates, other.dates))))
 
 
 def _beside(report: Report) -> Anchors:

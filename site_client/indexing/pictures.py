@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from configs.site_data import ImagesConfig
 from model.inputs import Image
 from model.tiling import cut_tiles
-from site_client.indexing.index_store import IndexedFile, IndexStore
+from site_client.indexing.index_store import IndexedFile, IndexStore, modified_ns
 from site_client.indexing.tile_cache import CachedImage, TileCache, TileForm
 from site_client.records import RefusedItemError
 
@@ -24,7 +24,6 @@ Picture = tuple[IndexedFile, int]
 """One frame of one file."""
 Progress = Callable[[int, int], None]
 _Wanted = tuple[IndexedFile, list[int]]
-_AT_ONCE = 32
 _WHOLE = "pixels"  # form of a picture that is kept in memory
 
 
@@ -73,7 +72,8 @@ class Pictures:
         todo = [(file, sorted(frames)) for file, frames in missing.items() if frames]
         done = 0
         with ThreadPoolExecutor(self._images.workers) as pool:
-            for some in _batches(todo, _AT_ONCE):
+            # A file's pictures may take a GiB, so only those that are being made are held.
+            for some in _batches(todo, self._images.workers):
                 made = list(pool.map(lambda one: self._make(*one), some))
                 with self._store.writing():
                     for (file, frames), outcome in zip(some, made, strict=True):
@@ -129,12 +129,13 @@ class CachedPictures(Pictures):
 
     def _is_known(self, file: IndexedFile, frame: int) -> bool:
         found = self._store.picture(file.id, frame, self.form)
-        return found is not None and (bool(found[2]) or self._cache.has(found[0]))
+        return found is not None and (bool(found[2]) or self._cache.has(found[0], found[1], self.tile_form))
 
     def _keep_frame(self, file: IndexedFile, frame: int, digest: str, pixels: NDArray[np.uint8]) -> None:
         form = self.tile_form
         tiles = cut_tiles(pixels, image_size=form.image_size, max_tiles=form.max_tiles).numpy()
-        name = TileCache.name(digest, frame, form)
+        # With the patient: the digest is what the decoding process says, and it must not reach another's picture.
+        name = TileCache.name(f"{file.patient}|{digest}", frame, form)
         self._cache.write(name, tiles)
         self._store.put_picture(file.id, frame, self.form, name, len(tiles))
 
@@ -171,7 +172,7 @@ def _changed(path: Path, file: IndexedFile) -> bool:
         status = path.lstat()
     except OSError:
         return True
-    return (status.st_mtime_ns, status.st_size) != (file.mtime_ns, file.size)
+    return (modified_ns(status), status.st_size) != (file.mtime_ns, file.size)
 
 
 def _batches(items: Sequence[_Wanted], size: int) -> Iterator[list[_Wanted]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from site_client.imaging.header import Header
-from site_client.indexing.index_store import IndexStore, Scanned
+from site_client.indexing.index_store import IndexStore, Scanned, modified_ns
 from site_client.records import RefusedItemError, checked_patient_id, pseudonym
 
 __all__ = ["Scanner", "scan_folders"]
@@ -45,10 +45,10 @@ def scan_folders(
             met += 1
             if progress is not None:
                 progress(met, max(met, total))
-            relative = path.relative_to(folder).as_posix()
-            if status is not None and store.is_known(source, relative, status.st_mtime_ns, status.st_size):
+            relative, reason = _named(path.relative_to(folder).as_posix())
+            if status is not None and store.is_known(source, relative, modified_ns(status), status.st_size):
                 continue
-            batch.append(_met(source, relative, status))
+            batch.append(_met(source, relative, status, reason))
             if len(batch) == _BATCH:
                 parsed += _parse(store, scanner(), folder, batch, key, issuer, opted_out)
                 batch = []
@@ -60,27 +60,44 @@ def scan_folders(
 
 def _walk(folder: Path) -> Iterator[tuple[Path, os.stat_result | None]]:
     """Every file below `folder`, links among them, in the order of names; None for one that cannot be looked at."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in found:
+    open_folders = [_entries(folder)]  # no call inside a call: folders nest deeper than calls may
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+            continue
         try:
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path))
+                open_folders.append(_entries(entry.path))
             else:
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
         except OSError:
             yield Path(entry.path), None
 
 
-def _met(source: str, path: str, status: os.stat_result | None) -> Scanned:
+def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return iter(sorted(entries, key=lambda entry: entry.name))
+    except OSError:
+        return iter(())
+
+
+def _named(relative: str) -> tuple[str, str]:
+    """(path as the index keeps it, why it is refused): a name that is no UTF-8 cannot be kept as it is."""
+    try:
+        relative.encode()
+        return relative, ""
+    except UnicodeEncodeError:  # its end is one that no path here has, so it never stands in for another file
+        return relative.encode(errors="backslashreplace").decode() + "//", "file-name"
+
+
+def _met(source: str, path: str, status: os.stat_result | None, reason: str) -> Scanned:
     """Refused at once when it is no regular file: a link could lead out of the folder, a pipe would never end."""
     if status is None:
         return Scanned(source, path, 0, 0, reason="file-not-readable")
-    reason = "" if stat.S_ISREG(status.st_mode) else "file-not-readable"
-    return Scanned(source, path, status.st_mtime_ns, status.st_size, reason=reason)
+    reason = reason if stat.S_ISREG(status.st_mode) else "file-not-readable"
+    return Scanned(source, path, modified_ns(status), status.st_size, reason=reason)
 
 
 def _parse(

@@ -7,7 +7,7 @@ name, and the text is searched again.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from configs.site_data import PhiConfig
@@ -35,6 +35,7 @@ class TextGate:
         self._patient, self._anchors = "", Anchors()
         self.found: list[ReviewedText] = []
         self.kinds: Counter[str] = Counter()
+        self.patients: dict[str, set[str]] = defaultdict(set)
         self.checked = 0
 
     def passes(self, item: str, patient: str, text: str, beside: Anchors) -> str:
@@ -51,6 +52,8 @@ class TextGate:
             return text
         self.found.append(ReviewedText(item, text, tuple(hits)))
         self.kinds.update(hit.kind for hit in hits)
+        for hit in hits:
+            self.patients[hit.kind].add(patient)
         if self._on_hit == "refuse":
             raise RefusedItemError("phi-found")
         return redact(text, hits) if self._on_hit == "redact" else text

@@ -1,7 +1,7 @@
 """Ready tiles on the protected volume, so that each picture is decoded once and not once an epoch.
 
-Content-addressed: a file's name is a hash of the DICOM file's bytes, the frame, the form of the tiles and the
-version of what made them. A changed image, or another way of making pictures, is another name.
+Content-addressed: a file's name is a hash of the patient, the DICOM file's bytes, the frame, the form of the tiles and
+the version of what made them. A changed image, or another way of making pictures, is another name.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ __all__ = ["PIPELINE_VERSION", "CachedImage", "TileCache", "TileForm"]
 
 PIPELINE_VERSION = 1
 """Of decoding, windows and tiling together: raise it when the same file would give other tiles."""
+
+
+_MOST_HEADER_BYTES = 256  # of numpy's file format, for the four dimensions of tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class TileCache:
 
     @staticmethod
     def name(digest: str, frame: int, form: TileForm) -> str:
-        """64 hexadecimal digits. digest: SHA-256 of the DICOM file's bytes, hex."""
+        """64 hexadecimal digits. digest: of the content, such as SHA-256 of a DICOM file's bytes."""
         return hashlib.sha256(f"{digest}|{frame}|{form}".encode()).hexdigest()
 
     def path(self, name: str) -> Path:
@@ -49,10 +52,8 @@ class TileCache:
         return self._folder / name[:2] / f"{name}.npy"
 
     def write(self, name: str, tiles: NDArray[np.uint8]) -> None:
-        """Keep tiles, uint8 (n, 3, S, S); whole or not at all. What is there already stays."""
+        """Keep tiles, uint8 (n, 3, S, S); whole or not at all."""
         path = self.path(name)
-        if path.exists():
-            return
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         buffer = io.BytesIO()
         np.save(buffer, tiles, allow_pickle=False)
@@ -68,9 +69,13 @@ class TileCache:
             raise ValueError("a cached picture is damaged")
         return np.asarray(tiles)
 
-    def has(self, name: str) -> bool:
-        """Whether it lies there."""
-        return self.path(name).is_file()
+    def has(self, name: str, count: int, form: TileForm) -> bool:
+        """Whether it lies there, as long as so many tiles are: a power cut may leave an empty file."""
+        try:
+            header = self.path(name).stat().st_size - count * 3 * form.image_size**2
+        except OSError:
+            return False
+        return 0 < header <= _MOST_HEADER_BYTES
 
     def keep_only(self, names: Collection[str]) -> int:
         """Remove every other file; how many."""

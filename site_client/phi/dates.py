@@ -1,9 +1,9 @@
 """Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
 
 Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
-2023, 5 March 23, 5 de marzo de 2023; in English, German, French, Spanish and Dutch. A number may be the day or the
-month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023, "on 3/5" and the
-year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
+2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French, Spanish and Dutch. A number may
+be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023,
+"on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
@@ -48,9 +48,14 @@ _WORDED_DAY = (
     re.compile(rf"(?<![\d.,/-]){_DAY}{_LINK}?{_BARE}{_MONTH}(?![^\W_])"),
     re.compile(rf"{_BARE}{_MONTH}{_LINK}?{_DAY}(?![^\W_]|[.,]\d)"),
 )
+_GAP = r"[ \t]?(?:\r?\n[ \t]{0,4})?"
 _NUMERIC = re.compile(
-    r"(?<![\w/])(?<!\d[.,-])(?P<a>\d{1,4})(?P<mark>[ \t]?[-/._][ \t]?|[ \t])(?P<b>\d{1,2})(?P=mark)(?P<c>\d{1,4})"
+    rf"(?<![\w/])(?<!\d[.,-])(?P<a>\d{{1,4}})(?:{_GAP}(?P<mark>[-/._]){_GAP}(?P<b>\d{{1,2}}){_GAP}(?P=mark){_GAP}|"
+    r"[ \t](?P<blank_b>\d{1,2})[ \t])(?P<c>'?\d{1,4})"
     r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
+_ROMAN = re.compile(
+    r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>xi{0,2}|i[vx]|vi{0,3}|i{1,3})"
+    r"[ \t]?(?P=mark)[ \t]?(?P<year>(?:19|20)\d\d|'\d\d)(?![\w/]|[.,-]\d)")
 _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
 _NUMERIC_DAY = re.compile(
@@ -103,6 +108,7 @@ def find_dates(folded: Folded, tokens: list[Token], forms: DateForms) -> list[tu
     if not _DIGIT.search(lower):
         return []
     spans = [match.span() for match in _NUMERIC.finditer(lower) if _is_date(match, lower, forms)]
+    spans += [match.span() for match in _ROMAN.finditer(lower) if 1 <= int(match["day"]) <= 31]
     spans += _own_numbers(lower, forms) if forms.days else []
     if any(token.lower in _MONTHS for token in tokens):
         for pattern in _WORDED:
@@ -158,8 +164,12 @@ def _valid(year: int, month: int, day: int) -> bool:
 def _is_date(match: re.Match[str], lower: str, forms: DateForms) -> bool:
     if match["y"]:
         return True
-    a, b, c = match["a"], match["b"], match["c"]
-    mark = match["mark"].strip()
+    a, b, c = match["a"], match["b"] or match["blank_b"], match["c"]
+    mark = match["mark"] or ""
+    if c.startswith("'"):
+        return len(c) == 3 and len(a) < 3 and (_valid(2000, int(a), int(b)) or _valid(2000, int(b), int(a)))
+    if "\n" in match[0] and (len(c) != 4 or match[0].count("\n") > 1):
+        return False
     if len(a) == 4:
         return bool(mark) and 1900 <= int(a) <= 2099 and len(c) <= 2 and _valid(2000, int(b), int(c))
     if len(a) > 2 or len(c) == 3 or not (_valid(2000, int(a), int(b)) or _valid(2000, int(b), int(a))):

@@ -1,10 +1,11 @@
 """The patient's own identifiers in a text: patient ID, accession number and the like.
 
 An identifier is found whatever its case, with or without leading zeros, and with hyphens, blanks, dots or slashes put
-in or left out; never inside a longer number or word, except that letters may be glued to the front (MRN123456). Its
-digits alone are enough where there are five or more. One of fewer than four characters, one that could be a year or a
-vertebra, and one that is an everyday word count only after a keyword (MRN, ID, Acc. and the like). Four or five digits
-must stand together, and not before a unit or with decimals.
+in or left out; never inside a longer number or word, except that letters may be glued to the front (MRN123456).
+The letters that it begins with may be missing (RAD-2021-0039). Its digits alone are enough where there are five or
+more. One of fewer than four characters, one that could be a year or a vertebra, and one that is an everyday word count
+only after a keyword (MRN, ID, Acc. and the like). Four or five digits must stand together, and not before a unit or
+with decimals.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ IDENTIFIER_KEYWORDS = frozenset(
         "fallnummer", "fallnr", "patientennummer", "patnr", "pat", "patient", "patientnumber", "hn", "hospital",
         "encounter", "visit", "account", "acct", "dossier", "ipp", "nip", "historia", "patientnummer", "bsn", "fall",
         "aufnahmenummer", "auftragsnummer", "order", "request", "identifier", "accn", "mpi", "ssn", "insz", "rut",
-        "dni", "hc"])  # fmt: skip
-_NUMBER_WORDS = frozenset(["no", "nr", "num", "number", "nummer", "numero", "id", "is", "n"])
+        "dni", "hc", "hosp", "wristband", "armband", "bracelet", "armbandje", "pulsera"])  # fmt: skip
+_NUMBER_WORDS = frozenset(["no", "nr", "num", "number", "nummer", "numero", "id", "is", "n", "was", "reads", "lautet",
+                           "est"])
 _RUN = re.compile(r"[^\W\d_]+|\d+")
 _SEPARATOR = re.compile(r"|[ \t]?[-_./][ \t]?|[ \t\n]|\r\n|:")
 _KEYWORD_GAP = re.compile(r"[ \t]{0,3}[-.:#=/_]{0,3}[ \t]{0,3}#?\n?[ \t]{0,3}")
@@ -58,6 +60,9 @@ def identifier_forms(identifiers: tuple[str, ...]) -> IdentifierForms:
         runs = _RUN.findall(fold_name(text)[:256])
         forms.add("".join(runs).lstrip("0"))
         forms.add("".join(run.lstrip("0") if run.isdigit() else run for run in runs))
+        if len(runs) > 2 and runs[0].isalpha() and sum(map(len, runs[1:])) >= 6 and runs[1].isdigit():
+            forms.add("".join(runs[1:]).lstrip("0"))  # RAD-2021-0039223 without its letters
+            forms.add("".join(run.lstrip("0") for run in runs[1:]))
         digits = [run.lstrip("0") for run in runs if run.isdigit() and len(run.lstrip("0")) >= 5]
         for run in digits if len(digits) == 1 else ():
             forms.add(run)

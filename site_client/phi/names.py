@@ -20,9 +20,20 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from site_client.phi.folding import fold_name
-from site_client.phi.words import COMMON, EPONYMS, FUNCTION, MEDICAL, PARTICLES, PLACEHOLDERS, RARE, SUFFIXES
+from site_client.phi.words import (
+    COMMON,
+    EPONYMS,
+    FUNCTION,
+    MEDICAL,
+    OWN_PARTICLES,
+    PARTICLES,
+    PLACEHOLDERS,
+    RARE,
+    SUFFIXES,
+)
 
 __all__ = ["NameForms", "Part", "name_forms"]
 
@@ -45,12 +56,14 @@ class Part:
 @dataclass(slots=True)
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
-    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter. ``needles``:
-    (folded text, stands alone) of names in scripts that have no upper case."""
+    inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter, -1 for one that is
+    no part. ``particles``: those that the name has, wherever in it. ``needles``: (folded text, stands alone) of names
+    in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
     initials: dict[str, set[int]] = field(default_factory=dict)
+    particles: set[str] = field(default_factory=set)
     needles: set[tuple[str, bool]] = field(default_factory=set)
     longest: int = 0
 
@@ -69,6 +82,7 @@ def name_forms(names: tuple[str, ...]) -> NameForms:
         for group in name.split("="):
             family, given = _components(group)
             _add_person(forms, family, given)
+            _add_particles(forms, group)
     return forms
 
 
@@ -99,6 +113,33 @@ def _add_person(forms: NameForms, family: str, given: str) -> None:
                     forms.add(joined, len(forms.parts), "strong")
 
 
+def _add_particles(forms: NameForms, group: str) -> None:
+    """The particles of the name, and each with the word that it belongs to: of one component ("Brouwer-van der Meer"),
+    of the prefix (Berg^Jan^^van den), and from behind the family name ("Heide, von der^Jan")."""
+    family, given, _, prefix, *_ = [*group.split("^"), "", "", "", ""]
+    front, _, behind = (family if "^" in group else "").partition(",")
+    for component in (family, given, f"{prefix} {family}", f"{behind} {front}"):
+        words = _words(component) if _alphabetic(component) else []
+        held: list[str] = []
+        for word in words:
+            if word in OWN_PARTICLES and word != words[-1]:
+                held.append(word)
+                continue
+            if held and word not in PLACEHOLDERS:
+                forms.particles.update(held)
+                _add_spaced(forms, [*held, word], " ".join([*held, word]))
+            held = []
+    for one, other in _neighbours(group):
+        if not {one, other} & (FUNCTION | PLACEHOLDERS | SUFFIXES):
+            _add_spaced(forms, [one, other], f"{one} {other}")
+
+
+def _neighbours(group: str) -> list[tuple[str, str]]:
+    """Neighbouring words of free text, whose order is unknown: Abdul Rahman may be written AbdulRahman."""
+    words = _words(group) if "^" not in group and "," not in group and _alphabetic(group) else []
+    return list(pairwise(words)) if len(words) > 2 else []
+
+
 def _add_component(forms: NameForms, component: str) -> list[str]:
     """Add the words of one component; returns its first word, or the whole where that is a particle; [] for none."""
     if not _alphabetic(component):
@@ -112,6 +153,9 @@ def _add_component(forms: NameForms, component: str) -> list[str]:
         if words and (lone or fold_name(chunk).strip(".") not in PARTICLES):
             _add_chunk(forms, chunk, words)
     words = _words(" ".join(chunks))
+    for word in words if len(words) > 1 else ():
+        forms.initials.setdefault(word[0], set()).add(-1 if word in PARTICLES else forms.parts[word].key
+                                                      if word in forms.parts else -1)
     if len(chunks) > 1:
         _add_spaced(forms, words, " ".join(chunks))
     if not words:
@@ -154,6 +198,17 @@ def _add_spellings(forms: NameForms, spelling: str, written: str, weight: str = 
     plain = _DIGRAPH.sub("", spelling)
     if len(plain) >= 4:
         forms.add(plain, key, weight)
+    for written_out in _written_out(plain if len(plain) >= 4 else spelling):
+        forms.add(written_out, key, weight)
+
+
+def _written_out(plain: str) -> list[str]:
+    """A header without umlauts (SCHAFER, MULLER) with one or two of them written out: Schaefer, Mueller."""
+    at = [k + 1 for k, char in enumerate(plain) if char in "aou" and plain[k + 1 : k + 2] != "e"][:8]
+    if len(plain) < 4 or not plain.isascii():
+        return []
+    single = [plain[:k] + "e" + plain[k:] for k in at]
+    return single + [plain[:k] + "e" + plain[k:m] + "e" + plain[m:] for k in at for m in at if k < m]
 
 
 def _words(text: str) -> list[str]:

@@ -67,7 +67,7 @@ def find_persons(folded: Folded) -> Iterator[tuple[int, int]]:
 
 def _named(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
     for match in pattern.finditer(text):
-        if not _could_be_name(match["name"]):
+        if not _could_be_name(match["name"]) or _is_examination(match):
             continue
         start, end = match.start("name"), match.end("name")
         shouted = match["name"].isupper()
@@ -81,4 +81,13 @@ def _named(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
 
 def _could_be_name(word: str) -> bool:
     lower = word.lower()
-    return len(word) > 1 and set(lower) != {"x"} and lower not in NO_NAMES and lower not in FUNCTION
+    if len(word) < 2 or set(lower) == {"x"} or lower in FUNCTION:
+        return False
+    return lower not in NO_NAMES and lower.rpartition("-")[2] not in NO_NAMES
+
+
+def _is_examination(match: re.Match[str]) -> bool:
+    """MR. Circle of Willis: the title in capital letters is an examination's where the name is not. Fr. is a fracture
+    in Spanish and a catheter's size."""
+    title, name = match.groupdict().get("title"), match["name"]
+    return (title in ("MR.", "MS.") and not name.isupper()) or (title == "Fr." and name.lower() in COMMON | MEDICAL)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 __all__ = [
     "COMMON", "EPONYMS", "EPONYM_LINKS", "EPONYM_NOUNS", "FUNCTION", "HONORIFICS", "MEDICAL", "MONTH_NAMES",
-    "NAME_KEYWORDS", "NO_NAMES", "PARTICLES", "PERSON_VERBS", "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE", "SUFFIXES",
-    "words",
+    "NAME_KEYWORDS", "NO_NAMES", "OWN_PARTICLES", "PARTICLES", "PERSON_AUXILIARIES", "PERSON_VERBS",
+    "PLAIN_HONORIFICS", "PLACEHOLDERS", "RARE", "SUFFIXES", "words",
 ]  # fmt: skip
 
 
@@ -236,8 +236,11 @@ enfermedad ziekte tetralogie foro non post pro pseudo
 
 PARTICLES = words("""
 van von vom zu zum zur der den de del della dela di da das do dos du des la le les lo los las ter ten te tot op het st
-saint san santa al el ul bin ben ibn bint abu abd mc mac o d l y e af av och
+saint sainte ste sta san santa dos della al el ul bin ben ibn bint abu abd mc mac o d l y e af av och
 """)
+
+# Particles only where the patient's own name has them in front of another word, or as its prefix.
+OWN_PARTICLES = PARTICLES | words("in aan bij uit onder over voor auf dem ver s i ni nic abdul ould unter ob tho mhic")
 
 # In front of a name; PLAIN_HONORIFICS mean nothing else, so they count in any case of letters.
 PLAIN_HONORIFICS = words("""
@@ -255,6 +258,12 @@ PERSON_VERBS = words("""
 presents presented complains complained denies denied states stated underwent says said tolerated consented told
 described describes admits reports requested refused klagt berichtet berichtete gibt presente rapporte nie refiere
 niega acude meldt ontkent
+""")
+
+# What people are the subject of more often than things; after a capitalised everyday word only.
+PERSON_AUXILIARIES = words("""
+had konnte klagte hatte erhielt bekam wunscht mochte kam heeft kreeg kwam wil avait souhaite tenia desea wishes agreed
+feels felt fell attended could
 """)
 
 PLACEHOLDERS = words("""
@@ -276,6 +285,9 @@ radiology radiologist resident attending physician doctor nurse technologist pho
 department emergency staff team service hospital clinic office practitioner date time page fax assistant manager
 anonymous unknown deidentified redacted removed signed tuberculosis avium kansasii pneumoniae abscessus chelonae
 fortuitum medical imaging surgery intensive care unit line und der die das den mit nach dem le la les el los de het
-een van befund beurteilung klinik arzt station rontgen thorax
+een van befund beurteilung klinik arzt station rontgen thorax kollege kollegin kollegen kolleginnen collega collegae
+colega colegas confrere consoeur colleague colleagues circle rads comparado comparada comparacion nodulo nodulos
+resultado resultados hallazgos conclusion informe tecnica comparaison resultat resultats nodule conclusie vergleich
+ergebnis vergelijking
 """)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ __all__ = ["Mirror", "MirrorWriter", "NotDicomError", "locked_folder", "open_dat
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS instances (
     study TEXT NOT NULL, instance TEXT NOT NULL, mark TEXT NOT NULL, PRIMARY KEY (study, instance)) STRICT"""
+LEAST_FREE_BYTES = 2 * 2**30  # as long as the largest file
 _PREAMBLE_BYTES = 132  # PS3.10 7.1: 128 bytes and DICM
 
 
@@ -81,7 +83,11 @@ class MirrorWriter:
         return row == (mark,) and self._path(study, _name(instance)).is_file()
 
     def keep(self, study: str, instance: str, mark: str, chunks: Iterable[bytes]) -> None:
-        """Store a whole file. What `chunks` raises passes, and NotDicomError; nothing of the file stays then."""
+        """Store a whole file. What `chunks` raises passes, and NotDicomError; nothing of the file stays then.
+        SourceError when the volume is nearly full."""
+        if shutil.disk_usage(self._partial).free < LEAST_FREE_BYTES:  # the ledger may lie on the same volume
+            raise SourceError(f"less than {LEAST_FREE_BYTES >> 30} GiB is free for {self.folder}; free space, or "
+                              "narrow modalities or since, then sync again: what came is kept.")
         target = self._path(study, _name(instance))
         partial = self._partial / target.name
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from site_client.records import Refusal, RefusedItemError
 from site_client.sources.interface import SourceError
 
 __all__ = [
-    "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements", "json_rows",
-    "parse_json", "required", "tidy",
+    "MAX_CHOICES", "MAX_IMAGES", "MAX_TABLE_BYTES", "MAX_TEXT_CHARS", "checked_choices", "csv_rows", "json_elements",
+    "json_rows", "parse_json", "required", "tidy",
 ]  # fmt: skip
 
 MAX_TEXT_CHARS = 20_000
 MAX_IMAGES = 8
+MAX_CHOICES = 256  # each is searched for what names somebody: a line of 200,000 took minutes
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 2**20  # of JSON
 _BLANKS = " \t\r\n"
@@ -91,7 +93,7 @@ def _array(text: str) -> Iterator[object]:
     """The elements of one JSON array and nothing after it; ValueError or RecursionError when it is none."""
     at = _skip(text, _expected(text, _skip(text, 0), "["))
     while text[at : at + 1] != "]":
-        value, at = _DECODER.raw_decode(text, at)
+        value, at = _OF_ELEMENTS.raw_decode(text, at)
         yield value
         at = _skip(text, at)
         if text[at : at + 1] == ",":
@@ -137,10 +139,10 @@ def required(value: str, reason: str) -> str:
 
 
 def checked_choices(cells: Sequence[str], answer: str) -> tuple[str, ...]:
-    """The choices, tidied; () is an open question. RefusedItemError: fewer than two, repeated, empty, or without the
-    answer."""
-    choices = tuple(map(tidy, cells))
-    if choices and (len(choices) < 2 or len(set(choices)) < len(choices) or not all(choices)):
+    """The choices, tidied; () is an open question. RefusedItemError: fewer than two or more than MAX_CHOICES,
+    repeated, empty, or without the answer."""
+    choices = tuple(map(tidy, cells[: MAX_CHOICES + 1]))
+    if choices and (not 2 <= len(choices) <= MAX_CHOICES or len(set(choices)) < len(choices) or not all(choices)):
         raise RefusedItemError("choices-malformed")
     if choices and answer not in choices:
         raise RefusedItemError("answer-not-a-choice")
@@ -165,7 +167,10 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, list[str] | None]]:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_TABLE_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+            raise SourceError(f"{path.name} is no regular file; put the table itself into the data folder.")
+        if status.st_size > MAX_TABLE_BYTES:
             raise SourceError(f"{path.name} is larger than {MAX_TABLE_BYTES} bytes; split it into several folders.")
         return path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError:
@@ -199,4 +204,19 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
+def _once_or_none(pairs: list[tuple[str, Any]]) -> object:
+    """In an array an element with a repeated key, or a number of thousands of digits, costs itself alone."""
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _UNUSABLE
+
+
+def _whole_or_none(digits: str) -> object:
+    try:
+        return int(digits)
+    except ValueError:
+        return _UNUSABLE
+
+
+_UNUSABLE = object()
 _DECODER = json.JSONDecoder(object_pairs_hook=_once)
+_OF_ELEMENTS = json.JSONDecoder(object_pairs_hook=_once_or_none, parse_int=_whole_or_none)

@@ -33,7 +33,10 @@ from site_client.sources.table_rows import (
     tidy,
 )
 
-__all__ = ["KIND_SOURCES", "FolderSource"]
+__all__ = ["KIND_SOURCES", "TABLES", "FolderSource"]
+
+TABLES = ("questions.csv", "questions.jsonl", "conversations.json", "conversations.jsonl", "reports.csv",
+          "reports.jsonl")
 
 KIND_SOURCES = _TABLE_SOURCES | {"study": "studies", "question": "questions"}
 
@@ -45,6 +48,7 @@ _KEYS = {
     "AccessionNumber": "accession_number", "Findings": "findings", "Impression": "impression", "Report": "report",
     "QuestionID": "question_id", "Kind": "kind", "Question": "question", "Answer": "answer",
 }  # fmt: skip
+_MOST_PATH_CHARS = 1024
 _DATE = re.compile(r"(\d{4})-?(\d\d)-?(\d\d)")
 _ItemT = TypeVar("_ItemT")
 _Rows = Iterable[tuple[str, Mapping[str, Any] | Refusal]]
@@ -63,9 +67,19 @@ class FolderSource:
         if not self._path.is_dir():
             raise SourceError(f"The {name} folder does not exist; name the one that holds dicom/ and tables.")
 
+    @property
+    def has_tables(self) -> bool:
+        """Whether there is anything that could be a sample."""
+        return any((self._path / name).exists() for name in TABLES)
+
     def sync(self, progress: Progress | None = None) -> Synced:
         """Everything is here already."""
         return Synced()
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether there is a table of reports, be it empty."""
+        return any((self._path / name).exists() for name in ("reports.csv", "reports.jsonl"))
 
     def folders(self) -> Sequence[Path]:
         """``dicom/``, whether it exists or not."""
@@ -113,13 +127,21 @@ class FolderSource:
         """Paths below dicom/, in their plain form; RefusedItemError for one that leads out of it or through a link."""
         checked = []
         for text in texts:
+            if len(text) > _MOST_PATH_CHARS:
+                raise RefusedItemError("path-outside")
             path = PurePosixPath(text)
             steps = [step for step in (path, *path.parents) if step.parts]
             inside = steps and not path.is_absolute() and not {"..", "\\", "\0"} & {*path.parts, *text}
-            if not inside or any((self._path / "dicom" / step).is_symlink() for step in steps):
+            if not inside or any(map(self._is_link, steps)):
                 raise RefusedItemError("path-outside")
             checked.append(path.as_posix())
         return tuple(checked)
+
+    def _is_link(self, step: PurePosixPath) -> bool:
+        try:
+            return (self._path / "dicom" / step).is_symlink()
+        except OSError:  # a name that no file can have
+            return True
 
 
 def _parsed(rows: _Rows, parse: Callable[[str, Any], _ItemT]) -> Iterator[_ItemT | Refusal]:

@@ -191,7 +191,7 @@ def test_compressed_files_are_counted_by_syntax_without_a_name_of_a_file(site: M
     folder.mkdir()
     save_compressed(folder, JPEGBaseline8Bit, 3)
     (folder / "notes.txt").write_text("P4711")
-    assert count_syntaxes(folder, ImagesConfig()) == ({"JPEG Baseline": 3, "no DICOM file": 1}, {})
+    assert count_syntaxes([folder], ImagesConfig()) == ({"JPEG Baseline": 3, "no DICOM file": 1}, {})
     code, lines = doctor(site)
     assert code == 0 and lines["decoders"][0] == "PASS" and "3 JPEG Baseline" in lines["decoders"][1]
     assert "P4711" not in str(lines)

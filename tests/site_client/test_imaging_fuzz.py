@@ -230,7 +230,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], set[str]]] = {
     "rle header of 30000 x 30000": (lambda: encapsulated(RLELossless, [rle()], Rows=30_000, Columns=30_000),
                                     {"image-size"}),
     "rle header of 8000 x 8000": (lambda: encapsulated(RLELossless, [rle()], Rows=8000, Columns=8000),
-                                  {"pixels-undecodable"}),
+                                  {"image-size", "pixels-undecodable"}),
     "jpeg stream of 20000 x 20000 under 48 x 43": (
         lambda: encapsulated(JPEGBaseline8Bit, [jpeg_claiming(20_000)]), {"pixels-undecodable"}),
     "jpeg stream of 3000 x 3000 for the 12-bit decoder": (

@@ -116,6 +116,36 @@ def test_a_patient_who_fails_on_any_rank_contributes_zero_and_is_counted(
     assert np.abs(total.vector - single(adapted, selection, people, task()).vector).max() <= 1e-6 * CLIP
 
 
+class LostImage:
+    """A stored picture whose file went after its sample was encoded."""
+
+    def num_tiles(self, *, image_size: int, max_tiles: int) -> int:
+        return 1
+
+    def tiles(self, *, image_size: int, max_tiles: int) -> Any:
+        raise FileNotFoundError("tiles/ab/abcd.npy")
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_patient_whose_stored_picture_is_gone_contributes_zero_and_no_more(
+    base: Path, adapted: AdaptedModel, selection: Any, rank: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    class OnThatRank(RankedMechanism):
+        def _shares(self, chosen: Sequence[list[Encoded]]) -> tuple[tuple[int, ...], ...]:
+            mine = (1, 3)
+            other = tuple(p for p in range(len(chosen)) if p not in mine)
+            return (mine, other) if rank == 0 else (other, mine)
+
+    people = samples(adapted)
+    lost = adapted.encode([replace(PATCHES[0], images=(LostImage(),))])
+    mechanism = OnThatRank(LocalGroup(base), adapted, selection, task(), Seeded())  # type: ignore[arg-type]
+    total = mechanism.clipped_sum([people[0], lost, *people[1:]])
+    mechanism.close()
+    assert (total.num_patients_local, total.num_nonfinite_local) == (6, 1)
+    assert np.abs(total.vector - single(adapted, selection, people, task()).vector).max() <= 1e-6 * CLIP
+    assert "abcd" not in caplog.text
+
+
 @pytest.mark.parametrize(
     "choice", [{}, {"adaptive_clip": AdaptiveClip(0.5, 0.2, 10.0)}, {"clipping": "auto-s"}], ids=str)
 def test_a_private_round_over_ranks_is_that_of_one_process_with_the_same_noise(

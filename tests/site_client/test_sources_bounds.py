@@ -11,11 +11,13 @@ import pytest
 from urllib3.util import parse_url
 
 from site_client.sources import fhir as fhir_module
+from site_client.sources import mirror as mirror_module
 from site_client.sources.interface import SourceError
 from site_client.sources.server_session import ServerSession
+from tests.site_client.made_fhir import patient, report, study
 from tests.site_client.stub_server import stub_server
-from tests.site_client.test_sources_fhir import bundle, patient, report, stub_source, study
 from tests.site_client.test_sources_hostile_archive import Archive, element, files, source
+from tests.site_client.test_sources_hostile_fhir import bundle, stub_source
 
 MIB = 2**20
 
@@ -111,3 +113,10 @@ def test_the_login_goes_to_the_origin_alone_however_an_address_is_written(tmp_pa
         with suppress(SourceError):
             stub_source(stub, tmp_path).sync()
         assert set(connected) <= {("127.0.0.1", stub.port)}
+
+
+def test_a_nearly_full_volume_is_not_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirror_module, "LEAST_FREE_BYTES", 2**60)
+    with stub_server(Archive()) as server, pytest.raises(SourceError, match=r"is free for .*; free space, or narrow"):
+        source(server, tmp_path).sync()
+    assert not files(tmp_path)

@@ -36,7 +36,7 @@ def test_the_own_folder_is_first_and_the_others_follow(tmp_path):
     assert [(type(source), source.name) for source in found] == [
         (FolderSource, "data"), (FhirSource, "ris"), (DicomWebSource, "pacs"), (DimseSource, "old"),
         (FolderSource, "more")]
-    mirror = tmp_path / "state" / "mirror"
+    mirror = tmp_path / "state" / "index" / "mirror"
     assert [list(source.folders()) for source in found] == [
         [tmp_path / "dicom"], [], [mirror / "pacs" / "dicom"], [mirror / "old" / "dicom"],
         [tmp_path / "more" / "dicom"]]
@@ -45,9 +45,9 @@ def test_the_own_folder_is_first_and_the_others_follow(tmp_path):
 
 
 def test_a_folder_that_does_not_exist_is_one_sentence(tmp_path):
-    with pytest.raises(SourceError, match="source data does not exist"):
+    with pytest.raises(SourceError, match="data folder does not exist"):
         open_sources(site(tmp_path, str(tmp_path / "nowhere")))
-    with pytest.raises(SourceError, match="source more does not exist"):
+    with pytest.raises(SourceError, match="more folder does not exist"):
         open_sources(site(tmp_path, "", SourceConfig(kind="folder", name="more", path=str(tmp_path / "nowhere"))))
 
 

@@ -1,0 +1,1 @@
+"""The forms that the run store had, oldest first."""
