@@ -15,6 +15,7 @@ from site_client.opt_out import OPT_OUT_FILE, change_opt_out, read_opt_out
 from site_client.records import PatientRecord, SiteIndex, pseudonym
 from site_client.site_index import read_site
 from tests.site_client.made_headers import header
+from tests.site_client.made_site import QUESTIONS
 from tests.site_client.test_installation import Encoder, installation
 
 KEY = bytes(range(32))
@@ -47,6 +48,7 @@ def test_a_shortened_list_is_refused(tmp_path, path, keep):
 def test_a_lost_key_lets_nobody_back_in(tmp_path):
     site = installation(tmp_path)
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "questions.csv").write_text(QUESTIONS.replace("P4711,q,normal,A1,", "P1,q,question,,"))
     key = load_or_create_secret(site.state / "pseudonym.key")
     change_opt_out(site.state, ["P1"], key=key, issuer="")
     assert not read_site(site.config).patients
