@@ -17,7 +17,7 @@ TEST_READY := $(VENV)/ready-test
 export OMP_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo federation-demo pacs-demo console-demo test test-slow test-faults mutation release lint environment clean
+.PHONY: help demo federation-demo pacs-demo console-demo test test-slow test-demos test-faults mutation release lint environment clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test: $(TEST_READY) ## all checks: ruff, mypy, import contracts, fast tests; one
 test-slow: $(TEST_READY) ## the tests marked slow: real processes, Ray, fuzz, packaging
 	@$(PY) .ci/packages
 	@$(PY) .ci/checks slow
+
+test-demos: $(TEST_READY) ## the archive and console demonstrations and the ablation from end to end (minutes each)
+	@$(PY) .ci/packages
+	@$(PY) .ci/checks demos
 
 test-faults: $(TEST_READY) ## SIGKILL of each process alone in every protocol state (test-slow: two at once; long; Linux)
 	@$(PY) .ci/packages

@@ -54,8 +54,9 @@ _COLUMNS = ("id, source, path, mtime_ns, size, reason, patient, sop_uid, study_u
 
 
 def modified_ns(status: os.stat_result) -> int:
-    """When the file was changed, as the index compares it: times beyond the year 2262 are folded into 64 bits."""
-    return (status.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63)
+    """When the file last changed, nanoseconds: its time of modification, or of the inode's change where that is later,
+    since who puts another patient's file in its place may keep the first; wrapped into what SQLite holds."""
+    return (max(status.st_mtime_ns, status.st_ctime_ns) + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,6 +197,7 @@ class _Here:
         pass
 
 
+@pytest.mark.demos
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # ten federations of seconds each, minutes on a busy machine
 def test_the_quick_ablation_from_end_to_end(prepared: Any, tmp_path: Path) -> None:

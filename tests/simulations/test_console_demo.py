@@ -24,6 +24,7 @@ def test_help_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert "web console" in capsys.readouterr().out
 
 
+@pytest.mark.demos
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_live_run_of_three_real_sites_is_seen_round_by_round(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_without_an_archive_it_says_what_to_install(monkeypatch, capsys, tmp_pat
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.demos
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_from_the_archive_to_a_private_round(tmp_path):

@@ -97,6 +97,8 @@ def test_anatomy_is_not_read_as_text() -> None:
         except RefusedItemError:
             continue
         looked_at += 1
+        if looked_at > 32:  # tesseract takes seconds for each
+            break
         wrong += [path.name] if finds_text(picture) else []
     assert looked_at >= 30 and not wrong
 

@@ -4,7 +4,6 @@ index at all."""
 from __future__ import annotations
 
 import csv
-import os
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from configs.site_data import ImagesConfig, PhiConfig
 from site_client.imaging import burned_in
 from site_client.imaging.sandbox import Rendered
 from site_client.indexing.build import IndexSettings, build_index
-from site_client.indexing.index_store import IndexStore, Scanned
+from site_client.indexing.index_store import IndexStore, Scanned, modified_ns
 from site_client.indexing.matching import Matcher
 from site_client.indexing.pictures import CachedPictures
 from site_client.indexing.scan import scan_folders
@@ -157,8 +156,8 @@ def pictures_of(tmp_path: Path, renderer: object, names: list[str], **images: ob
     (tmp_path / "dicom").mkdir(exist_ok=True)
     for number, name in enumerate(names):
         (tmp_path / "dicom" / name).write_bytes(b"x")
-        os.utime(tmp_path / "dicom" / name, ns=(1, 1))
-        store.put([Scanned("data", name, 1, 1, f"{number:064x}", header(sop_uid=f"1.{number}"))])
+        changed = modified_ns((tmp_path / "dicom" / name).stat())
+        store.put([Scanned("data", name, changed, 1, f"{number:064x}", header(sop_uid=f"1.{number}"))])
     pictures = CachedPictures(store, {"data": tmp_path / "dicom"}, ImagesConfig(**images), lambda: renderer,
                               lambda pixels: False, cache=TileCache(tmp_path / "tiles"), form=FORM)
     return store, pictures, [store.at("data", name) for name in names]

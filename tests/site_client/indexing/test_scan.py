@@ -69,6 +69,16 @@ def test_changed_new_and_removed_files(tmp_path, data, scanner):
     assert not found["boris"]
 
 
+def test_a_file_in_anothers_place_is_parsed_although_size_and_time_are_the_same(tmp_path, data, scanner):
+    assert run(tmp_path, data, scanner)["anna"]
+    (data / "a").unlink()
+    write(data, "a")  # the same length and time of modification
+    scanner.known["a"] = header(patient_id="P2", study_uid="1.3")
+    found = run(tmp_path, data, scanner)
+    assert not found["anna"]
+    assert {file.path for file in found["boris"]} == {"a", "deep/er/b"}
+
+
 def test_nothing_of_a_removed_patient_stays_on_the_disk(tmp_path, data, scanner):
     run(tmp_path, data, scanner)
     with closing(opened(tmp_path)) as store:
