@@ -28,12 +28,13 @@ __all__ = [
 ]  # fmt: skip
 
 PACKAGES = ("configs", "coordinator", "model", "privacy", "site_client")
-HASHED_SUFFIXES = frozenset({".py", ".yaml", ".typed"})
+HASHED_SUFFIXES = frozenset({".css", ".html", ".js", ".py", ".svg", ".typed", ".yaml"})
 # The dependencies of pyproject.toml; a test compares the two lists.
 LIBRARIES = (
-    "accelerate", "cryptography", "dp-accounting", "flwr", "grpcio", "grpcio-health-checking", "matplotlib", "numpy",
-    "omegaconf", "peft", "pillow", "pydicom", "pynacl", "rich", "safetensors", "scipy", "tokenizers", "torch",
-    "transformers", "uvicorn", "uvloop",
+    "accelerate", "alembic", "cryptography", "dicomweb-client", "dp-accounting", "flwr", "grpcio",
+    "grpcio-health-checking", "jinja2", "matplotlib", "numpy", "omegaconf", "peft", "pillow", "prometheus-client",
+    "pydicom", "pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "pylibjpeg-rle", "pynacl", "requests", "rich",
+    "safetensors", "scipy", "sqlalchemy", "starlette", "tokenizers", "torch", "transformers", "uvicorn", "uvloop",
 )  # fmt: skip
 # What an installer adds to a wheel's own files; it differs between machines.
 _INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json", "uv_cache.json"})
