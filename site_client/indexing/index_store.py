@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS files (
   instance_number INTEGER NOT NULL DEFAULT 0, position REAL, suspect INTEGER NOT NULL DEFAULT 0,
   anchors TEXT NOT NULL DEFAULT '', UNIQUE (source, path));
 CREATE INDEX IF NOT EXISTS files_sop ON files (sop_uid, patient);
+CREATE INDEX IF NOT EXISTS files_patient ON files (patient, anchors);
 CREATE INDEX IF NOT EXISTS files_study ON files (study_uid, patient);
 CREATE INDEX IF NOT EXISTS files_accession ON files (accession, patient);
 CREATE TABLE IF NOT EXISTS anchors (
