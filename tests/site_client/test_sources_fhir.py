@@ -328,6 +328,7 @@ def test_fields_of_any_shape_are_refused_not_raised(server, tmp_path, value):
     assert len(list(site.reports())) == 16
 
 
+@pytest.mark.slow  # .ci/packages fetches them
 def test_the_standards_own_examples(server, tmp_path):
     server.put(*example_resources())
     site = source(server, tmp_path, page_size=2)
