@@ -10,11 +10,12 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from model.memory_errors import memory_named
 
 if TYPE_CHECKING:
     from configs.evaluation import BenchmarkConfig
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["add_evaluate_command"]
 
 EXIT_OK, EXIT_INTERRUPTED = 0, 130
-_TOO_SMALL = "the memory of this machine is too small for this model and these pictures"
 
 
 def add_evaluate_command(commands: Any) -> None:
@@ -75,7 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     for item in chosen:
         for picture in item.pictures:
             picture.check()
-    with _memory_named():
+    with memory_named("these pictures"):
         models, identity = _opened(arguments, files, known)
         from coordinator.evaluate_answers import open_answers
 
@@ -210,18 +210,3 @@ def _write(out: Path, facts: dict[str, Any]) -> None:
     from privacy.durable import write_whole
 
     write_whole(out, json.dumps(facts, indent=1).encode() + b"\n")
-
-
-@contextmanager
-def _memory_named() -> Iterator[None]:
-    """Memory that runs out is a sentence: the machine's, and the GPU's (torch.OutOfMemoryError)."""
-    try:
-        yield
-    except MemoryError:
-        raise ValueError(_TOO_SMALL) from None
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise ValueError("the GPU's memory is too small for this model; use --device cpu") from None
-        if "can't allocate memory" not in str(error):  # as torch says it of the machine's memory
-            raise
-        raise ValueError(_TOO_SMALL) from None

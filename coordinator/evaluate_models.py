@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from model.adapted import open_with_adapter
+from model.adapted import open_to_ask
 from model.adapter_files import AdapterFiles
-from model.backbone import BaseModel, load_base
+from model.backbone import BaseModel
 from model.benchmarks.items import Item
 from model.generation import Prompt, prompt_of, stream_answer
 from model.inputs import Example
@@ -67,17 +65,10 @@ class Models:
 def open_models(directory: Path, files: AdapterFiles | None, device: str) -> Models:
     """The base model in `directory`, with the adapter of `files` on it if there is one; device: auto, cpu or cuda.
 
-    Raises ValueError, one sentence, as `model.adapted.open_with_adapter`, and when there is no such device.
+    Raises ValueError, one sentence, as `model.adapted.open_to_ask`.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch finds no CUDA device here; use --device cpu")
-    if files is None:
-        base = load_base(directory)
-        return Models(base, base.model.to(device), False, device)
-    adapted = open_with_adapter(directory, files)
-    return Models(adapted.base, adapted.model.to(device), True, device)
+    base, model, device = open_to_ask(directory, files, device)
+    return Models(base, model, files is not None, device)
 
 
 def adapter_hash(files: AdapterFiles) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,8 @@ from model.inputs import Encoded, Example, encode_all
 from model.spec import GROUPS, LoraSpec
 
 __all__ = [
-    "ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted", "open_with_adapter", "recompute_layers",
+    "ADAPTER_SEED", "AdaptedModel", "adapted_from", "open_adapted", "open_to_ask", "open_with_adapter",
+    "recompute_layers",
 ]  # fmt: skip
 
 ADAPTER_SEED = 0
@@ -134,6 +136,23 @@ def open_with_adapter(directory: Path, files: AdapterFiles) -> AdaptedModel:
     adapted = adapted_from(base, files.lora)
     adapted.write(vector)
     return adapted
+
+
+def open_to_ask(directory: Path, files: AdapterFiles | None, device: str) -> tuple[BaseModel, Any, str]:
+    """(base, the model to ask, device): the base in `directory` itself, or with the adapter of `files` on it; one model
+    in memory. device: auto, cpu or cuda.
+
+    Raises ValueError, one sentence, as `open_with_adapter`, and when there is no such device.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch finds no CUDA device here; use --device cpu")
+    if files is None:
+        base = load_base(directory)
+        return base, base.model.to(device), device
+    adapted = open_with_adapter(directory, files)
+    return adapted.base, adapted.model.to(device), device
 
 
 def _require_named_base(directory: Path, files: AdapterFiles) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.memory_errors import memory_named
 from site_client.answer_columns import Column, printable, run_silently, show_live, show_plain
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = ["add_answer_command"]
 EXIT_OK, EXIT_INTERRUPTED = 0, 130
 NOTE = "research use only, not for clinical decisions"
 DEFAULT_TOKENS = 256
-_TOO_SMALL = "the memory of this machine is too small for this model and these images"
 
 
 def add_answer_command(commands: Any) -> None:
@@ -63,13 +63,15 @@ def _answer(arguments: argparse.Namespace) -> int:
     question = _question(arguments)
     directory = _base_directory(arguments)
     files, pictures = _read_inputs(arguments)
-    with _memory_named(), _waiting("loading the model"):
-        base, model, device = _open(directory, files, arguments.device)
+    with memory_named("these images"), _waiting("loading the model"):
+        from model.adapted import open_to_ask
+
+        base, model, device = open_to_ask(directory, files, arguments.device)
         prompt = _prompt(question, pictures, base)
     most = _most_tokens(arguments.max_new_tokens, prompt, base)
     columns = _columns(base, model, prompt, most, files)
     facts = _facts(base, files, device, len(prompt.ids))
-    with _memory_named():
+    with memory_named("these images"):
         if arguments.json:
             whole = run_silently(columns)
         else:
@@ -120,27 +122,8 @@ def _read_inputs(arguments: argparse.Namespace) -> tuple[AdapterFiles | None, li
         return files, []
     from site_client.sources.picture import read_picture
 
-    with _memory_named():
+    with memory_named("these images"):
         return files, [read_picture(path) for path in arguments.image]
-
-
-def _open(directory: Path, files: AdapterFiles | None, device: str) -> tuple[BaseModel, Any, str]:
-    """(base, the model to ask, device): the base itself, or the base with the adapter on it; one model in memory."""
-    import torch
-
-    from model.backbone import load_base
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch finds no CUDA device here; use --device cpu")
-    if files is None:
-        base = load_base(directory)
-        return base, base.model.to(device), device
-    from model.adapted import open_with_adapter
-
-    adapted = open_with_adapter(directory, files)
-    return adapted.base, adapted.model.to(device), device
 
 
 def _prompt(question: str, pictures: Sequence[Picture], base: BaseModel) -> Prompt:
@@ -235,18 +218,3 @@ def _waiting(text: str) -> Iterator[None]:
 
     with Console(stderr=True).status(text):
         yield
-
-
-@contextlib.contextmanager
-def _memory_named() -> Iterator[None]:
-    """Memory that runs out is a sentence: the machine's, and the GPU's (torch.OutOfMemoryError)."""
-    try:
-        yield
-    except MemoryError:
-        raise ValueError(_TOO_SMALL) from None
-    except RuntimeError as error:
-        if type(error).__name__ == "OutOfMemoryError":
-            raise ValueError("the GPU's memory is too small for this model; use --device cpu") from None
-        if "can't allocate memory" not in str(error):  # as torch says it of the machine's memory
-            raise
-        raise ValueError(_TOO_SMALL) from None

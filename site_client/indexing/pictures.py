@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -44,7 +45,7 @@ class Renderer(Protocol):
         """Raises RefusedItemError with the reason."""
 
 
-class Pictures:
+class Pictures(ABC):
     """Makes the pictures that are asked for and says where they are.
 
     Args:
@@ -82,15 +83,15 @@ class Pictures:
                 if progress is not None:
                     progress(done, len(todo))
 
+    @abstractmethod
     def image(self, file: IndexedFile, frame: int) -> Image | None:
         """The picture, None when it cannot be had; `prepare` comes first."""
-        raise NotImplementedError
 
-    def _is_known(self, file: IndexedFile, frame: int) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _is_known(self, file: IndexedFile, frame: int) -> bool: ...
 
-    def _keep_frame(self, file: IndexedFile, frame: int, digest: str, pixels: NDArray[np.uint8]) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _keep_frame(self, file: IndexedFile, frame: int, digest: str, pixels: NDArray[np.uint8]) -> None: ...
 
     def _make(self, file: IndexedFile, frames: Sequence[int]) -> Rendered | str:
         """The frames, or the reason why there are none. Runs beside others: it touches no database."""

@@ -13,15 +13,17 @@ An instance that the server does not give counts as failed and is asked for at t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
-from site_client.sources.interface import Progress, SourceError, Synced
+from site_client.records import Refusal
+from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
 from site_client.sources.mirror import Mirror, MirrorWriter, NotDicomError
 from site_client.sources.patience import NotGivenError, ServerFaultError, ServerSilentError
 
-__all__ = ["Archive", "Instance", "Listing", "follow"]
+__all__ = ["Archive", "Instance", "Listing", "MirroredArchive", "follow"]
 
 FEW_STUDIES = 10
 MOST_FAULTS, MOST_SILENCES = 1000, 3  # one after another, before a server counts as broken
@@ -44,6 +46,26 @@ class Listing:
 
     marks: Mapping[str, str] = field(repr=False)
     unusable: int = 0
+
+
+class MirroredArchive:
+    """The half of a `Source` that reads the mirror of an archive: images alone, reports come from another source."""
+
+    def __init__(self, name: str, mirror: Mirror) -> None:
+        self.name = name
+        self._mirror = mirror
+
+    def folders(self) -> Sequence[Path]:
+        """The mirror's files."""
+        return [self._mirror.dicom]
+
+    def reports(self) -> Iterator[Report | Refusal]:
+        """None: an archive's reports come from another source."""
+        return iter(())
+
+    def questions(self) -> Iterator[Question | Refusal]:
+        """None."""
+        return iter(())
 
 
 class Archive(Protocol):

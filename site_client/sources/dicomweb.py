@@ -24,9 +24,8 @@ from dicomweb_client import DICOMwebClient
 from dicomweb_client.uri import URI
 
 from configs.site_data import SourceConfig
-from site_client.records import Refusal
-from site_client.sources.archive import Instance, Keep, Listing, follow
-from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
+from site_client.sources.archive import Instance, Keep, Listing, MirroredArchive, follow
+from site_client.sources.interface import Progress, SourceError, Synced
 from site_client.sources.mirror import Mirror
 from site_client.sources.multipart import MultipartError, boundary, only_part
 from site_client.sources.patience import NotGivenError, ServerSilentError, TooLargeError
@@ -44,16 +43,15 @@ _STUDY_UID, _SERIES_UID, _SOP_UID, _SOP_CLASS, _MODALITY = "0020000D", "0020000E
 logging.getLogger("dicomweb_client").setLevel(logging.CRITICAL)  # its lines name UIDs
 
 
-class DicomWebSource:
+class DicomWebSource(MirroredArchive):
     """The archive at `config.url`, mirrored below `mirror`; files above `most_file_bytes` count as failed."""
 
     def __init__(
         self, config: SourceConfig, mirror: Path, *, most_file_bytes: int = MOST_FILE_BYTES,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.name = config.name
         self._config = config
-        self._mirror = Mirror(mirror)
+        super().__init__(config.name, Mirror(mirror))
         self._most_file_bytes = most_file_bytes
         self._pause = pause
 
@@ -61,18 +59,6 @@ class DicomWebSource:
         """See `archive.follow`."""
         with ServerSession(self._config, self._pause) as session:
             return follow(_WebArchive(self._config, session, self._most_file_bytes), self._mirror, progress)
-
-    def folders(self) -> Sequence[Path]:
-        """The mirror's files."""
-        return [self._mirror.dicom]
-
-    def reports(self) -> Iterator[Report | Refusal]:
-        """None: an archive's reports come from another source."""
-        return iter(())
-
-    def questions(self) -> Iterator[Question | Refusal]:
-        """None."""
-        return iter(())
 
 
 class _WebArchive:

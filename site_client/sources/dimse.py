@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from configs.site_data import SourceConfig
-from site_client.records import Refusal
-from site_client.sources.archive import Instance, Keep, Listing, follow
+from site_client.sources.archive import Instance, Keep, Listing, MirroredArchive, follow
 from site_client.sources.dicom import quiet_library
 from site_client.sources.dicomweb import MOST_INSTANCES, MOST_STUDIES, checked_uid, study_mark
-from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
+from site_client.sources.interface import Progress, SourceError, Synced
 from site_client.sources.mirror import Mirror
 from site_client.sources.patience import NotGivenError, Patience, ServerFaultError, ServerSilentError
 
@@ -42,7 +41,7 @@ _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0
 _REJECTED = {3: "does not know this site's calling_title", 7: "is not named by called_title"}  # PS3.8 9.3.4
 
 
-class DimseSource:
+class DimseSource(MirroredArchive):
     """The archive at `config.url` (HOST:PORT), mirrored below `mirror`; files above `most_file_bytes` fail.
 
     Raises SourceError when pynetdicom is not installed or the address is none.
@@ -52,14 +51,13 @@ class DimseSource:
         self, config: SourceConfig, mirror: Path, *, most_file_bytes: int = MOST_FILE_BYTES,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.name = config.name
         found = _ADDRESS.fullmatch(config.url)
         if found is None or not 0 < int(found["port"]) < 65536:
             raise SourceError(f"source {config.name}: url must be HOST:PORT, such as pacs.example.org:104.")
         self._config = config
         self._address = found["host"].strip("[]"), int(found["port"])
         self._library = _library(config.name)
-        self._mirror = Mirror(mirror)
+        super().__init__(config.name, Mirror(mirror))
         self._most_file_bytes = min(most_file_bytes, MOST_FILE_BYTES)
         self._pause = pause
 
@@ -71,18 +69,6 @@ class DimseSource:
                 return follow(archive, self._mirror, progress)
             finally:
                 archive.close()
-
-    def folders(self) -> Sequence[Path]:
-        """The mirror's files."""
-        return [self._mirror.dicom]
-
-    def reports(self) -> Iterator[Report | Refusal]:
-        """None: an archive's reports come from another source."""
-        return iter(())
-
-    def questions(self) -> Iterator[Question | Refusal]:
-        """None."""
-        return iter(())
 
 
 class _DimseArchive:
