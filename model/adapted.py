@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from peft import PeftModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from model import backbone
 from model.adapter import AdapterLayout, Selection, attach
 from model.adapter_files import AdapterFiles
 from model.backbone import BaseModel, empty, hash_model, load_base
@@ -149,7 +150,7 @@ def open_to_ask(directory: Path, files: AdapterFiles | None, device: str) -> tup
     elif device == "cuda" and not torch.cuda.is_available():
         raise ValueError("torch finds no CUDA device here; use --device cpu")
     if files is None:
-        base = load_base(directory)
+        base = backbone.load_base(directory)
         return base, base.model.to(device), device
     adapted = open_with_adapter(directory, files)
     return adapted.base, adapted.model.to(device), device

@@ -85,7 +85,7 @@ def _answer(arguments: argparse.Namespace) -> int:
 def _question(arguments: argparse.Namespace) -> str:
     """The question's text; ValueError when it is empty or too long, or does not go with the images."""
     from model.harmony import IMAGE_PLACEHOLDER
-    from site_client.sources.reports import MAX_IMAGES, MAX_TEXT_CHARS
+    from site_client.sources.table_rows import MAX_IMAGES, MAX_TEXT_CHARS
 
     question = str(sys.stdin.read(MAX_TEXT_CHARS + 1) if arguments.question == "-" else arguments.question).strip()
     if not question:

@@ -21,7 +21,6 @@ from site_client.phi.anchors import Anchors
 from site_client.records import Refusal, RefusedItemError, pseudonym
 from site_client.sources.interface import Question, Report
 from site_client.sources.table_rows import required
-from site_client.sources.tables import KIND_SOURCES
 
 __all__ = ["OF_REPORTS", "REPORT_PROMPT", "Candidate", "Matcher"]
 
@@ -152,7 +151,7 @@ class Matcher:
             text = f"Findings: {findings} {text}"
         elif not files and (question.study_uid or question.accession):
             pictures = self._study(patient, question.study_uid, question.accession)
-        return Candidate(question.item, patient, question.question_id, KIND_SOURCES[question.kind], text,
+        return Candidate(question.item, patient, question.question_id, question.source, text,
                          tuple(choices), answer, pictures, all_needed=bool(files))
 
     def _report(self, patient: str, question: Question) -> Report:

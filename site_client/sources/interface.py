@@ -13,7 +13,12 @@ from typing import Protocol
 
 from site_client.records import Refusal
 
-__all__ = ["Question", "Report", "Source", "SourceError", "Synced"]
+__all__ = ["KIND_SOURCES", "Question", "Report", "Source", "SourceError", "Synced"]
+
+KIND_SOURCES = {
+    "normal": "reports", "impression": "impressions", "alike": "patches", "study": "studies", "question": "questions",
+}
+"""The source that a kind of question counts for, a member of `site_client.records.SOURCES`."""
 
 Progress = Callable[[int, int], None]  # done, all that are known of
 
@@ -64,6 +69,11 @@ class Question:
     accession: str = field(default="", repr=False)
     uids: tuple[str, ...] = field(default=(), repr=False)
     paths: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def source(self) -> str:
+        """The source that its example counts for."""
+        return KIND_SOURCES[self.kind]
 
 
 class Source(Protocol):

@@ -1,7 +1,9 @@
 """Rows of tables, each read alone: a line of CSV or of JSON lines is one record, whatever stands in it.
 
 A patient's samples must not depend on another patient's record. So no quotation mark, bracket or byte of one line
-reaches into the next: a damaged line is refused and counted, for itself only. A damaged table (no such file, too
+reaches into the next: a damaged line is refused and counted, for itself only. So, unlike RFC 4180, a cell cannot hold a
+line break: of such a row a first line that happens to be a whole row is used, its own patient's text cut short, and a
+later one counts as a row of the patient whom it names. A damaged table (no such file, too
 large, a column missing or twice) is a SourceError and nothing of it is used: the operator's error, told before any run.
 """
 

@@ -1,13 +1,13 @@
 """The folder source: ``dicom/`` with reports and questions in CSV, JSON lines, or LLaVA's conversations.
 
-CSV is read as `site_client.sources.reports` does, with further columns that may be absent: reports may have
+CSV is read as `table_rows` says, with further columns that may be absent: reports may have
 StudyInstanceUID, PatientName, PatientBirthDate and IssuerOfPatientID, questions StudyInstanceUID. A report names its
 study by UID or accession number. JSON lines have the same keys in snake case; their reports may hold one ``report`` in
 place of findings and impression, which headings split (`report_text`).
 
-Kinds of questions beside `reports.KIND_SOURCES`: ``study`` names a study, whose images lead to the answer (no answer:
-the study's report is it); ``question`` names images by ``sop_instance_uids`` or by ``images`` (paths below dicom/), or
-a study, or nothing. Only a question that names images or a study may leave its patient to them.
+Kinds of questions beside `normal`, `impression` and `alike`: ``study`` names a study, whose images lead to the answer
+(no answer: the study's report is it); ``question`` names images by ``sop_instance_uids`` or by ``images`` (paths below
+dicom/), or a study, or nothing. Only a question that names images or a study may leave its patient to them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from typing import Any, TypeVar
 
 from site_client.records import Refusal, RefusedItemError, checked_patient_id
 from site_client.sources.conversations import conversation_questions
-from site_client.sources.interface import Progress, Question, Report, SourceError, Synced
+from site_client.sources.interface import KIND_SOURCES, Progress, Question, Report, SourceError, Synced
 from site_client.sources.report_text import sections
-from site_client.sources.reports import KIND_SOURCES as _TABLE_SOURCES
-from site_client.sources.reports import QUESTION_COLUMNS, REPORT_COLUMNS
 from site_client.sources.table_rows import (
     MAX_IMAGES,
     checked_choices,
@@ -33,13 +31,15 @@ from site_client.sources.table_rows import (
     tidy,
 )
 
-__all__ = ["KIND_SOURCES", "TABLES", "FolderSource"]
+__all__ = ["TABLES", "FolderSource", "csv_questions", "csv_reports"]
 
 TABLES = ("questions.csv", "questions.jsonl", "conversations.json", "conversations.jsonl", "reports.csv",
           "reports.jsonl")
 
-KIND_SOURCES = _TABLE_SOURCES | {"study": "studies", "question": "questions"}
-
+REPORT_COLUMNS = ("PatientID", "AccessionNumber", "Findings", "Impression")
+QUESTION_COLUMNS = (
+    "PatientID", "QuestionID", "Kind", "AccessionNumber", "SOPInstanceUIDs", "Question", "Choices", "Answer",
+)  # fmt: skip
 _FURTHER_REPORT = ("StudyInstanceUID", "PatientName", "PatientBirthDate", "IssuerOfPatientID")
 _FURTHER_QUESTION = ("StudyInstanceUID",)
 _KEYS = {
@@ -88,24 +88,20 @@ class FolderSource:
     def reports(self) -> Iterator[Report | Refusal]:
         """Of reports.csv, then of reports.jsonl."""
         if (path := self._path / "reports.csv").exists():
-            yield from _parsed(csv_rows(path, REPORT_COLUMNS, _FURTHER_REPORT), _report)
+            yield from csv_reports(path)
         if (path := self._path / "reports.jsonl").exists():
             yield from _parsed(json_rows(path), lambda item, row: _report(item, _as_cells(row)))
 
     def questions(self) -> Iterator[Question | Refusal]:
         """Of questions.csv, questions.jsonl, conversations.json and conversations.jsonl, in this order."""
         if (path := self._path / "questions.csv").exists():
-            yield from _parsed(csv_rows(path, QUESTION_COLUMNS, _FURTHER_QUESTION), self._csv_question)
+            yield from csv_questions(path)
         if (path := self._path / "questions.jsonl").exists():
             yield from _parsed(json_rows(path), self._json_question)
         for name, rows in (("conversations.json", json_elements), ("conversations.jsonl", json_rows)):
             if (path := self._path / name).exists():
                 for item, row in rows(path):
                     yield from [row] if isinstance(row, Refusal) else self._conversation(item, row)
-
-    def _csv_question(self, item: str, cells: Mapping[str, str]) -> Question:
-        uids = tuple(uid.strip() for uid in cells["SOPInstanceUIDs"].split(";") if uid.strip())
-        return _question(item, cells, uids, (), cells["Choices"].split("|") if cells["Choices"] else ())
 
     def _json_question(self, item: str, row: Mapping[str, Any]) -> Question:
         cells = {"Kind": "question"} | {name: cell for name, cell in _as_cells(row).items() if cell}
@@ -142,6 +138,24 @@ class FolderSource:
             return (self._path / "dicom" / step).is_symlink()
         except OSError:  # a name that no file can have
             return True
+
+
+def csv_reports(path: Path) -> Iterator[Report | Refusal]:
+    """The reports of a table with `REPORT_COLUMNS`, in its order; one line is one row.
+
+    Raises ValueError when the table is missing, too large or lacks a column.
+    """
+    return _parsed(csv_rows(path, REPORT_COLUMNS, _FURTHER_REPORT), _report)
+
+
+def csv_questions(path: Path) -> Iterator[Question | Refusal]:
+    """The questions of a table with `QUESTION_COLUMNS`; as `csv_reports`."""
+    return _parsed(csv_rows(path, QUESTION_COLUMNS, _FURTHER_QUESTION), _csv_question)
+
+
+def _csv_question(item: str, cells: Mapping[str, str]) -> Question:
+    uids = tuple(uid.strip() for uid in cells["SOPInstanceUIDs"].split(";") if uid.strip())
+    return _question(item, cells, uids, (), cells["Choices"].split("|") if cells["Choices"] else ())
 
 
 def _parsed(rows: _Rows, parse: Callable[[str, Any], _ItemT]) -> Iterator[_ItemT | Refusal]:

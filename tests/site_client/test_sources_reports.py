@@ -4,10 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from site_client.sources.reports import MAX_TEXT_CHARS, read_questions, read_reports
+from site_client.records import Refusal
+from site_client.sources.table_rows import MAX_TEXT_CHARS
+from site_client.sources.tables import csv_questions, csv_reports
 
 REPORTS = "PatientID,AccessionNumber,Findings,Impression\n"
 QUESTIONS = "PatientID,QuestionID,Kind,AccessionNumber,SOPInstanceUIDs,Question,Choices,Answer\n"
+
+
+def parted(rows):
+    """(what was read, what was refused)."""
+    rows = list(rows)
+    return ([row for row in rows if not isinstance(row, Refusal)], [row for row in rows if isinstance(row, Refusal)])
+
+
+def read_reports(path):
+    return parted(csv_reports(path))
+
+
+def read_questions(path):
+    return parted(csv_questions(path))
 
 
 def reports(tmp_path, body: str | bytes):
