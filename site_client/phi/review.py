@@ -1,6 +1,6 @@
 """The local review file: for the hospital's own staff each hit with what stands around it.
 
-It names patients. It lies in the site's state folder with mode 0600, is overwritten by each check, whole or not at all,
+It names patients. It lies in the site's index folder with mode 0600, is overwritten by each check, whole or not at all,
 and nothing sends it or reads it again. Everything else shows `counts` only.
 """
 
@@ -39,7 +39,7 @@ def counts(reviewed: Iterable[ReviewedText]) -> dict[str, int]:
 
 
 def write_review(state: Path, reviewed: Sequence[ReviewedText]) -> Path:
-    """Overwrite the review file in the state folder; returns its path. One line a hit: kind, item, text around it.
+    """Overwrite the review file in this folder; returns its path. One line a hit: kind, item, text around it.
 
     ValueError when the folder is missing or cannot be written.
     """
