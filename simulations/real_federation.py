@@ -14,16 +14,13 @@ that this object did not start are left alone.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +34,7 @@ from privacy.transport.service import free_port
 from privacy.transport.supervisor import read_status
 from simulations.materials import Materials
 from simulations.network_lab import COORDINATOR, Lab
+from simulations.real_processes import egress, end_with_us, lives, program
 from simulations.sum_watch import SumWatch
 
 __all__ = ["COORDINATOR_KINDS", "SHORT", "SITE_KINDS", "RealFederation", "set_keys", "until"]
@@ -60,8 +58,6 @@ every_rounds: 1000
 federation: {federation}
 """
 _OFFICERS = ("ann", "bob")
-_SIGNAL_AT_PARENTS_END = 1  # PR_SET_PDEATHSIG
-_libc = ctypes.CDLL(None)
 
 
 def until(what: Callable[[], str], reached: Callable[[], Any], timeout_s: float, every_s: float = 0.1) -> Any:
@@ -177,13 +173,13 @@ class RealFederation:
 
     # -------------------------------------------------------------- its processes
 
-    def command(self, program: str, *arguments: str, check: bool = True, typed: str = "") -> str:
+    def command(self, name: str, *arguments: str, check: bool = True, typed: str = "") -> str:
         """Run a command of an operator to its end, in `folder`, with `typed` as its input; its standard output (with
         `check=False` the error output as well). Raises RuntimeError when it fails."""
-        done = subprocess.run([*_program(program), *arguments], cwd=self.folder, env=self.environment_of(),
+        done = subprocess.run([*program(name), *arguments], cwd=self.folder, env=self.environment_of(),
                               input=typed, capture_output=True, text=True, check=False, timeout=600)
         if check and done.returncode:
-            raise RuntimeError(f"{program} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
+            raise RuntimeError(f"{name} {' '.join(arguments[:3])} failed: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
     def start_all(self, timeout_s: float = 400.0) -> None:
@@ -197,12 +193,12 @@ class RealFederation:
 
     def begin(self, name: str) -> None:
         """Start `coordinator up` ("coordinator") or a site's `site-client start`."""
-        arguments = [*_program("coordinator"), "up", "C"] if name == COORDINATOR else [
-            *_program("site-client"), "start", str(self.site_file(name))]
+        arguments = [*program("coordinator"), "up", "C"] if name == COORDINATOR else [
+            *program("site-client"), "start", str(self.site_file(name))]
         with (self.folder / f"{name}.out").open("ab") as out:
             options: dict[str, Any] = {
                 "cwd": self.folder, "env": self.environment_of(name), "stdout": out, "stderr": subprocess.STDOUT,
-                "stdin": subprocess.DEVNULL, "preexec_fn": _end_with_us}
+                "stdin": subprocess.DEVNULL, "preexec_fn": end_with_us}
             self.processes[name] = (subprocess.Popen(arguments, **options) if self.lab is None
                                     else self.lab.run(name, arguments, **options))
 
@@ -240,7 +236,7 @@ class RealFederation:
         def running() -> int:
             for one in self.status(owner).get("children", ()):
                 if one["name"] == child and one["pid"] is not None and one["state"] in ("running", "lost") and (
-                        _lives(one["pid"])):
+                        lives(one["pid"])):
                     return int(one["pid"])
             return 0
 
@@ -252,7 +248,7 @@ class RealFederation:
         os.kill(pid, signal.SIGKILL)
         if kind in ("up", "start"):
             self.processes.pop(site or COORDINATOR).wait(30)
-        until(lambda: f"{kind} {site} gone", lambda: not _lives(pid), 30)
+        until(lambda: f"{kind} {site} gone", lambda: not lives(pid), 30)
 
     def freeze(self, site: str) -> None:
         """SIGSTOP to the site's three processes."""
@@ -304,10 +300,17 @@ class RealFederation:
         return run
 
     def wait(self, run: str, *states: str, timeout_s: float = 300.0) -> QueuedRun:
-        """Until the run is in one of `states` ("finished" by default)."""
+        """Until the run is in one of `states` ("finished" by default). Raises RuntimeError when it ended otherwise."""
         wanted = states or ("finished",)
+
+        def reached() -> QueuedRun | None:
+            found = self.queue.get(run)
+            if found.state not in wanted:
+                _refuse_ended(found)
+            return found if found.state in wanted else None
+
         return until(lambda: f"run {run} {'/'.join(wanted)} (now {self.queue.get(run)})",  # type: ignore[no-any-return]
-                     lambda: (found := self.queue.get(run)).state in wanted and found, timeout_s)
+                     reached, timeout_s)
 
     def history(self, run: str) -> list[dict[str, Any]]:
         """The finished rounds, attested or not, from the newest checkpoint."""
@@ -326,9 +329,7 @@ class RealFederation:
         def reached() -> bool:
             if self.attested(run) >= number:
                 return True
-            ended = self.queue.get(run)
-            if ended.state in ("failed", "stopped"):
-                raise RuntimeError(f"run {run} {ended.state}: {ended.reason}")
+            _refuse_ended(self.queue.get(run))
             return False
 
         until(lambda: f"{number} rounds of {run} (now {self.attested(run)}, {self.queue.get(run)})", reached, timeout_s)
@@ -337,7 +338,7 @@ class RealFederation:
 
     def replies(self, site: str) -> list[tuple[int, str, str]]:
         """(number, step, kind of message) of every reply that the site booked; it is booked before it is sent."""
-        return list(_egress(self.state(site) / "audit.sqlite"))
+        return list(egress(self.state(site) / "audit.sqlite"))
 
     def booked(self, site: str) -> int:
         """The number of the newest reply, for `after`."""
@@ -352,20 +353,9 @@ class RealFederation:
         return int(until(lambda: f"{site} answers {step}", found, timeout_s, every_s=0.05))
 
 
-def _program(name: str) -> Sequence[str]:
-    return [sys.executable, "-c", f"import sys; from {name.replace('-', '_')}.cli import main; sys.exit(main())"]
-
-
-def _end_with_us() -> None:
-    _libc.prctl(_SIGNAL_AT_PARENTS_END, signal.SIGTERM)
-
-
-def _lives(pid: int) -> bool:
-    """Whether it runs; one that ended and waits for its parent does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+def _refuse_ended(found: QueuedRun) -> None:
+    if found.state in ("failed", "stopped"):
+        raise RuntimeError(f"run {found.run_id} {found.state}: {found.reason}")
 
 
 def set_keys(file: Path, values: Mapping[str, Any], indent: str = "") -> None:
@@ -379,20 +369,3 @@ def set_keys(file: Path, values: Mapping[str, Any], indent: str = "") -> None:
                 raise ValueError(f"{file.name} has no key {key}")
             text = f"{text.rstrip()}\n{line}\n"
     file.write_text(text, encoding="utf-8")
-
-
-def _egress(log: Path) -> Iterator[tuple[int, str, str]]:
-    """Read without a lock that could hold the site up; what is being written just now is seen the next time."""
-    if not log.exists():
-        return
-    try:
-        database = sqlite3.connect(f"file:{log}?mode=ro", uri=True, timeout=0)
-        try:
-            rows = database.execute("SELECT seq, body FROM events WHERE kind = 'egress' ORDER BY seq").fetchall()
-        finally:
-            database.close()
-    except sqlite3.OperationalError:
-        return
-    for number, body in rows:
-        facts = json.loads(body)
-        yield int(number), str(facts["step"]), str(facts["message"])
