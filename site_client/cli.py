@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     from site_client.audit_commands import add_audit_command
     from site_client.backup_commands import add_backup_commands
     from site_client.doctor_command import add_doctor_command
+    from site_client.dpia_command import add_dpia_command
     from site_client.init_command import add_init_command
     from site_client.plan_memory_command import add_plan_memory_command
     from site_client.roster_commands import add_roster_commands
@@ -80,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     add_approve_command(commands)
     add_audit_command(commands)
     add_doctor_command(commands)
+    add_dpia_command(commands)
     add_status_command(commands)
     add_plan_memory_command(commands)
     add_backup_commands(commands)
