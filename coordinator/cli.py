@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     from coordinator.roster_commands import add_roster_commands
     from coordinator.run_commands import add_run_commands
     from coordinator.tokenizer_command import add_tokenizer_command
+    from coordinator.track_command import add_track_command
     from coordinator.up_command import add_up_command
 
     add_make_base_command(commands)
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add_up_command(commands)
     add_console_command(commands)
     add_run_commands(commands)
+    add_track_command(commands)
     add_release_commands(commands)
     add_evaluate_command(commands)
     add_doctor_command(commands)

@@ -76,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("out", type=Path, help="folder to make")
     make.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as seed=3 num_test_reports=600")
     make.set_defaults(command=_make)
+    trial = commands.add_parser(
+        "make-trial", help="small hospitals, a tiny base model and questions for a first real federation",
+        description="Makes (once) and copies what docs/quickstart.md starts from. The data are real and public.")
+    trial.add_argument("out", type=Path, help="folder to make")
+    trial.add_argument("config", nargs="?", default="configs/simulations/smoke.yaml",
+                       help="simulation file that names data and base (default: %(default)s)")
+    trial.add_argument("--json", action="store_true", help="print JSON instead of text")
+    trial.set_defaults(command=_make_trial, overrides=[])
     return parser
 
 
@@ -153,6 +161,24 @@ def _make(arguments: argparse.Namespace) -> int:
 
     folder = make_hospitals(arguments.out, hospital_settings(load_overrides(DataConfig, arguments.overrides)))
     print(f"hospitals are in {folder}")
+    return EXIT_OK
+
+
+def _make_trial(arguments: argparse.Namespace) -> int:
+    from simulations.trial import make_trial
+
+    last = ""
+
+    def progress(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what != last and done < total:
+            last = what
+            print(f"preparing {what}", file=sys.stderr)
+
+    facts = make_trial(arguments.out, arguments.config, progress)
+    print(json.dumps(facts) if arguments.json else "\n".join([
+        f"{facts['folder']}: base, public.npz and {len(facts['sites'])} hospitals",
+        *(f"  {site}: declare {patients} patients" for site, patients in facts["sites"].items())]))
     return EXIT_OK
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from configs.load import load_config
 from configs.schema import SimulationConfig
 from privacy.transport.service import free_port
+from simulations.console_pictures import take_pictures, write_examples
 from simulations.materials import prepare
 from simulations.real_federation import RealFederation
 
@@ -48,6 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="end by itself after that; 0 = at Ctrl-C")
     parser.add_argument("--rounds", type=int, default=8, help="of each of the three stages")
     parser.add_argument("--port", type=int, default=0, help="of the console on 127.0.0.1; 0 = any that is free")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER",
+                        help="take pictures of the console in the run's second half (needs Chromium and Playwright)")
+    parser.add_argument("--examples", type=Path, metavar="FOLDER",
+                        help="write the finished run's model card and a site's input for an impact assessment")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = arguments.out.resolve()
@@ -55,21 +60,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         shutil.rmtree(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with suppress(KeyboardInterrupt):
-        _play(out, arguments.seconds, arguments.rounds, arguments.port or free_port())
+        _play(out, arguments)
     print("ended", flush=True)
     return 0
 
 
-def _play(out: Path, seconds: float, rounds: int, port: int) -> None:
-    begin = time.monotonic()
+def _play(out: Path, arguments: argparse.Namespace) -> None:
+    begin, port = time.monotonic(), arguments.port or free_port()
     print("making three small hospitals (once) and their folders; the processes load for a minute", flush=True)
     materials = prepare(load_config(SimulationConfig, "simulations/smoke.yaml"), lambda what, done, total: None)
     with RealFederation(out, materials, sites=3, coordinator={"console": f"127.0.0.1:{port}"}) as federation:
         address = federation.command("coordinator", "console", "C", "--url").strip()
-        launch_curriculum(federation, RUN, rounds)
+        launch_curriculum(federation, RUN, arguments.rounds)
         print(f"\nthe console is live; open\n  {address}\nthe folder is {federation.home}; Ctrl-C ends everything",
               flush=True)
-        _export_at_the_end(federation, begin + seconds if seconds else None)
+        if arguments.pictures is not None:
+            federation.wait_for_rounds(RUN, 2 * arguments.rounds, timeout_s=1200)
+            for picture in take_pictures(address, arguments.pictures, RUN):
+                print(f"picture: {picture}", flush=True)
+        _export_at_the_end(federation, begin + arguments.seconds if arguments.seconds else None, arguments.examples)
 
 
 def launch_curriculum(federation: RealFederation, run: str, rounds: int, pause_s: float = 0.0) -> None:
@@ -86,7 +95,7 @@ def launch_curriculum(federation: RealFederation, run: str, rounds: int, pause_s
     federation.command("coordinator", "launch", "C", str(file), "--detach")
 
 
-def _export_at_the_end(federation: RealFederation, ends: float | None) -> None:
+def _export_at_the_end(federation: RealFederation, ends: float | None, examples: Path | None) -> None:
     """Wait; a run that finishes is exported, so that the console has a release to show."""
     said = ""
     while ends is None or time.monotonic() < ends:
@@ -95,6 +104,9 @@ def _export_at_the_end(federation: RealFederation, ends: float | None) -> None:
             said = run.state
             print(federation.command("coordinator", "export", "C", RUN, "release", check=False).strip()
                   if said == "finished" else f"the run failed: {run.reason}", flush=True)
+            if said == "finished" and examples is not None:
+                for paper in write_examples(federation, federation.folder / "release", examples):
+                    print(f"example: {paper}", flush=True)
         time.sleep(0.5)
 
 
