@@ -35,9 +35,10 @@ def add_console_command(commands: Any) -> None:
 
 
 def _console(arguments: argparse.Namespace) -> int:
-    from coordinator.console.access import new_token, token_in
-    from coordinator.console.process import Place, console_url, metrics_token_file, token_file
+    from coordinator.console.process import console_url, metrics_token_file, token_file
     from coordinator.home import Home
+    from privacy.web.access import new_token, token_in
+    from privacy.web.serving import Place
 
     home = Home.open(arguments.folder)
     os.umask(0o077)
@@ -61,7 +62,7 @@ def _console(arguments: argparse.Namespace) -> int:
 
 def _place(listen: str) -> Any:
     from configs.coordination import require_private
-    from coordinator.console.process import Place
+    from privacy.web.serving import Place
 
     host, _, port = listen.rpartition(":")
     require_private("console", "listen", listen if port != "0" else f"{host}:1")
@@ -79,8 +80,8 @@ def _is_served(home: Home) -> bool:
 
 
 def _serve(home: Home, place: Any) -> int:
-    from coordinator.console.logs import log_as_json
     from coordinator.console.process import console_url, serve_console
+    from privacy.transport.log_lines import log_as_json
     from privacy.transport.service import say
 
     log_as_json()

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.console.process import Place, console_url, serve_console
+from coordinator.console.process import console_url, serve_console
 from coordinator.home import Home
+from privacy.web.serving import Place
 from simulations.machine_tools import CHROMIUM, missing_packages
 from tests.coordinator.console.homes import RECORDED, finish
 from tests.coordinator.run_store.journals import append

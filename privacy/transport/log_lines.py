@@ -1,6 +1,10 @@
-"""The console's log: one JSON object a line, without tokens, cookies, or passwords of databases.
+"""A log of one JSON object a line, without tokens, cookies, or passwords of databases.
 
-What is logged is chosen (no header, no query, no body), and every text passes the redaction besides.
+*Guarantees.* Every text passes the redaction, whatever was chosen to be logged.
+
+*Assumes.* What is logged is chosen: of a request no header, query or body.
+
+*Does not cover.* A secret of another form than those that are known here.
 """
 
 from __future__ import annotations
