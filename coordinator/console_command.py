@@ -82,8 +82,7 @@ def _is_served(home: Home) -> bool:
 def _serve(home: Home, place: Any) -> int:
     from coordinator.console.process import console_url, serve_console
     from privacy.transport.log_lines import log_as_json
-    from privacy.transport.service import say
 
-    log_as_json()
-    serve_console(home, place, lambda found: say(f"console: {console_url(home, found)}"))
+    log_as_json()  # of the log alone: the address holds the token, which no log may
+    serve_console(home, place, lambda found: print(f"console: {console_url(home, found)}", flush=True))
     return EXIT_OK

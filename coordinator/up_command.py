@@ -34,10 +34,12 @@ def status_file(folder: Path) -> Path:
 def _up(arguments: argparse.Namespace) -> int:
     from coordinator.home import Home
     from privacy.state_version import claim_version
+    from privacy.transport.log_lines import use_format
     from privacy.transport.service import alone, say, serve
 
     home = Home.open(arguments.folder)
     home.key()
+    use_format(home.config.log_format)
     _check_certificate(home)
     home.log_folder.mkdir(exist_ok=True, mode=0o700)
     with alone(home.log_folder / "up.lock", f"`coordinator up` runs already for {home.folder}; end it first"):

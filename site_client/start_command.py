@@ -40,6 +40,7 @@ def _start(arguments: argparse.Namespace) -> int:
     from configs.schema import SiteConfig
     from privacy.enrolment import Invitation
     from privacy.state_version import claim_version
+    from privacy.transport.log_lines import use_format
     from privacy.transport.service import alone
 
     config = load_config(SiteConfig, arguments.site_file)
@@ -55,6 +56,7 @@ def _start(arguments: argparse.Namespace) -> int:
     state = Path(config.state)
     if not state.is_dir():
         raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
+    use_format(config.log_format, strict=True)
     with alone(state / "start.lock", f"`site-client start` runs already for {config.site_id}; end it first"):
         claim_version(state)
         _serve(arguments.site_file, config, invitation)

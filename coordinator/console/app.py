@@ -21,7 +21,6 @@ from coordinator.console import views
 from coordinator.console.live import Live
 from coordinator.console.metrics import METRICS_TYPE, metrics_text
 from coordinator.console.releases import Releases
-from coordinator.console.words import step_words
 from coordinator.home import Home
 from coordinator.run_store.database import Database
 from coordinator.run_store.importer import Importer
@@ -60,7 +59,7 @@ class Console:
         self.live = Live(Importer(self.database, self.home.runs_folder), self.database, (
             status_file(self.home.folder), self.home.roster_file, self.home.config_file))
         self.releases = Releases(self.home, self.live.touch)
-        templates = templates_in(_HERE / "templates", {"step_words": step_words})
+        templates = templates_in(_HERE / "templates")
         templates.tests["linkable"] = linkable
         self.entrance = Entrance(_front(self.home), templates, self.live, _log, self.token, self.hosts, self.secure,
                                  self.sessions, self.brake)

@@ -1,16 +1,12 @@
-"""The words of the coordinator's pages: protocol steps, and reasons that are no codes."""
+"""The words of the coordinator's pages: reasons that are no codes."""
 
 from __future__ import annotations
 
 from privacy.web import words
 from privacy.web.words import Meaning
 
-__all__ = ["STEPS", "meanings", "step_words"]
+__all__ = ["meanings"]
 
-STEPS = {
-    "sa_train": "train and announce keys", "sa_share": "exchange key shares", "sa_mask": "upload masked updates",
-    "sa_confirm": "confirm who is in the sum", "sa_unmask": "open the sum", "sa_result": "check the result and attest"}
-_ADMISSION = {"roster": "roster", "hello": "accept the run", "witness": "witness ledgers", "restore": "compare ledgers"}
 _PLAIN = {
     "transport": ("The message did not reach the site, or its answer did not come back.",
                   "Look at the site's connection: site-client doctor SITE_FILE."),
@@ -24,8 +20,3 @@ _PLAIN = {
 def meanings(*reasons: str) -> list[Meaning]:
     """What the codes and words in `reasons` mean and what to do, each once, in order."""
     return words.meanings(*reasons, plain=_PLAIN)
-
-
-def step_words(step: str) -> str:
-    """A protocol step in words; one that is not known as it is."""
-    return STEPS.get(step) or _ADMISSION.get(step) or step

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,13 +63,12 @@ class Front:
     after: tuple[str, ...] = ()  # where a login may lead, beside the overview
 
 
-def templates_in(folder: Path, more: Mapping[str, Callable[..., Any]] | None = None) -> Environment:
-    """Templates of `folder` and the shared ones, with the shared filters and `more` of them."""
+def templates_in(folder: Path) -> Environment:
+    """Templates of `folder` and the shared ones, with the shared filters."""
     made = Environment(
         loader=ChoiceLoader([FileSystemLoader(folder), FileSystemLoader(_HERE / "templates")]), autoescape=True,
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.filters.update(FILTERS)
-    made.filters.update(more or {})
     return made
 
 

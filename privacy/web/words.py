@@ -1,4 +1,4 @@
-"""How values are written on a page, and what a code means and what to do about it.
+"""How values are written on a page: protocol steps, times, sizes, and what a code means and what to do about it.
 
 *Guarantees.* A code's meaning and remedy are the fixed sentences of `privacy.errors`, whatever stood around it.
 
@@ -17,8 +17,12 @@ from typing import Any
 
 from privacy.errors import FAULTS, POLICY_ACTIONS, POLICY_REFUSALS
 
-__all__ = ["FILTERS", "Meaning", "ago", "duration", "meanings", "rough", "size", "utc"]
+__all__ = ["FILTERS", "STEPS", "Meaning", "ago", "duration", "meanings", "rough", "size", "step_words", "utc"]
 
+STEPS = {
+    "sa_train": "train and announce keys", "sa_share": "exchange key shares", "sa_mask": "upload masked updates",
+    "sa_confirm": "confirm who is in the sum", "sa_unmask": "open the sum", "sa_result": "check the result and attest"}
+_ADMISSION = {"roster": "roster", "hello": "accept the run", "witness": "witness ledgers", "restore": "compare ledgers"}
 _CODE = re.compile(r"[EP]_[A-Z0-9_]+")
 
 Meaning = tuple[str, str, str]  # code, what it means, what to do
@@ -41,6 +45,11 @@ def meanings(*reasons: str, plain: Mapping[str, tuple[str, str]] | None = None) 
             if reason == word or reason.endswith(f": {word}"):
                 found[word] = (word, sentence, action)
     return [found[code] for code in sorted(found)]
+
+
+def step_words(step: str) -> str:
+    """A protocol step in words; one that is not known as it is."""
+    return STEPS.get(step) or _ADMISSION.get(step) or step
 
 
 def ago(seconds: float | None) -> str:
@@ -94,5 +103,6 @@ def _value(number: float | None, digits: int = 3) -> str:
 
 
 FILTERS: dict[str, Any] = {
-    "ago": ago, "since": _since, "duration": duration, "rough": rough, "size": size, "utc": utc, "value": _value}
+    "ago": ago, "since": _since, "duration": duration, "rough": rough, "size": size, "utc": utc, "value": _value,
+    "step_words": step_words}
 """Jinja's filters."""
