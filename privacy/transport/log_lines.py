@@ -103,11 +103,14 @@ def log_as_json(*, strict: bool = False) -> None:
         sys.excepthook = _log_end
 
 
-def use_format(chosen: str, *, strict: bool = False) -> None:
-    """What this process and those that it starts log: "text" or "json". The environment's own choice wins.
+def use_format(chosen: str, *, strict: bool = False, insist: bool = False) -> None:
+    """What this process and those that it starts log: "text" or "json". The environment's own choice wins, and above
+    it `insist`: JSON.
 
     Raises ValueError where the environment names neither.
     """
+    if insist:
+        os.environ[_VARIABLE] = "json"
     os.environ.setdefault(_VARIABLE, chosen)
     _side["strict"] = strict
     is_json()

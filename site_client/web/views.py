@@ -11,7 +11,7 @@ from privacy.web.words import meanings
 from site_client.audit_chain import Event
 from site_client.audit_commands import egress_report
 from site_client.leaving import REPLIES
-from site_client.policy_meanings import policy_rows
+from site_client.policy_table import policy_rows
 from site_client.records import REASONS
 from site_client.run_progress import run_progress, seconds_of
 from site_client.web.alarms import alarms_of

@@ -17,13 +17,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from configs.schema import PolicyConfig
+from privacy.errors import POLICY_REFUSALS
 from privacy.ledger import Ledger
 from privacy.web.guard import CONTENT_POLICY
 from site_client.audit_chain import Event
 from site_client.audit_log import AuditBrokenError, looked_at, site_log
 from site_client.indexing.index_summary import summary_of
 from site_client.keystore import signing_key
-from site_client.policy_meanings import MEANINGS, policy_rows
+from site_client.policy_table import CODES, policy_rows
 from site_client.records import Refusal, SiteIndex
 from site_client.run_progress import run_progress
 from tests.site_client.made_site import ENTRY, MadeSite
@@ -89,10 +90,10 @@ def test_the_policy_is_shown_key_by_key_as_the_file_has_it(site: MadeSite) -> No
     site.set("max_rounds: 1000", "max_rounds: 77")
     with serving(site) as (_, client):
         text = text_of(client, "/policy")
-    assert {field.name for field in fields(PolicyConfig)} == set(MEANINGS)
+    assert set(CODES.values()) <= set(POLICY_REFUSALS) and set(CODES) <= {one.name for one in fields(PolicyConfig)}
     assert all(row["key"] in text and row["meaning"] in text
                for row in policy_rows(site.config.policy))
-    assert "max_rounds 77 Rounds of one run" in text and "(default)" in text
+    assert "max_rounds 77 of one run, all its stages together P_ROUNDS" in text and "(default)" in text
 
 
 def test_the_data_page_counts_exactly_and_names_nobody(site: MadeSite) -> None:
