@@ -46,7 +46,8 @@ def watched(tmp_path: Path) -> Watched:
 
 def test_the_table_says_stage_rounds_cohort_loss_step_and_time(watched: Watched) -> None:
     text = drawn(watched, 120)
-    for words in ("demo: 9 of 9 rounds", "instruction", "3 accepted, 3 needed", "3 of 3 in the newest sum", "public 0.108, flat", "noised 0",
+    for words in ("demo: 9 of 9 rounds", "instruction", "3 accepted, 3 needed", "3 of 3 in the newest sum",
+                  "public 0.108, flat", "noised 0",
                   "check the result and attest of round 9 took", "3 of 3 sites", "planned is being computed"):
         assert words in text, text
 

@@ -84,6 +84,7 @@ def test_a_table_that_cannot_be_made_ends_nothing(capsys: pytest.CaptureFixture[
 # ------------------------------------------------------------------ as a process
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_plain_lines_or_json_lines_and_no_table(site: MadeSite) -> None:
     site.set("health_port: 0", "health_port: 0\nlog_format: text")
     for words, json_lines in (((), False), (("--json",), True)):
@@ -91,8 +92,13 @@ def test_a_pipe_gets_plain_lines_or_json_lines_and_no_table(site: MadeSite) -> N
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert running.stdout is not None
         first = running.stdout.readline()
+        end = time.monotonic() + 60
+        while not (site.state / "start.json").is_file():  # the supervisor runs
+            assert running.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
         running.terminate()
         rest = running.communicate(timeout=60)[0]
+        (site.state / "start.json").unlink()
         lines = [line for line in (first + rest).splitlines() if line]
         assert running.returncode == 0 and "\x1b" not in first + rest
         if json_lines:

@@ -142,7 +142,7 @@ def test_a_message_that_leaves_is_seen_and_the_doctor_answers(browser: Any, tmp_
         assert str(number) != before
         visit.page.get_by_role("link", name="Doctor").click()
         visit.page.get_by_role("button", name="Look now").click()
-        expect(visit.page.locator("#findings ~ tbody tr").first).to_be_visible(timeout=120_000)
+        expect(visit.page.locator("#findings li").first).to_be_visible(timeout=120_000)
         expect(visit.page.get_by_role("button", name="Look again")).to_be_visible()
         visit.page.wait_for_function("!document.querySelector('main .loading')")
         visit.fine()

@@ -67,7 +67,7 @@ def test_a_site_that_works_shows_its_run_budget_and_what_left(site: MadeSite) ->
     assert f"charged, with what is reserved: {facts['epsilon']:.4g}" in overview
     assert "pilot" in runs and "6 of 6" in runs and "14 of 24" in runs and "2026-05-04T07:00:00Z" in runs
     assert "16 " in left and "MaskedHeader" in left and "upload masked updates" in left and "1.4 MB" in left
-    assert "P_BUDGET 1 times" in left and "push-message" in left and "pull-messages" in left
+    assert "P_BUDGET : 1" in left and "push-message" in left and "pull-messages" in left
 
 
 def test_long_tables_have_pages(site: MadeSite) -> None:
@@ -93,7 +93,7 @@ def test_the_policy_is_shown_key_by_key_as_the_file_has_it(site: MadeSite) -> No
     assert set(CODES.values()) <= set(POLICY_REFUSALS) and set(CODES) <= {one.name for one in fields(PolicyConfig)}
     assert all(row["key"] in text and row["meaning"] in text
                for row in policy_rows(site.config.policy))
-    assert "max_rounds 77 of one run, all its stages together P_ROUNDS" in text and "(default)" in text
+    assert "max_rounds 77 of one run, all its stages together refused with P_ROUNDS" in text and "(default)" in text
 
 
 def test_the_data_page_counts_exactly_and_names_nobody(site: MadeSite) -> None:
