@@ -229,7 +229,7 @@ def test_a_wheel_brings_templates_styles_scripts_and_migrations(tmp_path: Path) 
                     "--wheel-dir", str(tmp_path), str(root)], check=True, timeout=280)
     (built,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(built).namelist())
-    folders = ("coordinator/console", "coordinator/run_store", "privacy/web")
+    folders = ("coordinator/console", "coordinator/run_store", "privacy/web", "site_client/web")
     wanted = [path.relative_to(root).as_posix() for folder in folders for path in (root / folder).rglob("*")
               if path.is_file() and path.suffix != ".pyc"]
     assert {".html", ".css", ".js", ".svg", ".py"} == {Path(name).suffix for name in wanted}
