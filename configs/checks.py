@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["ConfigError", "TransportConfig", "one_of", "positive", "require", "require_address", "require_cohort"]
+__all__ = [
+    "LOG_FORMATS", "ConfigError", "TransportConfig", "one_of", "positive", "require", "require_address",
+    "require_cohort"]
+
+LOG_FORMATS = ("text", "json")
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from configs.checks import TransportConfig, positive, require, require_address, require_cohort
+from configs.checks import LOG_FORMATS, TransportConfig, one_of, positive, require, require_address, require_cohort
 
 __all__ = ["CoordinatorConfig", "HomeConfig", "require_private"]
 
@@ -21,6 +21,7 @@ class HomeConfig:
     min_fraction: float = 0.5    # the same, of the active sites
     two_sites: bool = False      # exactly two sites, min_cohort 2: hides a site's update from the coordinator only
     health_port: int = 0         # gRPC health service on 127.0.0.1; 0 = none
+    log_format: str = "text"     # of `up` and its processes: text, or json (one object a line)
     console: str = "127.0.0.1:8444"  # HOST:PORT of the web console, a private address; 0 = none. TLS where not loopback
     console_names: list[str] = field(default_factory=list)  # further HOST[:PORT] that a browser may call it by (proxy)
     run_store: str = ""          # the console's database: "" = a SQLite file in the folder, or postgresql+psycopg://...
@@ -34,6 +35,7 @@ class HomeConfig:
         require_address("coordinator", "address", self.address)
         require_address("coordinator", "listen", self.listen)
         require_cohort("coordinator", self.min_cohort, self.two_sites)
+        one_of("coordinator", "log_format", self.log_format, LOG_FORMATS)
         require(0 <= self.min_fraction <= 1, f"coordinator.min_fraction={self.min_fraction} must be 0 to 1")
         require(0 <= self.health_port < 65536, f"coordinator.health_port={self.health_port} must be 0 to 65535")
         require_private("coordinator", "console", self.console)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from configs.checks import TransportConfig, one_of, positive, require, require_cohort
+from configs.checks import LOG_FORMATS, TransportConfig, one_of, positive, require, require_cohort
 from configs.site_data import ImagesConfig, PhiConfig, SourceConfig
 
 __all__ = ["ENGINES", "PolicyConfig", "SiteConfig"]
@@ -83,6 +83,7 @@ class SiteConfig:
     microbatch_tokens: int = 0  # most tokens computed at once (site-client plan-memory); 0 = what the device can hold
     invitation: str = ""     # the coordinator's invitation file: address, certificate authority, officers' keys
     health_port: int = 0     # gRPC health service on 127.0.0.1; 0 = none
+    log_format: str = "text"  # of `start` and its processes: text, or json (one redacted object a line)
     processes: int = 1       # that train side by side, each with a whole model and whole patients of a step
     gpus_per_process: int = 1  # that one process' model is spread over, layer by layer, where `device` is a GPU
     transport: TransportConfig = field(default_factory=TransportConfig)
@@ -100,6 +101,7 @@ class SiteConfig:
                 "site.sources must have different names, none of them `data`")
         positive("site", max_samples_per_patient=self.max_samples_per_patient)
         one_of("site", "engine", self.engine, ENGINES)
+        one_of("site", "log_format", self.log_format, LOG_FORMATS)
         require(re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device) is not None,
                 f"site.device={self.device!r} must be auto, cpu, cuda or cuda:N")
         require(self.microbatch_tokens >= 0, f"site.microbatch_tokens={self.microbatch_tokens} must not be negative")

@@ -40,6 +40,8 @@ def add_backup_commands(commands: Any) -> None:
     restore.add_argument("backup", type=Path, metavar="OUT.tar", help="a file that `coordinator backup` made")
     restore.add_argument("folder", type=Path, metavar="NEW_DIR", help="the new folder")
     restore.set_defaults(command=_restore)
+    for command in (backup, restore):
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _backup(arguments: argparse.Namespace) -> int:
@@ -52,6 +54,10 @@ def _backup(arguments: argparse.Namespace) -> int:
     files = {path.relative_to(home.folder).as_posix(): path for path in sorted(_files(home)) if path.is_file()}
     texts = {} if "version" in files else {"version": f"{STATE_VERSION}\n".encode()}
     notes = write_backup(arguments.out.absolute(), KIND, files, texts=texts)
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.out), "federation_id": home.config.federation_id,
+                          "files": len(notes["files"]), "release": notes["release"]}))
+        return EXIT_OK
     print(f"{arguments.out}: {len(notes['files'])} files of federation {home.config.federation_id}, release "
           f"{notes['release'][:16]}\nit holds the coordinator's keys: keep it as safe as {home.folder}, and make one "
           "after every roster and every run")
@@ -95,6 +101,10 @@ def _restore(arguments: argparse.Namespace) -> int:
         home = Home.open(partial)
         _check(home)
         _end_runs(home)
+    if arguments.json:
+        print(json.dumps({"folder": str(arguments.folder), "made_utc": notes["made_utc"],
+                          "version": notes["version"], "release": notes["release"]}))
+        return EXIT_OK
     print(f"{arguments.folder} is restored from {notes['made_utc']} (release {notes['version']}, "
           f"{notes['release'][:16]})\n"
           "1. end the old `coordinator up` for good: two coordinators with one key sign what sites keep as evidence\n"

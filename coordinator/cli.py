@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     evidence_commands.add_command(commands)
     release = commands.add_parser("release", help="which code and which libraries run here: two hashes to compare")
     release.set_defaults(command=_release)
-    for command in (noise, status, release):
+    for command in (noise, status, release, hashed):
         command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
@@ -279,5 +279,6 @@ def _advice(text: str) -> list[str]:
 def _hash_model(arguments: argparse.Namespace) -> int:
     from model.backbone import hash_model
 
-    print(hash_model(arguments.folder).hex())
+    found = hash_model(arguments.folder).hex()
+    print(json.dumps({"folder": str(arguments.folder), "hash": found}) if arguments.json else found)
     return EXIT_OK

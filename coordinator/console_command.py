@@ -6,6 +6,7 @@ Heavy imports happen inside the command.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,37 +32,45 @@ def add_console_command(commands: Any) -> None:
     console.add_argument("--metrics-token", action="store_true", help="print the token of /metrics and end")
     console.add_argument("--new-token", action="store_true",
                          help="replace both tokens and end; a console that runs must be started again")
+    console.add_argument("--json", action="store_true", help="print JSON instead of text")
     console.set_defaults(command=_console)
 
 
 def _console(arguments: argparse.Namespace) -> int:
-    from coordinator.console.access import new_token, token_in
-    from coordinator.console.process import Place, console_url, metrics_token_file, token_file
+    from coordinator.console.process import console_url, metrics_token_file, token_file
     from coordinator.home import Home
+    from privacy.web.access import new_token, token_in
+    from privacy.web.serving import Place
 
     home = Home.open(arguments.folder)
     os.umask(0o077)
     if arguments.new_token:
         for file in (token_file(home), metrics_token_file(home)):
             new_token(file)
-        print("both tokens are new; sessions of the old ones end when the console is started again")
+        print(json.dumps({"new_token": True}) if arguments.json else
+              "both tokens are new; sessions of the old ones end when the console is started again")
         return EXIT_OK
     if arguments.metrics_token:
-        print(token_in(metrics_token_file(home)))
+        token = token_in(metrics_token_file(home))
+        print(json.dumps({"metrics_token": token}) if arguments.json else token)
         return EXIT_OK
     place = _place(arguments.listen) if arguments.listen else Place.of(home.config.console)
     if arguments.url:
-        print(console_url(home, place))
+        _say("", console_url(home, place), as_json=arguments.json)
         return EXIT_OK
     if not arguments.listen and _is_served(home):
-        print(f"`coordinator up` serves the console: {console_url(home, place)}")
+        _say("`coordinator up` serves the console: ", console_url(home, place), as_json=arguments.json)
         return EXIT_OK
-    return _serve(home, place)
+    return _serve(home, place, as_json=arguments.json)
+
+
+def _say(text: str, url: str, *, as_json: bool) -> None:
+    print(json.dumps({"url": url}) if as_json else f"{text}{url}", flush=True)
 
 
 def _place(listen: str) -> Any:
     from configs.coordination import require_private
-    from coordinator.console.process import Place
+    from privacy.web.serving import Place
 
     host, _, port = listen.rpartition(":")
     require_private("console", "listen", listen if port != "0" else f"{host}:1")
@@ -78,11 +87,10 @@ def _is_served(home: Home) -> bool:
         child["name"] == "console" and child["state"] == "running" for child in status["children"])
 
 
-def _serve(home: Home, place: Any) -> int:
-    from coordinator.console.logs import log_as_json
+def _serve(home: Home, place: Any, *, as_json: bool) -> int:
     from coordinator.console.process import console_url, serve_console
-    from privacy.transport.service import say
+    from privacy.transport.log_lines import log_as_json
 
-    log_as_json()
-    serve_console(home, place, lambda found: say(f"console: {console_url(home, found)}"))
+    log_as_json()  # of the log alone: the address holds the token, which no log may
+    serve_console(home, place, lambda found: _say("console: ", console_url(home, found), as_json=as_json))
     return EXIT_OK

@@ -50,6 +50,8 @@ def add_home_commands(commands: Any) -> None:
     renew.add_argument("--name", action="append", metavar="HOST", dest="names",
                        help="another host name or IP address of this server, once for each (default: as before)")
     renew.set_defaults(command=_renew)
+    for command in (init, enroll, renew):
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -79,6 +81,11 @@ def _init(arguments: argparse.Namespace) -> int:
         _write(partial / "tls" / "server.crt",
                authority.server_certificate(server, [host_of(arguments.address)], now), public=True)
         _write(partial / "invitation.json", invitation.to_json().encode(), public=True)
+    if arguments.json:
+        print(json.dumps({"folder": str(arguments.folder), "federation_id": arguments.federation,
+                          "invitation": str(arguments.folder / "invitation.json"),
+                          "fingerprint": invitation.fingerprint(), "hash": invitation.hash().hex()}))
+        return EXIT_OK
     print(f"{arguments.folder} is ready; keep keys/ and tls/ca.key in a backup\n"
           f"next: send {arguments.folder / 'invitation.json'} to every site and officer. They compare this fingerprint "
           f"by telephone:\n  {invitation.fingerprint()}\n"
@@ -123,7 +130,12 @@ def _enroll(arguments: argparse.Namespace) -> int:
     from coordinator.home import Home
     from coordinator.roster_drafts import enrol
 
-    print(enrol(Home.open(arguments.folder), arguments.requests))
+    home = Home.open(arguments.folder)
+    said = enrol(home, arguments.requests)
+    latest = home.latest()
+    print(json.dumps({"said": said, "requests": sorted(home.requests()), "roster": None if latest is None else {
+        "version": latest.roster.version, "hash": latest.roster.hash().hex(), "active": list(latest.roster.active_ids)},
+    }) if arguments.json else said)
     return EXIT_OK
 
 
@@ -142,5 +154,8 @@ def _renew(arguments: argparse.Namespace) -> int:
     if not home.server_key_file.is_file():
         _write(home.server_key_file, key)
     _write(present, made, public=True)
+    if arguments.json:
+        print(json.dumps({"days": SERVER_DAYS, "names": list(server_names(made))}))
+        return EXIT_OK
     print(f"renewed for {SERVER_DAYS} days: {', '.join(server_names(made))}; it is used from the next `coordinator up`")
     return EXIT_OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ def add_make_base_command(commands: Any) -> None:
     parser.add_argument("--batch-size", type=_count, default=16, help="of the projector's training (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="of a new projector and its training (default: 0)")
     parser.add_argument("--device", default="cpu", help="where the projector is trained, such as cuda (default: cpu)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(command=_make_base)
 
 
@@ -81,6 +83,10 @@ def _make_base(arguments: argparse.Namespace) -> int:
             path.chmod(0o644)
             sync(path)
         content_hash = hash_model(partial).hex()
+    if arguments.json:
+        print(json.dumps({"folder": str(out), "name": source.spec.name, "experts": source.spec.experts,
+                          "dtype": source.spec.dtype, "hash": content_hash}))
+        return EXIT_OK
     print(f"{out} is a base model: {source.spec.name}, experts {source.spec.experts}, {source.spec.dtype}\n"
           f"{content_hash}")
     if arguments.layout == "medgpt-oss":

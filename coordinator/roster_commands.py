@@ -34,7 +34,6 @@ def add_roster_commands(commands: Any) -> None:
     show = _action(actions, "show", _show, "what is on a roster, who has signed, and what it changes",
                    "Exit code 1 while it is not signed by enough officers.")
     show.add_argument("--previous", type=Path, metavar="OLD_FILE", help="the version that sites have pinned")
-    show.add_argument("--json", action="store_true", help="print JSON instead of text")
     _action(actions, "officer-key", _officer_key, "make a signing key (0600) and print its public half",
             "For an officer, or for the coordinator itself. An existing file is never replaced.")
 
@@ -77,6 +76,7 @@ def _action(actions: Any, name: str, command: Any, text: str, description: str) 
     kind = "key" if name == "officer-key" else "roster"
     where = ", or the coordinator's folder, whose roster.bin is meant" if name in ("sign", "show", "revoke") else ""
     parser.add_argument("file", type=Path, metavar="FILE", help=f"a {kind} file{where}")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(command=command)
     return parser
 
@@ -90,14 +90,16 @@ def _new(arguments: argparse.Namespace) -> int:
         federation_id=arguments.federation, version=1, coordinator_key=key_of(arguments.coordinator_key),
         sites=tuple(site_of(text) for text in arguments.sites), min_cohort=arguments.min_cohort,
         min_fraction=arguments.min_fraction, officers=tuple(officer_of(text) for text in arguments.officers),
-        suites=tuple(arguments.suites or ("x25519",)), max_dimension=largest, two_sites=arguments.two_sites))
+        suites=tuple(arguments.suites or ("x25519",)), max_dimension=largest, two_sites=arguments.two_sites),
+        as_json=arguments.json)
 
 
 def _add_site(arguments: argparse.Namespace) -> int:
     from coordinator.roster_files import read_roster, site_of, with_sites, write_draft
 
     return write_draft(
-        arguments.new_file, with_sites(read_roster(arguments.file).roster, [site_of(arguments.site)]))
+        arguments.new_file, with_sites(read_roster(arguments.file).roster, [site_of(arguments.site)]),
+        as_json=arguments.json)
 
 
 def _suspend(arguments: argparse.Namespace) -> int:
@@ -105,7 +107,8 @@ def _suspend(arguments: argparse.Namespace) -> int:
 
     roster = read_roster(arguments.file).roster
     return write_draft(
-        arguments.new_file, with_status(roster, arguments.site_id, "active" if arguments.resume else "suspended"))
+        arguments.new_file, with_status(roster, arguments.site_id, "active" if arguments.resume else "suspended"),
+        as_json=arguments.json)
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
@@ -115,11 +118,15 @@ def _revoke(arguments: argparse.Namespace) -> int:
 
     if arguments.new_file is not None:
         return write_draft(
-            arguments.new_file, with_status(read_roster(arguments.file).roster, arguments.site_id, "suspended"))
+            arguments.new_file, with_status(read_roster(arguments.file).roster, arguments.site_id, "suspended"),
+            as_json=arguments.json)
     if not arguments.file.is_dir():
         raise ValueError(f"{arguments.file} is a roster file; name the NEW_FILE to write, or give the coordinator's "
                          "folder in its place")
-    print(draft(Home.open(arguments.file), lambda roster: with_status(roster, arguments.site_id, "suspended")))
+    said = draft(Home.open(arguments.file), lambda roster: with_status(roster, arguments.site_id, "suspended"))
+    made = read_roster(arguments.file / "roster.bin").roster
+    print(json.dumps({"file": str(arguments.file / "roster.bin"), "version": made.version, "hash": made.hash().hex(),
+                      "signatures": 0, "said": said}) if arguments.json else said)
     return EXIT_OK
 
 
@@ -132,7 +139,9 @@ def _sign(arguments: argparse.Namespace) -> int:
     mode = path.stat().st_mode & 0o777
     write_whole(path, again.to_bytes())
     path.chmod(mode)
-    print(f"version {again.roster.version}, hash {again.roster.hash().hex()}: {len(again.signatures)} signatures")
+    version, found, count = again.roster.version, again.roster.hash().hex(), len(again.signatures)
+    print(json.dumps({"file": str(path), "version": version, "hash": found, "signatures": count}) if arguments.json
+          else f"version {version}, hash {found}: {count} signatures")
     return EXIT_OK
 
 
@@ -178,5 +187,6 @@ def _show(arguments: argparse.Namespace) -> int:
 def _officer_key(arguments: argparse.Namespace) -> int:
     from coordinator.roster_files import new_signing_key
 
-    print(new_signing_key(arguments.file).public_bytes().hex())
+    public = new_signing_key(arguments.file).public_bytes().hex()
+    print(json.dumps({"file": str(arguments.file), "public_key": public}) if arguments.json else public)
     return EXIT_OK

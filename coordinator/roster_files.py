@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -44,12 +45,14 @@ def read_roster(path: Path) -> SignedRoster:
     return SignedRoster.parse(read_limited(path, SignedRoster.LIMIT_BYTES))
 
 
-def write_draft(path: Path, roster: Roster) -> int:
+def write_draft(path: Path, roster: Roster, *, as_json: bool = False) -> int:
     """Write an unsigned draft to a new file and print what it is; the command's exit code."""
     if path.exists():
         raise ValueError(f"{path} exists; a roster file is never replaced by a draft, choose another name")
     path.write_bytes(SignedRoster(roster).to_bytes())
-    print(f"version {roster.version}, hash {roster.hash().hex()}: a draft, for its officers to sign")
+    version, found = roster.version, roster.hash().hex()
+    print(json.dumps({"file": str(path), "version": version, "hash": found, "signatures": 0}) if as_json
+          else f"version {version}, hash {found}: a draft, for its officers to sign")
     return 0
 
 

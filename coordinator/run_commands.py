@@ -35,10 +35,11 @@ def add_run_commands(commands: Any) -> None:
     watch = _command(commands, "watch", _watch, "follow a run", (
         "A live table with the time left; plain lines where the output is no terminal. Ctrl-C ends the watching, not "
         "the run. Exit code 1 when the run has failed."))
-    watch.add_argument("--json", action="store_true", help="print each event as one line of JSON")
-    _command(commands, "stop", _stop, "end a run after the round that is going on", (
+    for command in (launch, watch):
+        command.add_argument("--json", action="store_true", help="print each event as one line of JSON")
+    stop = _command(commands, "stop", _stop, "end a run after the round that is going on", (
         "Nothing is lost: `coordinator resume` goes on with the next round."))
-    _command(commands, "resume", _resume, "go on with a run that stopped or failed", (
+    resume = _command(commands, "resume", _resume, "go on with a run that stopped or failed", (
         "Queue the run again; it goes on after its last checkpoint, with the same signed manifest."))
     export = _command(commands, "export", _export, "write a run as a signed release that others load and check", (
         "From the newest checkpoint: the average over rounds that the evaluation measures, with a model card, what it "
@@ -47,6 +48,8 @@ def add_run_commands(commands: Any) -> None:
     export.add_argument("--format", choices=("peft", "merged"), default="peft", dest="kind",
                         help="an adapter in PEFT layout (default), or the base model with it added")
     export.add_argument("--audit", type=Path, metavar="FILE", help="audit.json of `simulate audit`, for the card")
+    for command in (stop, resume, export):
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _command(commands: Any, name: str, action: Any, text: str, more: str, run: bool = True) -> argparse.ArgumentParser:
@@ -92,12 +95,15 @@ def _launch(arguments: argparse.Namespace) -> int:
     _require_up(home)
     queue.add(config)
     ahead = [run.run_id for run in queue.all() if run.state in ("queued", "running") and run.run_id != config.run_id]
-    print(f"run {config.run_id} is queued" + (f" behind {', '.join(ahead)}" if ahead else ""), flush=True)
+    if arguments.json:
+        print(json.dumps({"event": "queued", "run_id": config.run_id, "behind": ahead}), flush=True)
+    else:
+        print(f"run {config.run_id} is queued" + (f" behind {', '.join(ahead)}" if ahead else ""), flush=True)
     if arguments.detach:
         return EXIT_OK
     if arguments.watch:
-        return _follow(queue, config.run_id, as_json=False)
-    return _until_asked(queue, config.run_id)
+        return _follow(queue, config.run_id, as_json=arguments.json)
+    return _until_asked(queue, config.run_id, as_json=arguments.json)
 
 
 def _existing(config: RunConfig, name: str) -> str:
@@ -107,7 +113,7 @@ def _existing(config: RunConfig, name: str) -> str:
     return str(path.resolve())
 
 
-def _until_asked(queue: RunQueue, run_id: str) -> int:
+def _until_asked(queue: RunQueue, run_id: str, *, as_json: bool) -> int:
     """Until a cohort stands, or the run's end."""
     from coordinator.progress import events_after
 
@@ -115,11 +121,14 @@ def _until_asked(queue: RunQueue, run_id: str) -> int:
     while True:
         events, seen = events_after(queue.folder(run_id) / "progress.jsonl", seen)
         for event in events:
-            if event["event"] == "cohort":
+            if as_json:
+                print(json.dumps(event), flush=True)
+            elif event["event"] == "cohort":
                 print(f"accepted: {', '.join(event['accepted']) or 'nobody yet'} ({event['floor']} needed)"
                       + "".join(f"\n  refused: {one}" for one in event["refused"]), flush=True)
             if event["event"] == "begin":
-                print(f"the run has begun; follow it with `coordinator watch DIR {run_id}`")
+                if not as_json:
+                    print(f"the run has begun; follow it with `coordinator watch DIR {run_id}`")
                 return EXIT_OK
         run = queue.get(run_id)
         if run.state in ("failed", "stopped"):
@@ -136,14 +145,17 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _follow(queue: RunQueue, run_id: str, *, as_json: bool) -> int:
-    from coordinator.progress import follow, lines_of, live
+    from coordinator.progress import follow, lines_of
+    from privacy.transport.terminal import is_live
 
     queue.get(run_id)
     if as_json:
         for event in follow(queue, run_id):
             print(json.dumps(event), flush=True)
-    elif sys.stdout.isatty():
-        live(queue, run_id)
+    elif is_live():
+        from coordinator.watch_table import watch
+
+        watch(queue, run_id)
     else:
         for event in follow(queue, run_id):
             for line in lines_of(event):
@@ -157,14 +169,18 @@ def _follow(queue: RunQueue, run_id: str, *, as_json: bool) -> int:
 
 def _stop(arguments: argparse.Namespace) -> int:
     _, queue = _queue(arguments.folder)
-    print(queue.stop(arguments.run_id))
-    return EXIT_OK
+    return _said(queue, arguments, queue.stop(arguments.run_id))
 
 
 def _resume(arguments: argparse.Namespace) -> int:
     home, queue = _queue(arguments.folder)
     _require_up(home)
-    print(queue.resume(arguments.run_id))
+    return _said(queue, arguments, queue.resume(arguments.run_id))
+
+
+def _said(queue: RunQueue, arguments: argparse.Namespace, said: str) -> int:
+    facts = {"run_id": arguments.run_id, "state": queue.get(arguments.run_id).state, "said": said}
+    print(json.dumps(facts) if arguments.json else said)
     return EXIT_OK
 
 
@@ -175,6 +191,8 @@ def _export(arguments: argparse.Namespace) -> int:
     home, queue = _queue(arguments.folder)
     queue.get(arguments.run_id)
     folder = queue.folder(arguments.run_id)
-    print(export_run(folder, arguments.out, home.key(), arguments.kind, arguments.audit))
+    said = export_run(folder, arguments.out, home.key(), arguments.kind, arguments.audit)
+    print(json.dumps({"run_id": arguments.run_id, "folder": str(arguments.out), "format": arguments.kind,
+                      "said": said}) if arguments.json else said)
     record_export(folder, arguments.out, arguments.kind)
     return EXIT_OK

@@ -15,6 +15,7 @@ from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals.hub import FLEET_ROUTES, serve_hub
 from privacy.transport.flower_internals.process import prepare
 from privacy.transport.listeners import PrivateListener, PublicListener
+from privacy.transport.log_lines import is_json, log_as_json
 from privacy.transport.timing import Timing
 
 __all__ = ["main", "split_address", "timing_of"]
@@ -24,6 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     """`python -m coordinator.superlink_process DIR --port PORT --secret-file FILE --ready FILE`."""
     arguments = child_arguments("coordinator.superlink_process", __doc__, argv, lambda parser: parser.add_argument(
         "--descriptor", type=int, help="of the socket that listens on the port already"))
+    if is_json():
+        log_as_json()
     home = Home.open(arguments.owner)
     prepare(timing_of(home), home.folder / "flower")
     host, port = split_address(home.config.listen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ def add_tokenizer_command(commands: Any) -> None:
                        help="o200k_base.tiktoken, plain or gzipped (default: the one in the package bpe-openai)")
     maker.add_argument("--vocab-size", type=int, metavar="N",
                        help="the model's number of embeddings, vocab_size of its config.json (default: stock GPT-oss')")
+    maker.add_argument("--json", action="store_true", help="print JSON instead of text")
     maker.set_defaults(command=_make)
 
 
@@ -43,5 +45,7 @@ def _make(arguments: argparse.Namespace) -> int:
     content = tokenizer.to_str(pretty=True).encode()  # the bytes that `save_base` writes for it
     write_whole(out, content)
     out.chmod(_PUBLIC)
-    print(f"{out}: {tokenizer.get_vocab_size()} tokens, SHA-256 {hashlib.sha256(content).hexdigest()}")
+    tokens, digest = tokenizer.get_vocab_size(), hashlib.sha256(content).hexdigest()
+    print(json.dumps({"file": str(out), "tokens": tokens, "sha256": digest}) if arguments.json
+          else f"{out}: {tokens} tokens, SHA-256 {digest}")
     return EXIT_OK

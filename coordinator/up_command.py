@@ -23,6 +23,8 @@ def add_up_command(commands: Any) -> None:
         description="Keeps Flower's hub (TLS; only the fleet's routes in public) and the run's executor running, and "
                     "starts each again when it ends. A run that was going on goes on after its last checkpoint.")
     up.add_argument("folder", type=Path, metavar="DIR", help="the coordinator's folder")
+    up.add_argument("--json", action="store_true",
+                    help="print and log JSON lines, whatever log_format in coordinator.yaml says")
     up.set_defaults(command=_up)
 
 
@@ -34,10 +36,12 @@ def status_file(folder: Path) -> Path:
 def _up(arguments: argparse.Namespace) -> int:
     from coordinator.home import Home
     from privacy.state_version import claim_version
+    from privacy.transport.log_lines import use_format
     from privacy.transport.service import alone, say, serve
 
     home = Home.open(arguments.folder)
     home.key()
+    use_format(home.config.log_format, insist=arguments.json)
     _check_certificate(home)
     home.log_folder.mkdir(exist_ok=True, mode=0o700)
     with alone(home.log_folder / "up.lock", f"`coordinator up` runs already for {home.folder}; end it first"):

@@ -68,6 +68,11 @@ class Ledger:
             limits = Limits(epsilon_cap, delta, composition, renyi_order, allow_unnoised)
         return cls(LedgerFile(Path(path), signing_key, must_exist), limits)
 
+    @classmethod
+    def looking(cls, path: Path, epsilon_cap: float, delta_cap: float) -> Ledger:
+        """The ledger as it is, checked, for a page: nothing is made, mended or kept waiting (`LedgerFile.looking`)."""
+        return cls(LedgerFile.looking(path), Limits(epsilon_cap, delta_cap))
+
     def close(self) -> None:
         """Release the file."""
         self._file.close()

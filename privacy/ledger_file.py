@@ -7,6 +7,7 @@
       was restored alone, cut or replaced is behind its mark and refused. A mark is never ahead of its database,
       whatever line the process dies at.
     * A file of another schema is refused with a sentence, never converted in silence.
+    * `LedgerFile.looking` changes nothing and takes no lock that a writer has to wait for longer than one read.
 
 *Assumes.* The file system keeps what fsync promised. Who may write is the operating system's matter (mode 0600).
 
@@ -79,6 +80,35 @@ class LedgerFile:
         except BaseException:
             self.connection.close()
             raise
+
+    @classmethod
+    def looking(cls, path: Path) -> LedgerFile:
+        """For a process that only shows the ledger while another one writes it; the file is neither made nor mended.
+
+        Raises:
+            FileNotFoundError, LedgerTamperedError, LedgerVersionError: as above.
+            TimeoutError: it is being written just now, or a write was cut off and the next start has to mend it.
+        """
+        file = cls.__new__(cls)
+        file.path, file._key = path, None
+        if not path.exists():
+            raise FileNotFoundError("the ledger file is missing: restore it, a new one forgets what was spent")
+        file.connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)
+        try:
+            _require_known(file.connection)
+            file.verify()
+        except sqlite3.OperationalError as error:
+            file.connection.close()
+            raise TimeoutError("the ledger is being written, or a write was cut off: look again in a moment; if it "
+                               "stays so, `site-client ledger` mends it") from error
+        except sqlite3.DatabaseError as error:
+            file.connection.close()
+            raise LedgerTamperedError("the ledger file is not a readable database") from error
+        except BaseException:
+            file.connection.close()
+            raise
+        return file
 
     def close(self) -> None:
         """Release the file."""
@@ -208,12 +238,7 @@ def _connect(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA cache_size = -256")  # KiB: small, a simulation holds many sites
         connection.execute("BEGIN IMMEDIATE")
-        known = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if known and version != SCHEMA_VERSION:
-            raise LedgerVersionError(
-                f"this ledger has schema {version or 1}, and this release keeps signed ledgers of schema "
-                f"{SCHEMA_VERSION}: go on with the release that wrote it, or delete it if it is a simulation's")
+        _require_known(connection)
         for statement in _SCHEMA.split(";\n"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -230,6 +255,15 @@ def _connect(file: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _require_known(connection: sqlite3.Connection) -> None:
+    known = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'events'").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if known and version != SCHEMA_VERSION:
+        raise LedgerVersionError(
+            f"this ledger has schema {version or 1}, and this release keeps signed ledgers of schema "
+            f"{SCHEMA_VERSION}: go on with the release that wrote it, or delete it if it is a simulation's")
 
 
 def _read_mark(ledger: Path) -> tuple[int, bytes] | None:

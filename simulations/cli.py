@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
                                description="Split the real data of two installed packages over hospitals.")
     make.add_argument("out", type=Path, help="folder to make")
     make.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as seed=3 num_test_reports=600")
+    make.add_argument("--json", action="store_true", help="print JSON instead of text")
     make.set_defaults(command=_make)
     trial = commands.add_parser(
         "make-trial", help="small hospitals, a tiny base model and questions for a first real federation",
@@ -160,7 +161,7 @@ def _make(arguments: argparse.Namespace) -> int:
     from simulations.materials import hospital_settings
 
     folder = make_hospitals(arguments.out, hospital_settings(load_overrides(DataConfig, arguments.overrides)))
-    print(f"hospitals are in {folder}")
+    print(json.dumps({"folder": str(folder)}) if arguments.json else f"hospitals are in {folder}")
     return EXIT_OK
 
 

@@ -34,7 +34,7 @@ def add_approve_command(commands: Any) -> None:
     parser.add_argument("what", metavar="FILE|HASH", nargs="?",
                         help="a signed manifest or roster, or the first 8 or more digits of a hash that waits")
     parser.add_argument("--yes", action="store_true", help="do not ask; the hash was compared already")
-    parser.add_argument("--json", action="store_true", help="print a run's facts as JSON instead of text")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(command=_approve)
 
 
@@ -49,7 +49,7 @@ def _approve(arguments: argparse.Namespace) -> int:
 
     config = load_config(SiteConfig, arguments.site_file)
     if arguments.what is None:
-        print(_listed(config))
+        print(json.dumps(_listed_facts(config)) if arguments.json else _listed(config))
         return EXIT_OK
     data = _found(config, arguments.what)
     try:
@@ -60,7 +60,8 @@ def _approve(arguments: argparse.Namespace) -> int:
         except MessageFormatError:
             raise ValueError("that file is neither a signed manifest nor a signed roster of this release; ask for it "
                              "again") from None
-        code = approve_roster(RosterPin(config), roster, ask=not arguments.yes)
+        code = approve_roster(RosterPin(config), roster, ask=not arguments.yes,
+                              as_json=arguments.json)
         offered = _offered(config)
         if code == EXIT_OK and offered is not None and offered.roster == roster.roster:
             (Path(config.state) / OFFERED_ROSTER).unlink(missing_ok=True)
@@ -90,7 +91,8 @@ def _approve_run(config: SiteConfig, signed: bytes, *, ask: bool, as_json: bool)
         raise ValueError(f"no run can be approved on a broken ledger: {error}") from None
     facts = run_facts(manifest, roster, config, account, hash_model(Path(config.base_model)))
     print(json.dumps(facts) if as_json else run_text(facts))
-    if ask and not confirmed(facts["hash"], "compare the manifest's hash with the coordinator"):
+    if ask and not confirmed(facts["hash"], "compare the manifest's hash with the coordinator",
+                             sys.stderr if as_json else None):
         print("not approved; nothing was changed", file=sys.stderr)
         return EXIT_FAILED
     with booking(Path(config.state)) as log:
@@ -104,6 +106,18 @@ def _approve_run(config: SiteConfig, signed: bytes, *, ask: bool, as_json: bool)
         print(f"the policy still refuses it ({', '.join(facts['refused_by'])}); change the site file if you want it to "
               "run", file=sys.stderr)
     return EXIT_OK
+
+
+def _listed_facts(config: SiteConfig) -> dict[str, Any]:
+    from site_client.run_approval import RunApprovals
+
+    offered = _offered(config)
+    return {
+        "site_id": config.site_id,
+        "runs": [{"run_id": run.manifest.run_id, "hash": run.digest, "arrived": run.arrived}
+                 for run in RunApprovals(Path(config.state)).pending()],
+        "roster": None if offered is None else {"hash": offered.roster.hash().hex(), "version": offered.roster.version,
+                                                "federation_id": offered.roster.federation_id}}
 
 
 def _listed(config: SiteConfig) -> str:

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["FIELDS", "HEAD_EVERY", "AuditBrokenError", "AuditLog", "AuditUnwritableError", "head_path", "site_log"]
+__all__ = ["FIELDS", "HEAD_EVERY", "AuditBrokenError", "AuditLog", "AuditUnwritableError", "head_path",
+           "looked_at", "site_log"]
 
 HEAD_EVERY = 64
 FIELDS: dict[str, frozenset[str]] = {
@@ -239,23 +240,8 @@ class AuditLog:
             AuditBrokenError: the first thing that does not hold.
         """
         with self._alone, _refusing():
-            newest = _read_head(self.path)  # before the rows: another process may add some in between
-            self._db.execute("BEGIN")  # one state of the file for all three
-            try:
-                found = self._db.execute("SELECT seq, utc, kind, body, hash FROM events ORDER BY seq")
-                events = tuple(Event(*values) for values in found)
-                heads = [Head(*values) for values in self._db.execute("SELECT * FROM heads ORDER BY seq")]
-                counter = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-            finally:
-                self._db.execute("COMMIT")
-        check_events(events)
-        if (counter[0] if counter else 0) > len(events):
-            raise AuditBrokenError("events are missing at the end of the audit log")
-        if newest.sequence > len(events):
-            raise AuditBrokenError(f"the audit log is older than its head, which has seen event {newest.sequence}: "
-                                   "restore the newest copy of the whole state folder")
-        check_heads([newest, *heads], events, self._key.public_bytes())
-        return events
+            read = _read_all(self._db, self.path)
+        return _checked(*read, self._key.public_bytes())
 
     def signed_up_to(self) -> int:
         """Number of the newest event that a kept head covers."""
@@ -266,6 +252,55 @@ class AuditLog:
         """The newest event's hash, signed now; nothing is written."""
         with self._alone, _refusing():
             return Head.make(*self._end(), self._key)
+
+
+def looked_at(path: Path, public: bytes) -> tuple[Event, ...]:
+    """Every event, checked as `AuditLog.verify` does, for a process that only shows the log while another writes it:
+    the file is neither made nor mended, and no writer waits longer than one read.
+
+    Raises:
+        AuditBrokenError: see there.
+        TimeoutError: it is being written just now, or a write was cut off and the next start has to mend it.
+    """
+    if not path.exists():
+        raise AuditBrokenError(f"{path.name} is gone: restore the whole state folder from its newest backup")
+    try:
+        with contextlib.closing(sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5)) as connection:
+            read = _read_all(connection, path)
+    except sqlite3.OperationalError as error:
+        raise TimeoutError("the audit log is being written, or a write was cut off: look again in a moment; if it "
+                           "stays so, `site-client audit` mends it") from error
+    except sqlite3.DatabaseError as error:
+        raise AuditBrokenError("the audit log is not a readable database: restore it from backup") from error
+    return _checked(*read, public)
+
+
+def _read_all(connection: sqlite3.Connection, path: Path) -> tuple[tuple[Event, ...], list[Head], int, Head]:
+    """Events, heads, SQLite's own counter, and the newest head in the second file."""
+    newest = _read_head(path)  # before the rows: another process may add some in between
+    connection.execute("BEGIN")  # one state of the file for all three
+    try:
+        found = connection.execute("SELECT seq, utc, kind, body, hash FROM events ORDER BY seq")
+        events = tuple(Event(*values) for values in found)
+        heads = [Head(*values) for values in connection.execute("SELECT * FROM heads ORDER BY seq")]
+        counter = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    finally:
+        connection.execute("COMMIT")
+    return events, heads, counter[0] if counter else 0, newest
+
+
+def _checked(
+    events: tuple[Event, ...], heads: list[Head], counter: int, newest: Head, public: bytes
+) -> tuple[Event, ...]:
+    check_events(events)
+    if counter > len(events):
+        raise AuditBrokenError("events are missing at the end of the audit log")
+    if newest.sequence > len(events):
+        raise AuditBrokenError(f"the audit log is older than its head, which has seen event {newest.sequence}: "
+                               "restore the newest copy of the whole state folder")
+    check_heads([newest, *heads], events, public)
+    return events
 
 
 def _check_fields(kind: str, fields: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ site's own processes.
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ def add_backup_commands(commands: Any) -> None:
     restore.add_argument("backup", type=Path, metavar="OUT.tar", help="a file that `site-client backup` made")
     restore.add_argument("state", type=Path, metavar="NEW_STATE", help="the new state folder")
     restore.set_defaults(command=_restore)
+    for command in (backup, restore):
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
 def _backup(arguments: argparse.Namespace) -> int:
@@ -59,6 +62,10 @@ def _backup(arguments: argparse.Namespace) -> int:
     texts = {} if (state / "version").is_file() else {"version": f"{STATE_VERSION}\n".encode()}
     notes = write_backup(arguments.out.absolute(), KIND, files,
                          [(name, state / name) for name in _DATABASES if (state / name).is_file()], texts)
+    if arguments.json:
+        print(json.dumps({"file": str(arguments.out), "site_id": config.site_id, "files": len(notes["files"]),
+                          "release": notes["release"], "ledger": _ledger_line(state)}))
+        return EXIT_OK
     print(f"{arguments.out}: {len(notes['files'])} files of {config.site_id}, release {notes['release'][:16]}\n"
           f"{_ledger_line(state)}\nit holds this site's keys: keep it as safe as {state}, and make one after every run")
     return EXIT_OK
@@ -84,6 +91,10 @@ def _restore(arguments: argparse.Namespace) -> int:
         for name in beside:
             (partial / "beside" / name).unlink()
         (partial / "beside").rmdir()
+    if arguments.json:
+        print(json.dumps({"folder": str(arguments.state), "made_utc": notes["made_utc"], "version": notes["version"],
+                          "release": notes["release"], "ledger": _ledger_line(arguments.state), "beside": beside}))
+        return EXIT_OK
     print(f"{arguments.state} is restored from {notes['made_utc']} (release {notes['version']}, "
           f"{notes['release'][:16]})\n{_ledger_line(arguments.state)}\n"
           f"1. the site file's `state` must name {arguments.state.absolute()}; the old {', '.join(beside)}: tar -xf "

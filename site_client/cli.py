@@ -92,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (ledger, check, release):
         if command is check:
             command.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
-        if command is not check:
-            command.add_argument("--json", action="store_true", help="print JSON instead of text")
+        command.add_argument("--json", action="store_true", help="print JSON instead of text")
     return parser
 
 
@@ -125,17 +124,19 @@ def _ledger(arguments: argparse.Namespace) -> int:
     action, path = _ledger_action(arguments.words)
     if arguments.file is not None:
         try:
-            print(ledger_report.verify_export_file(Path(arguments.file), arguments.head))
+            said, intact = ledger_report.verify_export_file(Path(arguments.file), arguments.head), True
         except LedgerTamperedError as error:
-            print(f"BROKEN: {error}")
-            return EXIT_FAILED
-        return EXIT_OK
+            said, intact = f"BROKEN: {error}", False
+        print(json.dumps({"chain_intact": intact, "said": said}) if arguments.json else said)
+        return EXIT_OK if intact else EXIT_FAILED
     config = _site(path)
     if arguments.accept_head is not None:
-        print(ledger_report.accept_head(config, arguments.accept_head))
+        said = ledger_report.accept_head(config, arguments.accept_head)
+        print(json.dumps({"site_id": config.site_id, "head": arguments.accept_head, "said": said})
+              if arguments.json else said)
         return EXIT_OK
     if action == "approve":
-        return _approve(config)
+        return _approve(config, as_json=arguments.json)
     try:
         if action == "export":
             print(ledger_report.export_text(config))
@@ -156,7 +157,7 @@ def _ledger_action(words: list[str]) -> tuple[str, str]:
     return action, rest[0] if rest else ""
 
 
-def _approve(config: SiteConfig) -> int:
+def _approve(config: SiteConfig, *, as_json: bool) -> int:
     """The operator's word that this ledger is the newest; used up by one admission, void once the ledger moved on."""
     from privacy.ledger import Ledger, LedgerTamperedError
     from site_client.ledger_approval import LedgerApproval
@@ -172,21 +173,25 @@ def _approve(config: SiteConfig) -> int:
         sequence, head = LedgerApproval(Path(config.state)).give(ledger)
     finally:
         ledger.close()
-    print(f"{config.site_id}: approved for one start: {sequence} rows, head {head.hex()[:16]}")
+    print(json.dumps({"site_id": config.site_id, "approved": True, "rows": sequence, "head": head.hex()}) if as_json
+          else f"{config.site_id}: approved for one start: {sequence} rows, head {head.hex()[:16]}")
     return EXIT_OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
     config = _site(arguments.site_file)
-    failed = False
+    found: list[dict[str, str]] = []
     for name, part in _parts().items():
         try:
-            line = f"PASS  {name:<11} {part(config)}"
+            found.append({"level": "PASS", "name": name, "text": part(config)})
         except Exception as error:  # each part reports; one that is broken must not hide the others
-            failed = True
-            line = f"FAIL  {name:<11} {_reason(error)}"
-        print(line)
-    return EXIT_FAILED if failed else EXIT_OK
+            found.append({"level": "FAIL", "name": name, "text": _reason(error)})
+        if not arguments.json:
+            print("{level}  {name:<11} {text}".format(**found[-1]))
+    whole = all(one["level"] == "PASS" for one in found)
+    if arguments.json:
+        print(json.dumps({"ok": whole, "findings": found}))
+    return EXIT_OK if whole else EXIT_FAILED
 
 
 def _reason(error: Exception) -> str:

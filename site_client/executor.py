@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 def main(argv: list[str] | None = None) -> int:
     """`python -m site_client.executor SITE_FILE --port PORT --secret-file FILE --ready FILE`."""
     arguments = child_arguments("site_client.executor", __doc__, argv)
-    log_to_output()
+    log_to_output(strict=True)
     config = load_config(SiteConfig, arguments.owner)
     timing = timing_of(config)
     prepare(timing, Path(config.state) / "flower")

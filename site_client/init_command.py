@@ -6,6 +6,7 @@ Heavy imports happen inside the command. Nothing is sent; the keys never leave t
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ def add_init_command(commands: Any) -> None:
                       help="a roster that two invited officers signed comes into force by itself")
     init.add_argument("--policy", action="append", default=[], metavar="KEY=VALUE", dest="settings",
                       help="another rule of the policy, as in the site file")
+    init.add_argument("--json", action="store_true", help="print JSON instead of text")
     init.set_defaults(command=_init)
 
 
@@ -61,7 +63,8 @@ def _init(arguments: argparse.Namespace) -> int:
     if request.declared_patients < policy.min_patients:
         print(f"site-client: warning: this site declares {request.declared_patients} patients and policy.min_patients "
               f"is {policy.min_patients}: every run would be refused", file=sys.stderr)
-    print(_next_steps(arguments.folder, invitation, request))
+    print(_facts(arguments.folder, invitation, request) if arguments.json
+          else _next_steps(arguments.folder, invitation, request))
     return EXIT_OK
 
 
@@ -105,6 +108,16 @@ def _write_site_file(path: Path, arguments: argparse.Namespace, policy: PolicyCo
     if read != (policy, str(data), str(base_model), str(folder / "state")):
         raise ValueError("a path has characters that a site file cannot hold; choose one without $, braces and control "
                          "characters")
+
+
+def _facts(folder: Path, invitation: Invitation, request: SiteRequest) -> str:
+    from privacy.roster_facts import fingerprint
+
+    return json.dumps({
+        "folder": str(folder), "site_id": request.site_id, "address": invitation.address,
+        "federation_id": invitation.federation_id, "invitation_fingerprint": invitation.fingerprint(),
+        "site_fingerprint": fingerprint(request.public_key), "request": str(folder / f"{request.site_id}.request"),
+        "site_file": str(folder / "site.yaml")})
 
 
 def _next_steps(folder: Path, invitation: Invitation, request: SiteRequest) -> str:

@@ -19,7 +19,7 @@ from site_client.keystore import signing_key
 from site_client.policy import delta_cap
 from site_client.roster_pin import RosterPin
 
-__all__ = ["accept_head", "export_text", "facts_of", "text_of", "verify_export_file"]
+__all__ = ["accept_head", "export_text", "facts_in", "facts_of", "text_of", "verify_export_file"]
 
 _BAR = 30
 
@@ -40,28 +40,35 @@ def facts_of(config: SiteConfig, expected_head: str | None = None) -> dict[str, 
         ValueError: no ledger file, or `expected_head` is no 32-byte hash in hex.
         LedgerTamperedError: chain, signatures, mark or key do not hold, or the head noted earlier is not in it.
     """
-    policy, path = config.policy, ledger_path(config)
-    ledger = Ledger.open(path, must_exist=True, epsilon_cap=policy.max_epsilon, delta_cap=policy.max_total_delta)
+    policy = config.policy
+    ledger = Ledger.open(ledger_path(config), must_exist=True, epsilon_cap=policy.max_epsilon,
+                         delta_cap=policy.max_total_delta)
     try:
-        ledger.verify_chain(_head(expected_head))
-        key = ledger.current_key
-        if key and key != signing_key(Path(config.state)).public_bytes():
-            raise LedgerTamperedError("the ledger is signed by another key than this site's identity.key")
-        account = ledger.account()
-        spent, entries = account.spent(), account.entries
-        return {
-            "site_id": config.site_id, "chain_intact": True, "rows": ledger.sequence, "entries": len(entries),
-            "runs": sorted(run.run_id for run in account.runs()), "steps": sum(entry.steps for entry in entries),
-            "epsilon": _finite(spent), "ran": _finite(account.ran()), "delta": account.delta() or None,
-            "max_epsilon": policy.max_epsilon, "left": max(0.0, policy.max_epsilon - spent),
-            "max_delta": _delta_cap(config), "composition": account.composition, "wasted_rounds": account.wasted(),
-            "max_wasted_rounds": policy.max_wasted_rounds, "private": ledger.is_private(),
-            "per_run": [{name: _finite(value) if isinstance(value, float) else value
-                         for name, value in asdict(run).items()} for run in account.runs()],
-            "head": ledger.head().hex(),
-        }
+        return facts_in(config, ledger, expected_head)
     finally:
         ledger.close()
+
+
+def facts_in(config: SiteConfig, ledger: Ledger, expected_head: str | None = None) -> dict[str, Any]:
+    """What `facts_of` says, of a ledger that is open."""
+    policy = config.policy
+    ledger.verify_chain(_head(expected_head))
+    key = ledger.current_key
+    if key and key != signing_key(Path(config.state)).public_bytes():
+        raise LedgerTamperedError("the ledger is signed by another key than this site's identity.key")
+    account = ledger.account()
+    spent, entries = account.spent(), account.entries
+    return {
+        "site_id": config.site_id, "chain_intact": True, "rows": ledger.sequence, "entries": len(entries),
+        "runs": sorted(run.run_id for run in account.runs()), "steps": sum(entry.steps for entry in entries),
+        "epsilon": _finite(spent), "ran": _finite(account.ran()), "delta": account.delta() or None,
+        "max_epsilon": policy.max_epsilon, "left": max(0.0, policy.max_epsilon - spent),
+        "max_delta": _delta_cap(config), "composition": account.composition, "wasted_rounds": account.wasted(),
+        "max_wasted_rounds": policy.max_wasted_rounds, "private": ledger.is_private(),
+        "per_run": [{name: _finite(value) if isinstance(value, float) else value
+                     for name, value in asdict(run).items()} for run in account.runs()],
+        "head": ledger.head().hex(),
+    }
 
 
 def text_of(facts: dict[str, Any]) -> str:

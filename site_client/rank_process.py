@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     os.umask(0o077)
     _end_with_parent()
-    log_to_output()
+    log_to_output(strict=True)
     key = sys.stdin.buffer.read(KEY_BYTES)
     arrival(arguments.folder, arguments.rank).touch(0o600)
     group = open_group(arguments.folder, arguments.rank, arguments.processes, arguments.timeout_s)

@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from privacy.roster import SignedRoster
@@ -36,8 +36,8 @@ def add_roster_commands(commands: Any) -> None:
                     "site's process, for runs whose manifest names it.")
     for action in (show, approve):
         action.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
+        action.add_argument("--json", action="store_true", help="print JSON instead of text")
     show.add_argument("new_file", metavar="NEW_FILE", nargs="?", type=Path, help="a roster file to compare with")
-    show.add_argument("--json", action="store_true", help="print JSON instead of text")
     approve.add_argument("new_file", metavar="NEW_FILE", type=Path, help="the roster file to approve")
     approve.add_argument("--yes", action="store_true", help="do not ask; the hash was compared already")
     show.set_defaults(command=_show)
@@ -85,11 +85,13 @@ def _change_lines(new: dict[str, Any], changes: list[str]) -> list[str]:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    return approve_roster(_pin(arguments.site_file), _read(arguments.new_file), ask=not arguments.yes)
+    return approve_roster(_pin(arguments.site_file), _read(arguments.new_file), ask=not arguments.yes,
+                          as_json=arguments.json)
 
 
-def approve_roster(pin: RosterPin, new: SignedRoster, *, ask: bool) -> int:
-    """Print what `new` changes, ask unless told not to, and put it in force; the exit code.
+def approve_roster(pin: RosterPin, new: SignedRoster, *, ask: bool, as_json: bool = False) -> int:
+    """Print what `new` changes, ask unless told not to, and put it in force; the exit code. As JSON one object, at the
+    end; what is asked then stands on the error output.
 
     Raises:
         ValueError: it may not replace what is in force; nothing was changed.
@@ -97,30 +99,35 @@ def approve_roster(pin: RosterPin, new: SignedRoster, *, ask: bool) -> int:
     from privacy.roster_facts import roster_changes, roster_facts, roster_text
     from site_client.audit_commands import booking
 
+    out, digest = sys.stderr if as_json else sys.stdout, new.roster.hash().hex()
+    facts = {"version": new.roster.version, "hash": digest, "approved": True}
     if pin.path.is_file() and pin.current().roster == new.roster:
-        print(f"version {new.roster.version} is in force here already")
+        print(json.dumps({**facts, "already": True}) if as_json else
+              f"version {new.roster.version} is in force here already")
         return EXIT_OK
     pin.check_new(new)
     before = pin.before()
     if before is None:
-        print(f"the first roster of this site\n{roster_text(roster_facts(new))}")
+        print(f"the first roster of this site\n{roster_text(roster_facts(new))}", file=out)
     else:
-        print("\n".join(_change_lines(roster_facts(new), list(roster_changes(before, new.roster)))))
-    if ask and not confirmed(new.roster.hash().hex(), "compare the hash with the consortium by telephone"):
+        print("\n".join(_change_lines(roster_facts(new), list(roster_changes(before, new.roster)))), file=out)
+    if ask and not confirmed(digest, "compare the hash with the consortium by telephone", out):
         print("not approved; nothing was changed", file=sys.stderr)
         return EXIT_FAILED
     with booking(pin.path.parent) as log:
         pin.approve(new)
-        log.note("approval", what="roster", hash=new.roster.hash().hex())
-    print(f"approved version {new.roster.version}; it is in force from the next start of this site's process")
+        log.note("approval", what="roster", hash=digest)
+    print(json.dumps({**facts, "already": False}) if as_json else
+          f"approved version {new.roster.version}; it is in force from the next start of this site's process")
     return EXIT_OK
 
 
-def confirmed(digits: str, advice: str) -> bool:
-    """Whether the operator types the first digits of the hash `digits` (hex) that was printed."""
-    print(f"{advice}; to approve, type its first {_TYPED} digits: ", end="", flush=True)
+def confirmed(digits: str, advice: str, out: TextIO | None = None) -> bool:
+    """Whether the operator types the first digits of the hash `digits` (hex) that was printed; asked on `out`, by
+    default the standard output."""
+    print(f"{advice}; to approve, type its first {_TYPED} digits: ", end="", flush=True, file=out)
     typed = sys.stdin.readline().strip().lower()
-    print()
+    print(file=out)
     return typed == digits[:_TYPED]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -25,7 +26,7 @@ from site_client.roster_pin import RosterPin
 from site_client.run_approval import RunApprovals
 from site_client.upload_size import round_dimensions, spec_of, upload_bytes
 
-__all__ = ["account_of_site", "dry_run_text", "run_facts", "run_text", "waiting_lines"]
+__all__ = ["account_of_site", "dry_run_facts", "dry_run_text", "run_facts", "run_text", "waiting_lines"]
 
 _ANYTHING = "any"
 
@@ -206,6 +207,23 @@ def dry_run_text(config: SiteConfig) -> str:
     lines += [f"  {kind:<13} {', '.join(clear)}" + (f"; sealed for another site: {', '.join(sealed)}" if sealed else "")
               for kind, (clear, sealed) in leaving_fields().items()]
     return "\n".join([*lines, *waiting_lines(config)])
+
+
+def dry_run_facts(config: SiteConfig) -> dict[str, Any]:
+    """The same as JSON values. Raises as `dry_run_text`."""
+    roster, known = _roster(config)
+    account = account_of_site(config, roster)
+    spent = account.spent()
+    return {
+        "site_id": config.site_id, "release": release_hash(), "roster": known,
+        "budget": {"spent_epsilon": _finite(spent), "max_epsilon": config.policy.max_epsilon,
+                   "left": max(0.0, config.policy.max_epsilon - spent), "delta": account.delta(),
+                   "max_delta": config.policy.max_total_delta if account.limits is None else account.limits.delta},
+        "policy": asdict(config.policy), "answers": {step: kind.__name__ for step, kind in REPLIES.items()},
+        "fields": {kind: {"clear": list(clear), "sealed": list(sealed)}
+                   for kind, (clear, sealed) in leaving_fields().items()},
+        "waiting": [{"run_id": run.manifest.run_id, "hash": run.digest}
+                    for run in RunApprovals(Path(config.state)).pending()]}
 
 
 def _roster(config: SiteConfig) -> tuple[Roster | None, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from configs.schema import SiteConfig
     from privacy.enrolment import Invitation
     from privacy.transport.supervisor import Child, Supervisor
@@ -27,6 +30,8 @@ def add_start_command(commands: Any) -> None:
     start.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     start.add_argument("--dry-run", action="store_true",
                        help="print what would run and what would leave, and do nothing")
+    start.add_argument("--json", action="store_true",
+                       help="print and log JSON lines, whatever log_format in the site file says")
     start.set_defaults(command=_start)
 
 
@@ -40,13 +45,14 @@ def _start(arguments: argparse.Namespace) -> int:
     from configs.schema import SiteConfig
     from privacy.enrolment import Invitation
     from privacy.state_version import claim_version
+    from privacy.transport.log_lines import use_format
     from privacy.transport.service import alone
 
     config = load_config(SiteConfig, arguments.site_file)
     if arguments.dry_run:
-        from site_client.run_preview import dry_run_text
+        from site_client.run_preview import dry_run_facts, dry_run_text
 
-        print(dry_run_text(config))
+        print(json.dumps(dry_run_facts(config)) if arguments.json else dry_run_text(config))
         return EXIT_OK
     if not config.invitation:
         raise ValueError("this site file has no `invitation`, so there is no coordinator to connect to; "
@@ -55,6 +61,7 @@ def _start(arguments: argparse.Namespace) -> int:
     state = Path(config.state)
     if not state.is_dir():
         raise ValueError(f"the state folder {state} does not exist; `site-client init` makes it, or restore it")
+    use_format(config.log_format, strict=True, insist=arguments.json)
     with alone(state / "start.lock", f"`site-client start` runs already for {config.site_id}; end it first"):
         claim_version(state)
         _serve(arguments.site_file, config, invitation)
@@ -62,14 +69,24 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _serve(site_file: str, config: SiteConfig, invitation: Invitation) -> None:
+    from contextlib import nullcontext
+
+    from privacy.transport.log_lines import is_json
     from privacy.transport.service import say, serve
+    from privacy.transport.terminal import is_live, live_table
 
     node, executor = _children(site_file, config)
     say(f"{config.site_id}: coordinator {invitation.address}, federation {invitation.federation_id}")
     _book(config, "start")
+    table: AbstractContextManager[None] = nullcontext()
+    if is_live() and not is_json():
+        from site_client.start_table import StartTable
+
+        table = live_table(StartTable(config).table, every_s=1.0)
     try:
-        serve([node, executor], status_file(config), config.health_port, "ready: waiting for runs",
-              lambda supervisor: _explain_exits(supervisor, node, executor, invitation))
+        with table:
+            serve([node, executor], status_file(config), config.health_port, "ready: waiting for runs",
+                  lambda supervisor: _explain_exits(supervisor, node, executor, invitation))
     finally:
         _book(config, "stop")
     say("stopped; a step that was going on was finished, or counts as not answered")

@@ -1,6 +1,7 @@
 """`site-client status SITE_FILE`: is this site running, what has it done, what left, what is left of the budget.
 
 A node that lost its coordinator keeps trying and stays ready, so `status` asks at the coordinator's address itself.
+With `--web` the same and more is served as pages, until Ctrl-C (docs/site-web.md).
 
 Exit codes: 0 it is ready and reaches the coordinator, 1 not, 2 bad input. Heavy imports happen inside the command.
 """
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from configs.schema import SiteConfig
+    from privacy.web.serving import Place
 
 __all__ = ["add_status_command", "status_facts"]
 
 EXIT_OK, EXIT_FAILED = 0, 1
+_PORT = 8445
 
 
 def add_status_command(commands: Any) -> None:
@@ -28,6 +31,18 @@ def add_status_command(commands: Any) -> None:
                     "1 when it is not ready or cannot reach the coordinator.")
     status.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     status.add_argument("--json", action="store_true", help="print JSON instead of text")
+    web = status.add_argument_group("as pages in a browser")
+    web.add_argument("--web", action="store_true",
+                     help="serve pages on this machine until Ctrl-C: runs, what left, budget, policy, data, doctor")
+    web.add_argument("--port", type=int, metavar="N", help=f"on 127.0.0.1; 0 = any that is free (default: {_PORT})")
+    web.add_argument("--url", action="store_true", help="print the address with the token and end")
+    web.add_argument("--new-token", action="store_true",
+                     help="replace the token and end; pages that are served must be started again")
+    web.add_argument("--listen", metavar="IP:PORT", help="another address of this machine, instead of --port")
+    web.add_argument("--beyond-this-machine", action="store_true",
+                     help="let --listen name an address of a private network; needs --certificate and --key")
+    web.add_argument("--certificate", type=Path, metavar="PEM", help="the server's certificate chain, for TLS")
+    web.add_argument("--key", type=Path, metavar="PEM", help="its private key (0600)")
     status.set_defaults(command=_status)
 
 
@@ -35,9 +50,73 @@ def _status(arguments: argparse.Namespace) -> int:
     from configs.load import load_config
     from configs.schema import SiteConfig
 
-    facts = status_facts(load_config(SiteConfig, arguments.site_file))
+    config = load_config(SiteConfig, arguments.site_file)
+    if arguments.web:
+        return _web(arguments, config)
+    for name in ("port", "url", "new_token", "listen", "beyond_this_machine", "certificate", "key"):
+        if getattr(arguments, name) not in (None, False):
+            raise ValueError(f"--{name.replace('_', '-')} goes with --web")
+    facts = status_facts(config)
     print(json.dumps(facts) if arguments.json else _text(facts, arguments.site_file))
     return EXIT_OK if facts["processes"]["state"] == "ready" and not facts["coordinator"]["fault"] else EXIT_FAILED
+
+
+def _web(arguments: argparse.Namespace, config: SiteConfig) -> int:
+    from privacy.transport.log_lines import log_as_json
+    from site_client.web.serve import pages_url, renew_token, serve_site
+
+    if arguments.json:
+        raise ValueError("--json and --web are two answers; choose one")
+    if arguments.new_token:
+        renew_token(config)
+        print("the token is new; sessions of the old one end when the pages are started again")
+        return EXIT_OK
+    place, certificate = _place(arguments), _certificate(arguments)
+    if place.secure and certificate is None:
+        raise ValueError("beyond this machine the pages are served over TLS only; give --certificate and --key")
+    if arguments.url:
+        print(pages_url(config, place))
+        return EXIT_OK
+    log_as_json(strict=True)
+    serve_site(config, arguments.site_file, place, certificate, lambda found: print(
+        f"{config.site_id}: open {pages_url(config, found)}\nCtrl-C ends the pages, not the site", flush=True))
+    return EXIT_OK
+
+
+def _place(arguments: argparse.Namespace) -> Place:
+    from configs.coordination import require_private
+    from privacy.web.serving import Place
+
+    if arguments.listen is None:
+        port = _PORT if arguments.port is None else arguments.port
+        if not 0 <= port < 65536:
+            raise ValueError(f"--port {port} must be 0 to 65535")
+        return Place("127.0.0.1", port)
+    if arguments.port is not None:
+        raise ValueError("--listen names a port already; leave --port out")
+    require_private("status", "listen", arguments.listen)
+    if arguments.listen == "0":
+        raise ValueError("--listen takes IP:PORT, such as 127.0.0.1:8445")
+    place = Place.of(arguments.listen)
+    if place.secure and not arguments.beyond_this_machine:
+        raise ValueError(f"--listen {arguments.listen} is not only this machine; other machines would see the login. "
+                         "If that is meant, add --beyond-this-machine, --certificate and --key")
+    return place
+
+
+def _certificate(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    import ssl
+
+    if arguments.certificate is None and arguments.key is None:
+        return None
+    if arguments.certificate is None or arguments.key is None:
+        raise ValueError("--certificate and --key go together")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(arguments.certificate, arguments.key)
+    except (OSError, ssl.SSLError):
+        raise ValueError("--certificate and --key are no PEM certificate with its private key; ask whoever issued "
+                         "them") from None
+    return arguments.certificate, arguments.key
 
 
 def status_facts(config: SiteConfig) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from privacy.enrolment import Invitation
 from privacy.transport.child import child_arguments
 from privacy.transport.flower_internals.node import run_node
 from privacy.transport.flower_internals.process import prepare
+from privacy.transport.log_lines import is_json, log_as_json
 from privacy.transport.timing import NodeOptions, Timing
 
 __all__ = ["Contact", "TransportCount", "main", "read_counts", "timing_of"]
@@ -39,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     invitation = Invitation.from_json(Path(config.invitation).read_bytes())
     authority = state / "coordinator-ca.crt"
     write_whole(authority, invitation.ca_certificate.encode())
+    if is_json():
+        log_as_json(strict=True)
     timing = timing_of(config)
     prepare(timing, state / "flower")
     count = TransportCount(state / "transport.json")

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection
 
-from coordinator.console.words import duration, meanings
+from coordinator.console.words import meanings
 from coordinator.home import Home
 from coordinator.run_store import queries
+from privacy.web.words import duration
 
 __all__ = ["Alarm", "home_alarms", "run_alarms"]
 

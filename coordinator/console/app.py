@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Connection
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from coordinator.console import views
-from coordinator.console.access import SESSION_S, Brake, Sessions, same
-from coordinator.console.guard import Guard, cookie_name
 from coordinator.console.live import Live
 from coordinator.console.metrics import METRICS_TYPE, metrics_text
 from coordinator.console.releases import Releases
-from coordinator.console.words import FILTERS
 from coordinator.home import Home
 from coordinator.run_store.database import Database
 from coordinator.run_store.importer import Importer
 from coordinator.up_command import status_file
+from privacy.web.access import Brake, Sessions, same
+from privacy.web.guard import Doors, Guard
+from privacy.web.pages import Entrance, Front, address_of, templates_in
 
 __all__ = ["Console", "console_app"]
 
 _log = logging.getLogger("coordinator.console")
 _HERE = Path(__file__).parent
-_AFTER = ("/runs", "/sites", "/releases")  # where a login may lead
+_DOORS = Doors("coordinator-console", "coordinator console", own_key=("/metrics",))
 
 
 @dataclass
@@ -63,18 +59,25 @@ class Console:
         self.live = Live(Importer(self.database, self.home.runs_folder), self.database, (
             status_file(self.home.folder), self.home.roster_file, self.home.config_file))
         self.releases = Releases(self.home, self.live.touch)
-        self.templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True)
-        self.templates.filters.update(FILTERS)
-        self.templates.tests["linkable"] = linkable
+        templates = templates_in(_HERE / "templates")
+        templates.tests["linkable"] = linkable
+        self.entrance = Entrance(_front(self.home), templates, self.live, _log, self.token, self.hosts, self.secure,
+                                 self.sessions, self.brake)
 
-    def page(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def page(self, name: str, **values: Any) -> HTMLResponse:
         """A template with the values that every page has."""
-        text = self.templates.get_template(name).render(
-            federation=self.home.config.federation_id, folder=str(self.home.folder), made=time.time(),
-            version=self.live.version, **values)
-        return HTMLResponse(text, status)
+        return self.entrance.page(name, folder=str(self.home.folder), **values)
+
+
+def _front(home: Home) -> Front:
+    return Front(
+        _DOORS, home.config.federation_id, "coordinator",
+        (("runs", "/", "Overview"), ("sites", "/sites", "Sites"), ("releases", "/releases", "Releases")),
+        "coordinator console DIR --url", "the coordinator's",
+        ("What changes a run is typed in a terminal:", "coordinator --help"),
+        "There is no such page: the run, the site or the release is not known here.",
+        "Something here went wrong, and log/console.log says what. The runs are not touched by it.",
+        ("/runs", "/sites", "/releases"))
 
 
 def linkable(identifier: str) -> bool:
@@ -102,12 +105,10 @@ def console_app(console: Console) -> Guard:
         Route("/", pages.overview), Route("/runs/{run_id}", pages.run),
         Route("/runs/{run_id}/rounds/{number:int}", pages.round), Route("/sites", pages.sites),
         Route("/sites/{site_id}", pages.site), Route("/releases", pages.releases),
-        Route("/releases/{run_id}/{number:int}", pages.release), Route("/live", pages.live),
-        Route("/metrics", pages.metrics), Route("/login", pages.login, methods=["GET"]),
-        Route("/login", pages.log_in, methods=["POST"]), Route("/logout", pages.log_out, methods=["POST"]),
-        Mount("/static", StaticFiles(directory=_HERE / "static")),
-    ], exception_handlers={HTTPException: pages.refused, Exception: pages.failed})
-    return Guard(inner, console.hosts, console.sessions, secure=console.secure)
+        Route("/releases/{run_id}/{number:int}", pages.release), Route("/metrics", pages.metrics),
+        *console.entrance.routes(),
+    ], exception_handlers=console.entrance.faults())
+    return console.entrance.guarded(inner)
 
 
 class _Pages:
@@ -173,17 +174,11 @@ class _Pages:
             raise HTTPException(404)
         return self._console.page("release.html", release=found)
 
-    async def live(self, request: Request) -> Response:
-        """Server-sent events, until the session ends."""
-        cookie, sessions = request.state.session, self._console.sessions
-        return StreamingResponse(self._console.live.stream(lambda: sessions.holds(cookie)),
-                                 media_type="text/event-stream", headers={"x-accel-buffering": "no"})
-
     async def metrics(self, request: Request) -> Response:
         """For Prometheus, with the metrics' own token or a session."""
         given = request.headers.get("authorization", "")
         known = given.startswith("Bearer ") and same(given[7:].strip(), self._console.metrics_token)
-        address = _address(request)
+        address = address_of(request)
         wait_s = self._console.brake.wait_s(address)
         if wait_s and not self._console.sessions.holds(request.state.session):
             return PlainTextResponse("Too many tries.\n", 429, {"retry-after": str(wait_s)})
@@ -194,64 +189,3 @@ class _Pages:
         text = await run_in_threadpool(
             metrics_text, self._console.home, self._console.database, self._console.live.imported)
         return Response(text, media_type=METRICS_TYPE)
-
-    async def login(self, request: Request) -> Response:
-        """The form."""
-        return self._console.page("login.html", after=_after(request.query_params.get("after", "")), fault="")
-
-    async def log_in(self, request: Request) -> Response:
-        """A token becomes a session; a wrong one, or too many of them, does not."""
-        form = {name: values[0] for name, values in parse_qs(
-            (await request.body()).decode("utf-8", "replace"), max_num_fields=8).items()}
-        address, after = _address(request), _after(form.get("after", ""))
-        wait_s = self._console.brake.wait_s(address)
-        if wait_s:
-            fault = f"Too many wrong tokens came from here. Try again in {wait_s} s."
-            answer = self._console.page("login.html", 429, after=after, fault=fault)
-            answer.headers["retry-after"] = str(wait_s)
-            return answer
-        if not same(form.get("token", "").strip(), self._console.token):
-            self._console.brake.failed(address)
-            _log.warning("login refused", extra={"client": address})
-            return self._console.page("login.html", 403, after=after, fault="This is not the console's token.")
-        _log.info("login", extra={"client": address})
-        answered = RedirectResponse(after, 303)
-        answered.set_cookie(
-            cookie_name(self._console.secure), self._console.sessions.begin(), max_age=int(SESSION_S), path="/",
-            secure=self._console.secure, httponly=True, samesite="strict")
-        return answered
-
-    async def log_out(self, request: Request) -> Response:
-        """The session ends here and in the browser."""
-        self._console.sessions.end(request.state.session)
-        answer = RedirectResponse("/login", 303)
-        answer.delete_cookie(cookie_name(self._console.secure), path="/", secure=self._console.secure, httponly=True,
-                             samesite="strict")
-        return answer
-
-    async def refused(self, request: Request, error: Exception) -> Response:
-        """A page that is not there, or a method that is not allowed."""
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers: Mapping[str, str] | None = error.headers if isinstance(error, HTTPException) else None
-        if request.url.path.startswith(("/static/", "/live", "/metrics")) or not self._console.sessions.holds(
-                request.state.session):
-            return PlainTextResponse("Not found.\n" if status == 404 else "Not possible.\n", status, headers)
-        return self._console.page("message.html", status, title="Not found" if status == 404 else "Not possible",
-                                  text="There is no such page: the run, the site or the release is not known here.")
-
-    async def failed(self, request: Request, error: Exception) -> Response:
-        """What went wrong is in the log, never on the page."""
-        _log.error("request failed", exc_info=error, extra={"path": request.url.path, "method": request.method})
-        return self._console.page(
-            "message.html", 500, title="This page cannot be shown",
-            text="Something here went wrong, and log/console.log says what. The runs are not touched by it.")
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
-
-
-def _after(path: str) -> str:
-    """Where to go after the login: a page of ours, or the overview."""
-    ours = path.startswith(_AFTER) and "//" not in path and "\\" not in path and path.isprintable() and path.isascii()
-    return path if ours else "/"

@@ -9,12 +9,13 @@ from sqlalchemy import Connection
 
 from coordinator.console.alarms import home_alarms, run_alarms
 from coordinator.console.charts import Chart, line_chart, step_bars
-from coordinator.console.words import STEPS, meanings
+from coordinator.console.words import meanings
 from coordinator.exports import exports_of
 from coordinator.home import Home
 from coordinator.run_store import queries
 from coordinator.up_command import status_file
 from privacy.transport.process_status import process_facts
+from privacy.web.words import STEPS
 
 __all__ = ["overview", "round_page", "run_page", "site_page", "sites_page"]
 

@@ -15,6 +15,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from privacy.transport.log_lines import is_json, log_as_json
+
 __all__ = ["child_arguments", "log_to_output"]
 
 
@@ -42,8 +44,12 @@ def child_arguments(
     return parser.parse_args(argv)
 
 
-def log_to_output() -> None:
-    """Log with times to the error output, which the supervisor keeps in a file."""
+def log_to_output(*, strict: bool = False) -> None:
+    """Log to the error output, which the supervisor keeps in a file: text with times, or JSON lines where the service
+    asked for them. `strict`: JSON as at a hospital (`privacy.transport.log_lines`)."""
+    if is_json():
+        log_as_json(strict=strict)
+        return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -19,14 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from privacy.transport.health import HealthService
+from privacy.transport.log_lines import as_line, is_json
 from privacy.transport.supervisor import Child, Supervisor
 
 __all__ = ["alone", "free_port", "listening_socket", "say", "serve"]
 
 
 def say(line: str) -> None:
-    """One line with the time, at once."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+    """One line with the time, at once; a JSON object where JSON was chosen (`privacy.transport.log_lines`)."""
+    print(as_line(line) if is_json() else f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
 
 @contextmanager

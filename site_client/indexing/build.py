@@ -19,6 +19,7 @@ from site_client.imaging.burned_in import cannot_read_text, finds_text
 from site_client.imaging.decoders import SYNTAXES, plugin_for
 from site_client.imaging.sandbox import Sandbox
 from site_client.indexing.index_store import IndexStore
+from site_client.indexing.index_summary import SUMMARY, summary_of
 from site_client.indexing.matching import OF_REPORTS, Candidate, Matcher
 from site_client.indexing.pictures import CachedPictures, Pictures, PicturesInMemory
 from site_client.indexing.scan import scan_folders
@@ -103,6 +104,7 @@ def build_index(
         pictures.prepare((picture for one in candidates for picture in one.pictures), _phase(progress, "pictures"))
         index = _records(candidates, matcher, pictures, store, settings, texts)
         write_review(settings.folder, texts.found)
+        store.note(SUMMARY, summary_of(index))
         if settings.form is not None:
             TileCache(settings.folder / "tiles").keep_only(store.picture_names())
         return index

@@ -15,6 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from privacy.transport.log_lines import is_json
 from privacy.transport.timing import Timing
 
 __all__ = ["FLOWER_VERSION", "as_wire", "be_in_process", "from_wire", "prepare"]
@@ -52,6 +53,8 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
     _keep_to_the_address(import_module("flwr.supercore.protobuf.client").ProtobufClient)
+    if is_json():  # its records go to the process' own handler, and so through the redaction
+        import_module("flwr.supercore.logger").FLOWER_LOGGER.handlers.clear()
 
 
 def _keep_to_the_address(client_type: Any) -> None:

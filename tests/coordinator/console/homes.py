@@ -19,11 +19,11 @@ from starlette.testclient import TestClient
 import coordinator.cli
 from configs.schema import FederationConfig, LoraConfig, PrivacyConfig, RunConfig
 from coordinator.console.app import Console, console_app
-from coordinator.console.guard import host_names
 from coordinator.home import Home
 from coordinator.run_files import prepare_run
 from coordinator.run_queue import RunQueue
 from coordinator.run_store.database import file_url, open_database
+from privacy.web.guard import host_names
 from tests.coordinator.finished_run import make_base, make_home, make_run
 
 RECORDED = Path(__file__).parent / "recorded"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from coordinator.console.access import SESSION_S, Brake, Sessions, new_token, same, token_in
 from coordinator.console.app import Console
-from coordinator.console.guard import CONTENT_POLICY, host_names
+from privacy.web.access import SESSION_S, Brake, Sessions, new_token, same, token_in
+from privacy.web.guard import CONTENT_POLICY, host_names
 from tests.coordinator.console.homes import METRICS_TOKEN, TOKEN, URL, log_in, serving
 
 PAGES = ("/", "/sites", "/releases", "/runs/demo", "/runs/demo/rounds/1", "/sites/site-1", "/releases/first/1")

@@ -6,7 +6,6 @@ Nothing may be asked of any address but the console's own, and the browser may h
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import threading
@@ -18,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from coordinator.console.process import Place, console_url, serve_console
+from coordinator.console.process import console_url, serve_console
 from coordinator.home import Home
-from simulations.machine_tools import CHROMIUM, missing_packages
+from privacy.web.serving import Place
+from tests.browsing import OFFENDING, RULED, VIEWS, launched, rules_broken, visiting
 from tests.coordinator.console.homes import RECORDED, finish
 from tests.coordinator.run_store.journals import append
 
@@ -28,27 +28,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 PAGES = ("/", "/runs/demo", "/runs/demo/rounds/5", "/sites", "/sites/site-2", "/releases", "/releases/first/1",
          "/runs/nobody")
-VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
-RULED = ((1280, "light"), (390, "dark"))  # where the accessibility rules are run: they take seconds a page
-OFFENDING = """() => [...document.querySelectorAll('main *, header *, footer *')].filter((one) =>
-    !one.closest('.scroll') && !one.closest('.hidden') && one.getBoundingClientRect().right > innerWidth + 1)
-    .map((one) => one.outerHTML.slice(0, 120))"""
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if missing := missing_packages("chromium", "fonts-dejavu-core"):
-        reason = f"a browser is needed; run: apt-get install {' '.join(missing)}"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as player:
-        chromium = player.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
+    with launched() as chromium:
         yield chromium
-        chromium.close()
 
 
 @contextmanager
@@ -91,52 +76,6 @@ def recorded_url(recorded_home: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield url
 
 
-class Visit:
-    """A browser window that keeps what it complained about and what it asked of whom."""
-
-    def __init__(self, browser: Any, url: str, width: int = 1280, scheme: str = "light", **options: Any) -> None:
-        self.address = url.partition("/login")[0]
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce", **options)
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.strays: list[str] = []
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type in (
-            "error", "warning") else None)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.context.route("**/*", self._route)
-
-    def _route(self, route: Any) -> None:
-        if route.request.url.startswith(self.address):
-            route.continue_()
-        else:
-            self.strays.append(route.request.url)
-            route.abort()
-
-    def log_in(self, url: str) -> None:
-        self.page.goto(url)
-        self.page.wait_for_url(f"{self.address}/")
-
-    def open(self, path: str) -> Any:
-        answer = self.page.goto(self.address + path)
-        if path.startswith("/releases/"):
-            self.page.wait_for_function("!document.body.innerText.includes('being hashed')", timeout=60_000)
-        return answer
-
-    def fine(self, but: str = "") -> None:
-        found = [one for one in self.complaints if not (but and but in one)]
-        assert found == [] and self.strays == []
-
-
-@contextmanager
-def visiting(browser: Any, url: str, *where: Any, **options: Any) -> Iterator[Visit]:
-    visit = Visit(browser, url, *where, **options)
-    try:
-        yield visit
-    finally:
-        visit.context.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), VIEWS)
 def test_every_page_fits_breaks_no_rule_and_leaves_loopback_never(
     width: int, scheme: str, browser: Any, recorded_url: str, tmp_path: Path
@@ -161,14 +100,6 @@ def test_every_page_fits_breaks_no_rule_and_leaves_loopback_never(
         visit.fine(but="404")
         dark = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", dark)[:3])) < 200) == (scheme == "dark")
-
-
-def rules_broken(axe: Any, page: Any) -> list[str]:
-    """What axe-core finds against WCAG 2.2 A and AA and its best practices, details opened."""
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa",
-                                               "best-practice"]})
-    return [f"{rule['id']}: {node['html'][:160]}" for rule in found.response["violations"] for node in rule["nodes"]]
 
 
 def test_the_token_is_out_of_the_address_and_a_wrong_one_is_said(browser: Any, recorded_url: str) -> None:

@@ -229,7 +229,8 @@ def test_a_wheel_brings_templates_styles_scripts_and_migrations(tmp_path: Path) 
                     "--wheel-dir", str(tmp_path), str(root)], check=True, timeout=280)
     (built,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(built).namelist())
-    wanted = [path.relative_to(root).as_posix() for folder in ("console", "run_store")
-              for path in (root / "coordinator" / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    folders = ("coordinator/console", "coordinator/run_store", "privacy/web", "site_client/web")
+    wanted = [path.relative_to(root).as_posix() for folder in folders for path in (root / folder).rglob("*")
+              if path.is_file() and path.suffix != ".pyc"]
     assert {".html", ".css", ".js", ".svg", ".py"} == {Path(name).suffix for name in wanted}
     assert set(wanted) <= names

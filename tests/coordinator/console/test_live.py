@@ -15,10 +15,10 @@ from starlette.testclient import TestClient
 from coordinator.console.app import Console
 from coordinator.console.charts import HEIGHT, WIDTH, line_chart, step_bars
 from coordinator.console.live import Live
-from coordinator.console.logs import JsonLines, redacted
 from coordinator.run_store import queries
 from coordinator.run_store.database import file_url, open_database
 from coordinator.run_store.importer import Importer
+from privacy.transport.log_lines import JsonLines, redacted
 from tests.coordinator.console.homes import METRICS_TOKEN, TOKEN
 from tests.coordinator.run_store.journals import append, begin, make_run_folder, round_event
 

@@ -1,7 +1,15 @@
 """What every request passes first: its host name, its method, its size, its session; and the headers of every answer.
 
-A page elsewhere that makes a browser ask this server under its own name (DNS rebinding) names a host that is not ours.
-A page elsewhere that posts a form to us is refused by its origin.
+*Guarantees.*
+    * A page elsewhere that makes a browser ask this server under its own name (DNS rebinding) names a host that is not
+      ours, and one that posts a form to us is refused by its origin.
+    * Nothing but the login, static files and what asks for a key of its own is answered without a session; only the
+      posts that are named are taken.
+    * Every answer forbids the browser to load, run, frame or keep anything that is not ours.
+
+*Assumes.* A browser of this decade: it honours the headers.
+
+*Does not cover.* Another user of the machine who can read this process's memory or traffic.
 """
 
 from __future__ import annotations
@@ -9,6 +17,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote
@@ -17,9 +26,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.console.access import Sessions
+from privacy.web.access import Sessions
 
-__all__ = ["CONTENT_POLICY", "Guard", "cookie_name", "host_names"]
+__all__ = ["CONTENT_POLICY", "Doors", "Guard", "host_names"]
 
 CONTENT_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
                   "form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -35,8 +44,6 @@ _HEADERS = {
 }
 _log = logging.getLogger(__name__)
 _OPEN = ("/login", "/static/")   # without a session
-_OWN_KEY = ("/metrics",)         # asks for its own token
-_POSTS = ("/login", "/logout")   # everything else is read
 _LARGEST_BODY = 4096
 _READ_ONLY = PlainTextResponse("Nothing here can be changed.\n", status_code=405, headers={"allow": "GET, HEAD"})
 
@@ -49,21 +56,41 @@ def host_names(host: str, port: int, more: Iterable[str] = ()) -> frozenset[str]
     return frozenset({f"{name}:{port}" for name in names} | {one.lower() for one in more})
 
 
-def cookie_name(secure: bool) -> str:
-    """Of the session's cookie; with TLS the browser itself refuses one that another host set."""
-    return "__Host-coordinator-console" if secure else "coordinator-console"
+@dataclass(frozen=True)
+class Doors:
+    """What one server's guard lets through, and its names in the browser and in its refusals.
+
+    Args:
+        name: of the pages, one lower-case word with hyphens; makes the cookie's name, since a browser shares cookies
+            between all ports of a host.
+        command: that prints the address to open.
+        own_key: paths that ask for a key of their own.
+        posts: paths that take a form; everything else is read.
+    """
+
+    name: str
+    command: str
+    own_key: tuple[str, ...] = ()
+    posts: tuple[str, ...] = ("/login", "/logout")
+
+    def cookie(self, secure: bool) -> str:
+        """The session's cookie; with TLS the browser itself refuses one that another host set."""
+        return f"__Host-{self.name}" if secure else self.name
 
 
 class Guard:
     """Around the application.
 
     Args:
+        doors: what it lets through.
         hosts: see `host_names`.
         secure: whether it is served over TLS.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], sessions: Sessions, *, secure: bool) -> None:
-        self._app, self._hosts, self._sessions, self._secure = app, hosts, sessions, secure
+    def __init__(
+        self, app: ASGIApp, doors: Doors, hosts: frozenset[str], sessions: Sessions, *, secure: bool
+    ) -> None:
+        self._app, self._doors, self._hosts, self._sessions, self._secure = app, doors, hosts, sessions, secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -95,11 +122,11 @@ class Guard:
     def _refusal(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         if len(headers.getlist("host")) != 1 or headers["host"].lower() not in self._hosts:
             return PlainTextResponse(
-                "This console answers under its own name only; open the address that `coordinator console` prints.\n",
-                status_code=421)
+                "These pages answer under their own name only; open the address that "
+                f"`{self._doors.command}` prints.\n", status_code=421)
         if scope["method"] == "POST":
             own = f"{'https' if self._secure else 'http'}://{headers['host'].lower()}"
-            if scope["path"] not in _POSTS:
+            if scope["path"] not in self._doors.posts:
                 return _READ_ONLY
             length = headers.get("content-length", "")
             if "transfer-encoding" in headers or not length.isdigit() or int(length) > _LARGEST_BODY:
@@ -116,7 +143,7 @@ class Guard:
         return {own, own.replace("http://", "https://", 1)}
 
     def _admitted(self, path: str, cookie: str) -> bool:
-        return path.startswith(_OPEN) or path in _OWN_KEY or self._sessions.holds(cookie)
+        return path.startswith(_OPEN) or path in self._doors.own_key or self._sessions.holds(cookie)
 
     @staticmethod
     def _to_login(scope: Scope) -> ASGIApp:
@@ -131,7 +158,7 @@ class Guard:
             found.load(headers.get("cookie", ""))
         except CookieError:
             return ""
-        morsel = found.get(cookie_name(self._secure))
+        morsel = found.get(self._doors.cookie(self._secure))
         return morsel.value if morsel is not None else ""
 
     def _dress(self, headers: MutableHeaders, path: str) -> None:

@@ -1,7 +1,14 @@
-"""Who may see the console: tokens in files, sessions in memory, and a brake on guessing.
+"""Who may see the pages: tokens in files, sessions in memory, and a brake on guessing.
 
-The operator's token opens a session; the metrics' token opens `/metrics` and nothing else. Both are 256 bits in files
-that only the coordinator's user can read, so whoever can read them could read the runs as well.
+*Guarantees.*
+    * A token is 256 bits of `privacy.entropy` in a file of its user's alone (0600); one that others can read is
+      refused.
+    * Tokens are compared in constant time; of cookies only hashes are kept and looked up.
+    * After a few wrong tokens none is taken for a while.
+
+*Assumes.* Whoever can read the token's file may see what the pages are made from: it lies in the same folder.
+
+*Does not cover.* What a token opens. Sessions are forgotten with the process.
 """
 
 from __future__ import annotations
@@ -9,13 +16,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
 from privacy.durable import write_whole
+from privacy.entropy import SystemEntropy
 
 __all__ = ["SESSION_S", "Brake", "Sessions", "new_token", "same", "token_in"]
 
@@ -29,8 +37,8 @@ def token_in(path: Path) -> str:
     if not path.is_file():
         return new_token(path)
     if path.stat().st_mode & 0o077:
-        raise ValueError(f"token file {path} is readable by others; run: chmod 600 {path}, then coordinator console "
-                         "DIR --new-token")
+        raise ValueError(f"token file {path} is readable by others; run: chmod 600 {path}, then the same command with "
+                         "--new-token")
     text = path.read_text(encoding="ascii", errors="replace").strip()
     if not _TOKEN.fullmatch(text):
         raise ValueError(f"{path} holds no token; remove it, a new one is made at the next start")
@@ -38,9 +46,9 @@ def token_in(path: Path) -> str:
 
 
 def new_token(path: Path) -> str:
-    """Replace the token in the file (0600, its folder 0700); sessions of the old one end when the console restarts."""
+    """Replace the token in the file (0600, its folder 0700); sessions of the old one end with the server's restart."""
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    token = secrets.token_urlsafe(32)
+    token = _drawn()
     write_whole(path, token.encode() + b"\n")
     return token
 
@@ -60,7 +68,7 @@ class Sessions:
 
     def begin(self) -> str:
         """A new session's cookie."""
-        cookie = secrets.token_urlsafe(32)
+        cookie = _drawn()
         self._ends[_hash(cookie)] = self._clock() + SESSION_S
         while len(self._ends) > _MOST_SESSIONS:
             self._ends.popitem(last=False)
@@ -96,6 +104,11 @@ class Brake:
     def failed(self, address: str) -> None:
         """A wrong token came from there."""
         self._failed.append((self._clock(), address))
+
+
+def _drawn() -> str:
+    """256 random bits as 43 letters, digits, hyphens and underscores."""
+    return urlsafe_b64encode(SystemEntropy().random_bytes(32)).rstrip(b"=").decode()
 
 
 def _hash(cookie: str) -> bytes:

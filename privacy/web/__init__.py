@@ -1,0 +1,1 @@
+"""Pages that an operator looks at on the own machine: who may see them, how they are served, what they look like."""
