@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordinator.gate_report import evaluation_text
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -70,9 +72,12 @@ def lines_of(event: Event) -> list[str]:
 
 def _round_line(event: Event) -> str:
     public = " ".join(f"{name}={value:.4g}" for name, value in sorted(event.get("public", {}).items()))
+    begin = (f"round {event['round']:<4}{event['stage_name']} ({event['factor']}): {len(event['summed'])} of "
+             f"{len(event['invited'])} sites, {event['seconds']:.1f} s, ")
+    if event.get("evaluation"):
+        return begin + evaluation_text(event["evaluation"], len(event["summed"]))
     loss = "-" if event["mean_loss"] is None else f"{event['mean_loss']:.3f}"
-    line = (f"round {event['round']:<4}{event['stage_name']} ({event['factor']}): {len(event['summed'])} of "
-            f"{len(event['invited'])} sites, {event['seconds']:.1f} s, noised loss {loss}")
+    line = f"{begin}noised loss {loss}"
     return f"{line}, {public}" if public else line
 
 
@@ -105,6 +110,7 @@ def _table(run_id: str, seen: list[Event]) -> Table:
             f"{len(event['summed'])} of {len(event['invited'])}",
             ", ".join(f"{site}: {why}" for site, why in sorted(event["missing"].items())) or "-",
             "-" if event["mean_loss"] is None else f"{event['mean_loss']:.3f}", f"{event['seconds']:.1f}",
+            evaluation_text(event["evaluation"], len(event["summed"])) if event.get("evaluation") else
             " ".join(f"{name}={value:.3g}" for name, value in sorted(event.get("public", {}).items())) or "-")
     return table
 

@@ -171,7 +171,7 @@ POLICY_ACTIONS: dict[str, str] = {
     "P_GROUP": "Ask which groups the site allows, and make a new manifest with a new run_id.",
     "P_SOURCE": "Ask which sources the site allows, and make a new manifest with a new run_id.",
     "P_ROUNDS": "Lower the stages' rounds in a new manifest, or ask the site to raise policy.max_rounds.",
-    "P_EVALUATION": "Evaluate less often in a new manifest, or ask the site to raise policy.max_evaluations.",
+    "P_EVALUATION": "Lower the number of evaluations in a new manifest, or ask for a higher policy.max_evaluations.",
     "P_BYTES": "Lower the rank, groups or bits in a new manifest, or ask the site to raise policy.max_upload_mb.",
     "P_HOURS": "Wait for the hours that the site's operator has set, then resume the run.",
     "P_PRIVACY": "Run with patient-dp; without privacy only where every site's operator has allowed it.",

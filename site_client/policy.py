@@ -23,7 +23,8 @@ from privacy.secagg.compact import too_narrow
 
 __all__ = [
     "BYTES_PER_MB", "check_gates", "check_hours", "check_manifest", "check_rounds_left", "check_schedule",
-    "check_upload", "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event", "terms_of"]
+    "check_upload", "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event",
+    "terms_of"]
 
 
 BYTES_PER_MB = 10**6  # of policy.max_upload_mb
@@ -231,8 +232,7 @@ def check_gates(plan: Plan, manifest: RunManifest, outcomes: Sequence[GateOutcom
 
 
 def check_rounds_left(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEntry]) -> None:
-    """Refuse to train or evaluate once the stage's rounds of that kind, for which the budget was checked, are all in the
-    ledger.
+    """Refuse to train or evaluate once all of the stage's rounds of that kind, as they were reserved, are booked.
 
     Every entry counts, also that of a training which crashed: it may have been released.
 

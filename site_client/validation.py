@@ -1,8 +1,8 @@
 """Which patients are evaluated on and never trained on: a keyed hash of each patient's pseudonym decides.
 
-A patient's side depends on that patient, the site's key and the manifest's share only: no other record, day or run moves
-it, so adding or removing a patient moves no other. The same key gives nested sets: whoever is held out at a share of 0.1 is
-held out at 0.2. Nobody without the key can tell on which side a patient is.
+A patient's side depends on that patient, the site's key and the manifest's share only: no other record, day or run
+moves it, so adding or removing a patient moves no other. The same key gives nested sets: whoever is held out at a share
+of 0.1 is held out at 0.2. Nobody without the key can tell on which side a patient is.
 
 The split makes the metric honest. It buys no budget: the ledger charges every patient for training and for evaluations.
 """
