@@ -61,7 +61,7 @@ _NOT_COVERED = [
 _DECISIONS = [
     "stages, rounds, rates, clip norm and noise were fixed in the signed manifest before any patient was drawn",
     "a stage's stop rule reads the noised mean loss only, which is paid for; a run that ends early spends less",
-    "a stage's gate reads each site's noised validation loss only, which is paid for, and reveals how many sites failed",
+    "a stage's gate reads each site's noised validation loss only, which is paid for; how many sites failed is shown",
     "rounds, and this export, were chosen by noised values and public questions alone, as far as the software goes",
 ]
 

@@ -28,6 +28,6 @@ def gate_section(facts: Mapping[str, Any]) -> str:
     if not lines:
         return ""
     items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return ("<h2>Evaluations and gates</h2><p>Each site evaluates on patients who are never trained on, adds noise that "
-            "its ledger is charged for, and sends its sums and one fail bit through the secure sum. Who failed is not "
-            f"known. The error is that of the noise.</p><ul>{items}</ul>")
+    return ("<h2>Evaluations and gates</h2><p>Each site evaluates on patients who are never trained on, adds noise "
+            "that its ledger is charged for, and sends its sums and one fail bit through the secure sum. Who failed is "
+            f"not known. The error is that of the noise.</p><ul>{items}</ul>")

@@ -17,8 +17,8 @@ from model.export import stamp_audit
 from privacy.audit_claim import AuditClaim, audit_claim, subject_of
 from privacy.messages import SignedManifest
 from privacy.roster import SignedRoster
-from simulations.hospitals import read_manifest
 from simulations.gate_section import gate_lines
+from simulations.hospitals import read_manifest
 from simulations.intervals import mean_interval, paired_interval
 from simulations.materials import Materials
 from simulations.report_page import render_page
