@@ -125,10 +125,10 @@ def calibrate(
     def spend(scale: float) -> float:
         return pld_epsilon([*scaled(merged, scale), *fixed], delta)
 
-    high = _renyi_scale(merged, target_epsilon, delta, fixed)
-    # Discretisation can lift the PLD bound of a very small spend above the Renyi one.
+    high = _renyi_scale(merged, target_epsilon, delta)
+    # Discretisation can lift the PLD bound of a very small spend above the Renyi one, and what is fixed comes on top.
     while spend(high) > target_epsilon:
-        high *= 1.05
+        high *= 1.25 if fixed else 1.05
         if high > _SCALE_LIMIT:
             raise ValueError(_TOO_FINE)
     low = 0.85 * high
@@ -137,12 +137,10 @@ def calibrate(
     return _bisect(spend, target_epsilon, low, high)
 
 
-def _renyi_scale(
-    events: tuple[ReleaseEvent, ...], target: float, delta: float, fixed: Sequence[ReleaseEvent] = ()
-) -> float:
+def _renyi_scale(events: tuple[ReleaseEvent, ...], target: float, delta: float) -> float:
     """A scale of at least 1 at which a coarse Renyi bound meets the target: the bracket's upper end."""
     scale = 1.0
-    while renyi_epsilon([*scaled(events, scale), *fixed], delta, COARSE_ORDERS) > target:
+    while renyi_epsilon(scaled(events, scale), delta, COARSE_ORDERS) > target:
         scale *= 1.25
         if scale > _SCALE_LIMIT:
             raise ValueError("no noise meets this target epsilon: raise it, or delta, or take fewer steps")
