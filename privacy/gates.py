@@ -11,7 +11,12 @@
 *Assumes.* Outcomes come from a result that a quorum attested, or that this site computed itself (`privacy.results`).
 
 *Does not cover.* A site that lies about its own bit: it can make a gate fail, or hide that one other site failed. That
-the sum is the one that the sites sent: integrity tags do, which a gate needs.
+the sum is the one that the sites sent: integrity tags do, which a gate needs. A coordinator that drops a gate's sum
+which it has seen: it gets as many further tries as there are spare ones.
+
+Which of the reserved releases happen, and in which order, depends on noised outcomes. The charge covers that: draw all
+of them from their dominating pairs beforehand and reveal them in any order, and the run is post-processing of the
+product that is charged.
 """
 
 from __future__ import annotations
