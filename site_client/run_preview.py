@@ -139,7 +139,9 @@ def _budget(manifest: RunManifest, config: SiteConfig, account: Account, refused
 
 def _is_cheap(manifest: RunManifest, policy: PolicyConfig) -> bool:
     """Whether the accountant takes seconds: enough noise, and few mechanisms."""
-    return len(manifest.stages) <= 8 and all(s.noise_multiplier >= policy.min_noise_multiplier for s in manifest.stages)
+    noise = [stage.noise_multiplier for stage in manifest.stages]
+    noise += [stage.evaluation.noise_multiplier for stage in manifest.stages if stage.evaluation is not None]
+    return len(manifest.stages) <= 8 and min(noise) >= policy.min_noise_multiplier
 
 
 def _finite(value: float) -> float | None:

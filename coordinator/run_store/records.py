@@ -63,7 +63,8 @@ def round_row(entry: Event) -> dict[str, Any]:
         "round": whole(entry.get("round")), "stage": whole(entry.get("stage")),
         "stage_name": text_of(entry.get("stage_name")), "factor": text_of(entry.get("factor", "")),
         "attempt": None if entry.get("attempt") is None else whole(entry["attempt"]), "ended": _or_none(entry, "time"),
-        **{name: _or_none(entry, name) for name in ("seconds", "drawn", "mean_loss", "accuracy", "saturated")}}
+        **{name: _or_none(entry, name) for name in ("seconds", "mean_loss", "accuracy", "saturated")},
+        "drawn": None if entry.get("evaluation") else _or_none(entry, "drawn")}  # an evaluation draws nobody
 
 
 def participation_rows(entry: Event) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ from privacy.gates import (
     training_rounds,
 )
 from privacy.manifest import Plan, RunManifest, SiteTerms, SourceShare, StageSpec, StopRule
+from privacy.secagg.compact import coordinate_noise, too_narrow
 from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, quantize
 from site_client.policy import planned_events
@@ -177,6 +178,14 @@ def test_the_number_of_failed_sites_is_exact_in_every_ring(bits: int, saturation
         outcome = gates_after((), replace(MANIFEST, bits=bits, saturation=saturation), PLAN, real, sites)
         assert outcome == (GateOutcome(0, 4, failed),)
         assert scale.decode(real, sites).patients == pytest.approx(50 * sites, rel=0.05)
+
+
+def test_sixteen_bits_are_too_few_where_rounding_would_add_to_an_evaluations_noise() -> None:
+    quiet = replace(STAGE, evaluation=replace(TERMS, noise_multiplier=1e-3))
+    manifest = replace(MANIFEST, bits=16, stages=(quiet, MANIFEST.stages[1]))
+    gain = evaluation_scale(manifest, 0).gain
+    assert coordinate_noise(manifest, 0, "site-1") == gain * 1e-3 < coordinate_noise(manifest, 1, "site-1")
+    assert ring_params(16, 2.0, 4).scale * gain * 1e-3 < 4 and too_narrow(manifest, 4, "site-1")
 
 
 @pytest.mark.parametrize("lane", [-1.0, 0.5, 4.5, 5.0, 1e9])
