@@ -13,7 +13,9 @@ import pytest
 from coordinator.exchange import Outgoing
 from coordinator.gate_report import GateNotPassedError
 from coordinator.progress import lines_of
+from coordinator.release_facts import stage_rounds
 from coordinator.rounds import RoundFailedError, RunState, report_fields
+from coordinator.run_store.records import measure_rows, round_row
 from privacy.dp.accounting import epsilon
 from privacy.errors import MessageFormatError
 from privacy.evaluation import GateOutcome
@@ -36,6 +38,11 @@ def test_a_gate_that_all_sites_pass_lets_the_next_stage_begin(tmp_path: Path) ->
     assert gate["patients"] == pytest.approx(240, abs=4 * 1.5 * 2)
     assert states[-1].gates() == (GateOutcome(0, 2, 0),)
     assert "gate passed" in lines_of({"event": "round", **report_fields(states[1].history[-1])})[0]
+    history = [report_fields(report) for report in states[-1].history]
+    assert stage_rounds(link.manifest, history) == [1, 1]  # what a release says counts training rounds
+    shown = {row["name"]: row["value"] for row in measure_rows(history[1])}
+    assert shown == {"validation_loss": gate["mean_loss"], "gate_failed_sites": 0.0}
+    assert round_row(history[1])["drawn"] is None and round_row(history[0])["drawn"] is not None
     before, after = states[0].server(), states[1].server()  # an evaluation leaves model and average as they are
     assert (before.model_hash, before.state_hash, before.finished) == (after.model_hash, after.state_hash, 1)
     assert states[-1].server().finished == 2

@@ -23,11 +23,14 @@ from tests.simulations.test_run import QUICK, simulate
 def test_a_run_passes_one_gate_ends_at_the_next_and_says_how_many_failed(prepared: Any, tmp_path: Path) -> None:
     out, curriculum = tmp_path / "out", tmp_path / "gates.yaml"
     written = (CONFIG_ROOT / "curriculum" / "gates.yaml").read_text()
+    # The tests' base model is hardly trained and their sites are tiny: a wider first gate, and less noise than is wise.
     wide = written.replace("loss_cap: 4, gate: {threshold: 3,", "loss_cap: 40, gate: {threshold: 39,")
-    assert wide != written  # the base model of the tests is hardly trained: its loss is above the example's threshold
-    curriculum.write_text(wide)
+    assert wide != written
+    curriculum.write_text(wide.replace("noise_multiplier: 1.5", "noise_multiplier: 0.7").replace(
+        "min_patients: 3", "min_patients: 1"))
     done = simulate("run", "configs/simulations/gates.yaml", "--out", str(out), "--json", *QUICK,
-                    f"curriculum={curriculum}", "arms.names=[federated-dp]", cache=os.environ["XDG_CACHE_HOME"])
+                    f"curriculum={curriculum}", "privacy.target_epsilon=20", "site_max_epsilon=20",
+                    "arms.names=[federated-dp]", cache=os.environ["XDG_CACHE_HOME"])
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     gates = [entry for entry in facts["rounds"]["federated-dp"] if entry["evaluation"]]
@@ -42,7 +45,7 @@ def test_a_run_passes_one_gate_ends_at_the_next_and_says_how_many_failed(prepare
         (row / "manifest.bin").read_bytes(), SignedRoster.open((row / "roster.bin").read_bytes()))
     for site, spent in facts["privacy"].items():  # every reserved round and evaluation ran, and no more
         planned = epsilon(planned_events(manifest), manifest.terms(site).delta)
-        assert spent["epsilon"] == pytest.approx(planned) and planned <= 8.0
+        assert spent["epsilon"] == pytest.approx(planned) and planned <= 20.0
 
 
 def test_the_ledger_of_a_site_shows_its_evaluations() -> None:
