@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 
 from configs.checks import ConfigError, TransportConfig, one_of, positive, require, require_cohort
 from configs.coordination import CoordinatorConfig, HomeConfig
+from configs.evaluation_rounds import EvaluationRoundsConfig, GateConfig
 from configs.site import ENGINES, PolicyConfig, SiteConfig
 
 __all__ = [
     "AdaptiveClipConfig", "ArmConfig", "BaseConfig", "ConfigError", "CoordinatorConfig", "CurriculumConfig",
-    "DataConfig", "EvaluationConfig", "FaultConfig", "FederationConfig", "HomeConfig",
-    "LoraConfig", "PolicyConfig", "PrivacyConfig", "RunConfig", "SimulationConfig", "SiteConfig",
+    "DataConfig", "EvaluationConfig", "EvaluationRoundsConfig", "FaultConfig", "FederationConfig", "GateConfig",
+    "HomeConfig", "LoraConfig", "PolicyConfig", "PrivacyConfig", "RunConfig", "SimulationConfig", "SiteConfig",
     "StageConfig", "StopConfig", "TransportConfig", "TruncationConfig",
 ]
 
@@ -88,6 +89,7 @@ class StageConfig:
     truncation: TruncationConfig | None = None
     reply_after_s: float = 0.0   # a reply leaves so long after its plan came, or at the next multiple; 0 = at once
     max_tokens: int = 0      # of a sample, images included; 0 = what the base model's spec says
+    evaluation: EvaluationRoundsConfig | None = None  # on validation patients, and the stage's gate
 
     def __post_init__(self) -> None:
         owner = f"stages[{self.name}]"
@@ -100,6 +102,8 @@ class StageConfig:
         positive(owner, learning_rate=self.learning_rate, local_steps=self.local_steps, rounds=self.rounds,
                   learning_rate_without_privacy=self.learning_rate_without_privacy,
                   relative_noise=self.relative_noise)
+        require(self.evaluation is None or self.stop is None,
+                 f"{owner}.stop and {owner}.evaluation exclude each other: rounds that evaluate are fixed in advance")
         require(0 < self.sampling_rate <= 1, f"{owner}.sampling_rate={self.sampling_rate} must be in (0, 1]")
         require(0 <= self.momentum < 1, f"{owner}.momentum={self.momentum} must be in [0, 1)")
         require(0 <= self.reply_after_s <= 1e6, f"{owner}.reply_after_s={self.reply_after_s} must be in [0, 1e6]")
@@ -119,9 +123,14 @@ class CurriculumConfig:
     """The stages, in order."""
 
     stages: list[StageConfig]
+    validation_share: float = 0.2  # of each site's patients, where a stage has an evaluation: never trained on
 
     def __post_init__(self) -> None:
         require(bool(self.stages), "curriculum.stages is empty; add at least one stage")
+        require(0 < self.validation_share <= 0.5,
+                f"curriculum.validation_share={self.validation_share} must be in (0, 0.5]")
+        require(not any(stage.evaluation for stage in self.stages) or not any(stage.stop for stage in self.stages),
+                "curriculum.stages has an evaluation and a stop rule; rounds that evaluate are fixed in advance")
         names = [stage.name for stage in self.stages]
         require(len(set(names)) == len(names), f"curriculum.stages has a name twice: {', '.join(names)}")
 

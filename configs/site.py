@@ -42,6 +42,7 @@ class PolicyConfig:
     allowed_groups: list[str] = field(default_factory=list)       # of LoRA layers; empty = none is refused by name
     max_rounds: int = 1000               # of one run, all its stages together
     max_upload_mb: float = 1024.0        # of one masked upload
+    max_evaluations: int = 100           # of one run on this site's validation patients, repeats included; 0 = none
     working_hours: list[str] = field(default_factory=list)        # "22:00-06:00" local time; empty = always
 
     def __post_init__(self) -> None:
@@ -61,6 +62,7 @@ class PolicyConfig:
         one_of("policy", "approve_runs", self.approve_runs, APPROVALS)
         one_of("policy", "approve_rosters", self.approve_rosters, APPROVALS)
         positive("policy", max_rounds=self.max_rounds, max_upload_mb=self.max_upload_mb)
+        require(self.max_evaluations >= 0, f"policy.max_evaluations={self.max_evaluations} cannot be negative")
         for span in self.working_hours:
             require(_HOURS.fullmatch(span) is not None and len(set(span.split("-"))) == 2,
                     f"policy.working_hours has {span!r}; write spans such as 22:00-06:00")

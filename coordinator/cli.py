@@ -117,8 +117,9 @@ def _quiet_environment() -> None:
 def _noise(arguments: argparse.Namespace) -> int:
     from configs.load import load_config
     from configs.schema import CurriculumConfig
-    from coordinator.manifest import planned_event, solve_noise
+    from coordinator.manifest import planned_event, solve_noise, stage_spec
     from privacy.dp.accounting import ReleaseEvent, epsilon
+    from privacy.gates import evaluation_events, evaluations
     from privacy.manifest import standard_delta
 
     curriculum = load_config(CurriculumConfig, arguments.curriculum)
@@ -127,10 +128,13 @@ def _noise(arguments: argparse.Namespace) -> int:
     events: list[ReleaseEvent] = []
     stages: list[dict[str, Any]] = []
     for stage, multiplier in zip(curriculum.stages, multipliers, strict=True):
-        events.append(planned_event(stage, multiplier))
+        spec, training = stage_spec(stage, multiplier, private=True), planned_event(stage, multiplier)
+        events += [training, *evaluation_events(spec)]
         stages.append({
-            "name": stage.name, "rounds": stage.rounds, "steps": events[-1].steps,
+            "name": stage.name, "rounds": training.steps // stage.local_steps, "steps": training.steps,
             "sampling_rate": stage.sampling_rate, "noise_multiplier": multiplier,
+            "evaluations": evaluations(spec),
+            "epsilon_of_evaluations": epsilon(evaluation_events(spec), delta),
             "epsilon_so_far": epsilon(events, delta)})
     facts = {"target_epsilon": arguments.epsilon, "epsilon": stages[-1]["epsilon_so_far"], "delta": delta,
              "patients": arguments.patients, "stages": stages}
@@ -143,6 +147,9 @@ def _noise_text(facts: dict[str, Any]) -> str:
     lines += [
         f"{stage['name']:<16}{stage['rounds']:>7}{stage['steps']:>7}{stage['sampling_rate']:>8g}"
         f"{stage['noise_multiplier']:>9.4f}{stage['epsilon_so_far']:>16.3f}" for stage in facts["stages"]]
+    lines += [
+        f"{stage['name']}: at most {stage['evaluations']} evaluations, epsilon "
+        f"{stage['epsilon_of_evaluations']:.3f} by themselves" for stage in facts["stages"] if stage["evaluations"]]
     lines.append(
         f"each patient: epsilon {facts['epsilon']:.3f} (target {facts['target_epsilon']:g}) at delta "
         f"{facts['delta']:.3g}, add or remove one patient, if every planned round runs")

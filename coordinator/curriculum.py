@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from privacy.manifest import Factor, StageSpec
+from privacy.evaluation import GateOutcome
+from privacy.gates import slot_of
+from privacy.manifest import Factor, Purpose, StageSpec
 
-__all__ = ["Position", "RoundSummary", "position_after"]
+__all__ = ["Position", "RoundSummary", "gated_position", "position_after", "unpassed_gate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,22 @@ class RoundSummary:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Stage index, the round within that stage (from 0) and the LoRA factor that is trained in it."""
+    """Stage index, the round within that stage (from 0) and the LoRA factor that is trained in it.
+
+    An evaluation trains nothing; its factor is that of the next training round of the stage. `decides`: whether it
+    decides the stage's gate, which failed `repeat` times so far.
+    """
 
     stage: int
     stage_round: int
     factor: Factor
+    purpose: Purpose = "train"
+    repeat: int = 0
+    decides: bool = False
 
 
 def position_after(history: Sequence[RoundSummary], stages: Sequence[StageSpec]) -> Position | None:
-    """The position of the round that follows `history`; None when the curriculum is complete."""
+    """The position of the round that follows `history`, without evaluations; None when the curriculum is complete."""
     for index, stage in enumerate(stages):
         rounds = [entry for entry in history if entry.stage == index]
         if any(entry.stage > index for entry in history):
@@ -36,6 +45,25 @@ def position_after(history: Sequence[RoundSummary], stages: Sequence[StageSpec])
         if len(rounds) < stage.max_rounds and not _has_stopped(rounds, stage):
             return Position(index, len(rounds), _factor(stage.schedule, len(rounds)))
     return None
+
+
+def gated_position(number: int, stages: Sequence[StageSpec], gates: Sequence[GateOutcome]) -> Position | None:
+    """The position of round `number` of a run with evaluations: every number is used once, so it says all.
+
+    None when the curriculum is complete, or ends at a gate that was not passed.
+    """
+    slot = slot_of(stages, number, gates)
+    if slot is None:
+        return None
+    factor = _factor(stages[slot.stage].schedule, slot.stage_round)
+    return Position(slot.stage, slot.stage_round, factor, slot.purpose, slot.repeat, slot.decides)
+
+
+def unpassed_gate(stages: Sequence[StageSpec], gates: Sequence[GateOutcome]) -> int | None:
+    """The first stage whose gate was not passed; None when all were."""
+    passed = {outcome.stage for outcome in gates if outcome.failed == 0}
+    return next((index for index, stage in enumerate(stages)
+                 if stage.evaluation is not None and stage.evaluation.gate is not None and index not in passed), None)
 
 
 def _factor(schedule: str, stage_round: int) -> Factor:

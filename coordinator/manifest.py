@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, cast
 
-from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
+from configs.schema import (
+    CurriculumConfig,
+    EvaluationRoundsConfig,
+    FederationConfig,
+    LoraConfig,
+    PrivacyConfig,
+    StageConfig,
+)
 from privacy.dp.accounting import ReleaseEvent, calibrate
+from privacy.gates import evaluation_events, training_rounds
 from privacy.identity import Roster
 from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
 from privacy.messages import (
     AdaptiveClip,
+    EvaluationTerms,
+    Gate,
     RunManifest,
     ServerUpdate,
     SiteTerms,
@@ -26,28 +36,33 @@ __all__ = ["build_manifest", "planned_event", "planned_events", "solve_noise", "
 
 
 def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
-    """Every release of `stage` at its maximum of rounds; a truncated draw is charged for its public bound."""
-    cut = stage.truncation
+    """Every training release of `stage` at its maximum of rounds; a truncated draw is charged for its public bound."""
+    cut, gate = stage.truncation, None if stage.evaluation is None else stage.evaluation.gate
+    blocks = 1 if gate is None else 1 + gate.max_repeats
     return ReleaseEvent(
-        stage.sampling_rate, noise_multiplier, stage.local_steps * stage.rounds,
+        stage.sampling_rate, noise_multiplier, stage.local_steps * stage.rounds * blocks,
         truncated_batch=0 if cut is None else cut.batch_size, most_patients=0 if cut is None else cut.most_patients)
 
 
 def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
     """Every release that a signed manifest allows, as each site's ledger reserves it before the run."""
-    return [ReleaseEvent(
-        stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds,
+    training = [ReleaseEvent(
+        stage.sampling_rate, stage.noise_multiplier, stage.local_steps * training_rounds(stage),
         truncated_batch=0 if stage.truncation is None else stage.truncation.batch_size,
         most_patients=0 if stage.truncation is None else stage.truncation.most_patients) for stage in manifest.stages]
+    return training + [event for stage in manifest.stages for event in evaluation_events(stage)]
 
 
 def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:
     """The stages' noise multipliers: one common scale over all planned steps, times each `relative_noise`.
 
-    Epsilons of stages do not add, so the composition over the manifest's maximum of steps is solved at once.
+    Epsilons of stages do not add, so the composition over the manifest's maximum of steps is solved at once. What
+    evaluations spend, with the noise that the curriculum gives them, is taken out first.
     """
     planned = [planned_event(stage, stage.relative_noise) for stage in curriculum.stages]
-    scale = calibrate(planned, target_epsilon, delta)
+    fixed = [event for stage in curriculum.stages
+             for event in evaluation_events(stage_spec(stage, stage.relative_noise, private=True))]
+    scale = calibrate(planned, target_epsilon, delta, fixed)
     return [scale * stage.relative_noise for stage in curriculum.stages]
 
 
@@ -82,6 +97,7 @@ def build_manifest(
         server=ServerUpdate(
             federation.server_learning_rate, federation.server_momentum, federation.average_decay),
         suite=cast(Suite, federation.suite), integrity_tags=federation.integrity_tags,
+        validation_share=curriculum.validation_share if any(stage.evaluation for stage in stages) else 0.0,
     )
     for terms in sites:
         if too_narrow(manifest, len(roster.sites), terms.site_id):
@@ -107,5 +123,13 @@ def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> St
         truncation=Truncation(truncation.batch_size, truncation.most_patients)
         if private and truncation is not None else None,
         reply_after_s=stage.reply_after_s, max_tokens=stage.max_tokens,
+        evaluation=None if stage.evaluation is None else _evaluation(stage.evaluation, private),
     )
     return spec if private else replace(spec, learning_rate=stage.learning_rate_without_privacy)
+
+
+def _evaluation(config: EvaluationRoundsConfig, private: bool) -> EvaluationTerms:
+    gate = config.gate
+    return EvaluationTerms(
+        config.every_rounds, config.loss_cap, config.noise_multiplier if private else 0.0,
+        None if gate is None else Gate(gate.threshold, gate.min_patients, gate.max_repeats, gate.spare))

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordinator.gate_report import evaluation_text
+
 if TYPE_CHECKING:
     from coordinator.run_queue import RunQueue
 
@@ -68,7 +70,10 @@ def lines_of(event: Event) -> list[str]:
 
 def _round_line(event: Event) -> str:
     public = " ".join(f"{name}={value:.4g}" for name, value in sorted(event.get("public", {}).items()))
+    begin = (f"round {event['round']:<4}{event['stage_name']} ({event['factor']}): {len(event['summed'])} of "
+             f"{len(event['invited'])} sites, {event['seconds']:.1f} s, ")
+    if event.get("evaluation"):
+        return begin + evaluation_text(event["evaluation"], len(event["summed"]))
     loss = "-" if event["mean_loss"] is None else f"{event['mean_loss']:.3f}"
-    line = (f"round {event['round']:<4}{event['stage_name']} ({event['factor']}): {len(event['summed'])} of "
-            f"{len(event['invited'])} sites, {event['seconds']:.1f} s, noised loss {loss}")
+    line = f"{begin}noised loss {loss}"
     return f"{line}, {public}" if public else line

@@ -50,7 +50,9 @@ def _curriculum(facts: dict[str, Any]) -> list[str]:
             "|---|---|---|---|---|---|---|"]
     for stage, done in zip(facts["stages"], facts["stage_rounds"], strict=True):
         sources = ", ".join(f"{share['source']} (at most {share['max_samples']})" for share in stage["sources"])
-        rows.append(f"| {stage['name']} | {done} of {stage['max_rounds']} | {', '.join(stage['groups'])}, "
+        gate = (stage["evaluation"] or {}).get("gate") or {"max_repeats": 0}
+        most = stage["max_rounds"] * (1 + gate["max_repeats"])
+        rows.append(f"| {stage['name']} | {done} of {most} | {', '.join(stage['groups'])}, "
                     f"{stage['schedule']} | {sources} | {stage['local_steps']} | {stage['sampling_rate']:g} | "
                     f"{stage['noise_multiplier']:.4g} |")
     return rows

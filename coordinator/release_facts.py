@@ -20,6 +20,7 @@ from model.adapter_names import parts_in_words
 from model.spec import ModelSpec
 from model.vllm_names import vllm_sentence
 from privacy.dp.accounting import PLD, epsilon
+from privacy.gates import evaluations
 from privacy.identity import Roster
 from privacy.manifest import RunManifest
 from privacy.messages import Attest, Plan, SignedResult
@@ -60,6 +61,7 @@ _NOT_COVERED = [
 _DECISIONS = [
     "stages, rounds, rates, clip norm and noise were fixed in the signed manifest before any patient was drawn",
     "a stage's stop rule reads the noised mean loss only, which is paid for; a run that ends early spends less",
+    "a stage's gate reads each site's noised validation loss only, which is paid for; how many sites failed is shown",
     "rounds, and this export, were chosen by noised values and public questions alone, as far as the software goes",
 ]
 
@@ -104,8 +106,9 @@ def is_accountant(shown: Any) -> bool:
 
 
 def stage_rounds(manifest: RunManifest, history: Sequence[Mapping[str, Any]]) -> list[int]:
-    """How many rounds of each stage ended with a sum."""
-    return [sum(entry["stage"] == number for entry in history) for number in range(len(manifest.stages))]
+    """How many training rounds of each stage ended with a sum."""
+    return [sum(entry["stage"] == number and not entry.get("evaluation") for entry in history)
+            for number in range(len(manifest.stages))]
 
 
 def privacy_numbers(manifest: RunManifest) -> list[dict[str, Any]]:
@@ -141,7 +144,8 @@ def privacy_facts(manifest: RunManifest) -> dict[str, Any]:
                     "unseen by others" + _truncated(manifest),
         "accountant": {**_ACCOUNTANT, "version": metadata.version("dp-accounting")},
         "composition": f"all {sum(event.steps for event in planned_events(manifest))} steps of all planned rounds and "
-                       "stages at once; a step that is repeated after a crash comes out of the same reservation",
+                       f"stages at once{_evaluated(manifest)}; a step that is repeated after a crash comes out of the "
+                       "same reservation",
         "trust_model": _TRUST, "secure_aggregation": _SECURE_SUM,
         "data_dependent_decisions": _DECISIONS, "not_covered": _NOT_COVERED,
     }
@@ -159,6 +163,11 @@ def attestation_facts(
         "result": signed.to_bytes().hex(), "attests": [attest.to_bytes().hex() for attest in attests],
         "plan": plan.to_bytes().hex() if plan is not None else "",
     }
+
+
+def _evaluated(manifest: RunManifest) -> str:
+    most = sum(map(evaluations, manifest.stages))
+    return f", {most} noised evaluations on patients who are not trained on among them" if most else ""
 
 
 def _truncated(manifest: RunManifest) -> str:

@@ -20,6 +20,7 @@ from coordinator.release_checks import read_json, same_json
 from coordinator.release_folder import ROUNDS_FILE, ReleaseError, read_part
 from model.spec import ModelSpec
 from privacy.audit_claim import NO_AUDIT, is_claim
+from privacy.gates import training_rounds
 from privacy.messages import Result, RunManifest
 from privacy.release import release_hash
 from privacy.roster import SignedRoster
@@ -83,7 +84,7 @@ def check_rounds(folder: Path, facts: Mapping[str, Any], manifest: RunManifest, 
     counted = release_facts.stage_rounds(manifest, rounds["rounds"])
     if not same_json(counted, facts["stage_rounds"]):
         raise ReleaseError(f"release.json counts other rounds than {ROUNDS_FILE}")
-    most = [stage.max_rounds for stage in manifest.stages]
+    most = [training_rounds(stage) for stage in manifest.stages]
     if sum(counted) != result.finished or any(done > limit for done, limit in zip(counted, most, strict=True)):
         raise ReleaseError(f"{ROUNDS_FILE} has {sum(counted)} rounds with a sum, of stages of {most}, and the sites "
                            f"attested {result.finished}")

@@ -15,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from coordinator.conversation import Conversation, RoundFailedError, StepObserver, nobody_watches
-from coordinator.curriculum import Position, RoundSummary, position_after
+from coordinator.curriculum import Position, RoundSummary, gated_position, position_after
 from coordinator.exchange import Link, Outgoing, Reply
+from coordinator.gate_report import GateNotPassedError, evaluation_facts, gate_not_passed
 from coordinator.state_agreement import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
 from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
 from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
+from privacy.evaluation import GateOutcome
 from privacy.evidence import Evidence
+from privacy.gates import EVALUATION_LANES, gates_after, has_evaluations
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Plan, RunManifest
 from privacy.secagg.params import RingParams, ring_params
@@ -91,12 +94,17 @@ class RunState:
 
     def server(self) -> ServerState:
         """What the next round is computed from."""
-        return ServerState(self.adapter, self.velocity, self.average, len(self.history))
+        trained = sum(entry.evaluation is None for entry in self.history)
+        return ServerState(self.adapter, self.velocity, self.average, trained)
+
+    def gates(self) -> tuple[GateOutcome, ...]:
+        """The outcomes of the gates so far."""
+        return () if self.closing is None else self.closing.result.result.gates
 
 
 @dataclass(frozen=True, slots=True)
 class RoundReport:
-    """Facts of one finished round, all of them public or noised."""
+    """Facts of one finished round, all of them public or noised; `evaluation` is None for one that trained."""
 
     round: int
     attempt: int
@@ -117,6 +125,7 @@ class RoundReport:
     saturated: float = 0.0  # mean share of an upload's coordinates that saturation cut off; of the noised vectors
     attested: list[str] = field(default_factory=list)       # who computed the same model and state
     public: dict[str, float] = field(default_factory=dict)  # metrics on public data, added by the caller
+    evaluation: dict[str, Any] | None = None                # see `coordinator.gate_report.evaluation_facts`
 
 
 def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Iterator[RunState]:
@@ -129,20 +138,31 @@ def run_rounds(federation: Federation, state: RunState, journal: Journal) -> Ite
 
     Raises:
         RoundFailedError: a step fell below its quorum.
+        GateNotPassedError: a stage's gate was not passed with all its repeats.
         NonFiniteUpdateError: see :class:`model.server_optimizer.ServerOptimizer`.
     """
-    stages = federation.manifest.stages
     while True:
         if state.closing is not None and not state.closing.is_attested(federation.roster):
             state = _attested(federation, state, state.closing, journal)
             yield state
             federation = _with_restarted(federation, state.history[-1])
-        summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
-        summaries += [RoundSummary(stage, None) for stage in state.lost]
-        position = position_after(summaries, stages)
+        position = _next_position(federation.manifest, state)
         if position is None:
+            failure = gate_not_passed(federation.manifest, state.gates(), state.history)
+            if failure is not None:
+                raise failure
             return
         state = _one_round(federation, state, position, journal)
+
+
+def _next_position(manifest: RunManifest, state: RunState) -> Position | None:
+    if has_evaluations(manifest):
+        position = gated_position(len(state.history) + len(state.lost) + 1, manifest.stages, state.gates())
+        if position is not None and position.purpose == "evaluate" and state.server().finished == 0:
+            raise GateNotPassedError("no training round before the first evaluation ended with a sum; begin a new run")
+        return position
+    summaries = [RoundSummary(entry.stage, entry.mean_loss) for entry in state.history]
+    return position_after([*summaries, *(RoundSummary(stage, None) for stage in state.lost)], manifest.stages)
 
 
 def _one_round(federation: Federation, state: RunState, position: Position, journal: Journal) -> RunState:
@@ -150,7 +170,8 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     begin = time.monotonic()
     manifest = federation.manifest
     stage = manifest.stages[position.stage]
-    indices = federation.select(stage.groups, position.factor)
+    training = position.purpose == "train"
+    indices = federation.select(stage.groups, position.factor) if training else np.zeros(0, dtype=np.int64)
     ring = ring_params(manifest.bits, manifest.saturation, len(federation.roster.sites))
     number = len(state.history) + len(state.lost) + 1
     plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
@@ -161,19 +182,26 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = protocol.run(state)
     real = dequantize_sum(total, ring)
-    server = manifest.server
-    after = state.server().after(
-        indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in protocol.summed),
-        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
-    statistics = lane_scale(manifest, position.stage).decode(real[len(indices):-1])
-    saturated = mean_saturated(float(real[-1]), manifest.saturation, len(protocol.summed))
-    report = _report(protocol, plan, stage.name, statistics, saturated, time.monotonic() - begin)
+    after = _trained(manifest, state.server(), indices, real, protocol.summed) if training else state.server()
+    report = _report(protocol, plan, position, manifest, real, time.monotonic() - begin)
     closing = close_round(
-        plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key)
+        plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key,
+        gates_after(state.gates(), manifest, plan, real, len(protocol.summed)))
     state = replace(state, adapter=after.adapter, velocity=after.velocity, average=after.average,
                     history=(*state.history, report), closing=closing)
     journal.keep(state)
     return state
+
+
+def _trained(
+    manifest: RunManifest, before: ServerState, indices: npt.NDArray[np.int64], real: npt.NDArray[np.float64],
+    summed: Sequence[str],
+) -> ServerState:
+    """The state after a round that trained the coordinates `indices`, from its sum float64[d]."""
+    server = manifest.server
+    return before.after(
+        indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in summed),
+        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
 
 
 def _attested(federation: Federation, state: RunState, closing: Closing, journal: Journal) -> RunState:
@@ -221,25 +249,36 @@ def _plan(
     size: int,
 ) -> Plan:
     manifest = federation.manifest
+    lanes = WIRE_LANES if position.purpose == "train" else EVALUATION_LANES
     return Plan(
         manifest_hash=manifest.hash(), round=number, attempt=attempt, stage=position.stage, factor=position.factor,
         model_hash=model_hash(state.adapter),
-        dimension=size + WIRE_LANES, num_lanes=WIRE_LANES, bits=manifest.bits, scale=ring.scale,
+        dimension=size + lanes, num_lanes=lanes, bits=manifest.bits, scale=ring.scale,
         saturation=manifest.saturation, roster_hash=federation.roster.hash(),
-        federation_id=manifest.federation_id, run_id=manifest.run_id,
+        federation_id=manifest.federation_id, run_id=manifest.run_id, purpose=position.purpose,
     )
 
 
 def _report(
-    protocol: _Exchange, plan: Plan, stage_name: str, statistics: Statistics, saturated: float, seconds: float
+    protocol: _Exchange, plan: Plan, position: Position, manifest: RunManifest, real: npt.NDArray[np.float64],
+    seconds: float,
 ) -> RoundReport:
+    """Of a sum float64[d]: statistics of a round that trained, or what an evaluation says."""
+    sites, evaluation = len(protocol.summed), None
+    statistics, saturated = Statistics(0.0, None, None), 0.0
+    if plan.purpose == "train":
+        statistics = lane_scale(manifest, plan.stage).decode(real[-WIRE_LANES:-1])
+        saturated = mean_saturated(float(real[-1]), manifest.saturation, sites)
+    else:
+        evaluation = evaluation_facts(manifest, position, real, sites)
     return RoundReport(
-        round=plan.round, attempt=plan.attempt, stage=plan.stage, stage_name=stage_name, factor=plan.factor,
+        round=plan.round, attempt=plan.attempt, stage=plan.stage, stage_name=manifest.stages[plan.stage].name,
+        factor=plan.factor if plan.purpose == "train" else "gate" if position.decides else "evaluation",
         invited=sorted(protocol.participants), started=sorted(protocol.started),
         masked=sorted(protocol.masked), summed=sorted(protocol.summed), missing=dict(protocol.missing),
         drawn=statistics.drawn, mean_loss=statistics.mean_loss, accuracy=statistics.accuracy,
         bytes_to_sites=dict(protocol.sent), bytes_from_sites=dict(protocol.received), seconds=seconds,
-        saturated=saturated)
+        saturated=saturated, evaluation=evaluation)
 
 
 class _Exchange(Conversation):

@@ -15,6 +15,7 @@ from coordinator.admission import Door
 from coordinator.evaluation import PublicEvaluation
 from coordinator.evidence_folder import EvidenceFolder
 from coordinator.exchange import Link
+from coordinator.gate_report import GateNotPassedError
 from coordinator.rounds import (
     Federation,
     RoundFailedError,
@@ -30,6 +31,7 @@ from model.export import save_adapter
 from model.server_optimizer import ServerState
 from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import write_whole
+from privacy.gates import total_rounds
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, Plan, RunManifest, SignedManifest, SignedResult
 from privacy.roster import SignedRoster
@@ -57,6 +59,7 @@ def run_federation(config: CoordinatorConfig, link: Link, observe: RunObserver) 
 
     Raises:
         RoundFailedError: too few sites accepted the run, or a round fell below its quorum.
+        GateNotPassedError: a gate was not passed with all its repeats; no adapter is written.
         RunTakenError: see :func:`coordinator.run_register.claimed`.
     """
     manifest = SignedManifest.from_bytes(Path(config.manifest).read_bytes()).manifest
@@ -82,16 +85,20 @@ def _run(config: CoordinatorConfig, link: Link, observe: RunObserver) -> RunStat
         newcomers=link.newcomers if config.offer_roster else bool,
         keep_evidence=EvidenceFolder(opened.output / "evidence", opened.roster).keep,
         observe_step=lambda values: observe("step", values))
-    observe("begin", {"rounds_total": sum(stage.max_rounds for stage in opened.manifest.stages),
+    observe("begin", {"rounds_total": total_rounds(opened.manifest),
                       "rounds_done": len(state.history)})
     _save(opened, state, public)
-    for finished in run_rounds(federation, state, journal):
-        state = finished  # saved by the journal, before the result was sent and after it was attested
-        number = state.history[-1].round
-        if number % config.every_rounds == 0:
-            public[number] = opened.evaluation.measure(state.average)
-            _save(opened, state, public)
-        observe("round", _records(state, public)[-1])
+    try:
+        for finished in run_rounds(federation, state, journal):
+            state = finished  # saved by the journal, before the result was sent and after it was attested
+            last = state.history[-1]
+            if last.round % config.every_rounds == 0 and last.evaluation is None:
+                public[last.round] = opened.evaluation.measure(state.average)
+                _save(opened, state, public)
+            observe("round", _records(state, public)[-1])
+    except GateNotPassedError as error:
+        _write_rounds(opened, state, public, config, str(error))
+        raise
     _write_result(opened, state, public, config)
     observe("end", {"rounds_done": len(state.history)})
     return state
@@ -208,8 +215,17 @@ def _write_result(opened: _Opened, state: RunState, public: PublicMetrics, confi
                         private=opened.manifest.privacy != "none")
     save_adapter(adapted.model, opened.output / "adapter", base=opened.manifest.base_model_hash.hex(),
                  description=describe_origin(opened.manifest), audit=claim.text)
+    _write_rounds(opened, state, public, config, "complete")
+
+
+def _write_rounds(
+    opened: _Opened, state: RunState, public: PublicMetrics, config: CoordinatorConfig, ended: str
+) -> None:
+    """`rounds.json`: the history, and how the run ended."""
+    claim = audit_claim(config.audit, subject_of(opened.manifest, config.data_hash),
+                        private=opened.manifest.privacy != "none")
     facts = {"written_utc": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-             "manifest_hash": opened.manifest.hash().hex(),
+             "manifest_hash": opened.manifest.hash().hex(), "ended": ended,
              "audited": claim.audited, "audit": claim.text, "rounds": _records(state, public)}
     partial = opened.output / "rounds.json.partial"
     partial.write_text(json.dumps(facts, indent=1), encoding="utf-8")

@@ -17,6 +17,7 @@ from coordinator.conversation import Conversation, RoundFailedError
 from coordinator.exchange import Outgoing, Reply
 from model.server_optimizer import ServerState
 from privacy.errors import CohortTooSmallError, FaultySiteError
+from privacy.evaluation import GateOutcome
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, Plan, Result, RoundStart, SignedPlan, SignedResult
 from privacy.results import RoundView, quorum
@@ -55,13 +56,13 @@ class Closing:
 
 def close_round(
     plan: Plan, view: RoundView, packed: npt.NDArray[np.uint8], tags: tuple[bytes, ...], state: ServerState,
-    key: SigningKey,
+    key: SigningKey, gates: tuple[GateOutcome, ...] = (),
 ) -> Closing:
-    """Sign what the round gave: `state` is the one after it."""
+    """Sign what the round gave: `state` is the one after it, `gates` are all outcomes with its own."""
     result = Result(
         run_id=plan.run_id, round=plan.round, ctx=view.ctx, h3=view.h3, announced=view.announced,
         survivors=view.survivors, factor=plan.factor, sum_hash=hashlib.sha256(packed.data).digest(),
-        model_hash=state.model_hash, state_hash=state.state_hash, finished=state.finished, tags=tags)
+        model_hash=state.model_hash, state_hash=state.state_hash, finished=state.finished, tags=tags, gates=gates)
     return Closing(SignedResult.make(result, key), packed, plan=plan)
 
 

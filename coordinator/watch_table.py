@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordinator.gate_report import evaluation_text
 from coordinator.progress import Event, events_after, follow, lines_of
 from privacy.transport.terminal import NARROW, facts_grid, live_table, time_words
 
@@ -131,7 +132,9 @@ class Watched:
 
 
 def _public(event: Event) -> str:
-    """Means over the kinds of public questions."""
+    """Means over the kinds of public questions; of an evaluation round what it found."""
+    if event.get("evaluation"):
+        return evaluation_text(event["evaluation"], len(event["summed"]))
     means = ((kind, _mean(event, kind)) for kind in ("loss", "accuracy"))
     return ", ".join(f"{kind} {value:.3g}" for kind, value in means if value is not None) or "-"
 

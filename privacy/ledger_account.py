@@ -93,7 +93,9 @@ class Statement:
 @dataclass(frozen=True)
 class RunAccount:
     """One run's part. `reserved` is None for a run without a reservation (no noise); `rounds` counts reserved
-    rounds, `finished` those whose sum the site helped to open, `wasted` reservations that came to nothing."""
+    rounds, `finished` those whose sum the site helped to open, `wasted` reservations that came to nothing.
+    `evaluations` counts releases on validation patients, `evaluation_epsilon` is PLD epsilon of those alone, for
+    information: `reserved` and `ran` hold them already."""
 
     run_id: str
     reserved: float | None
@@ -104,6 +106,8 @@ class RunAccount:
     rounds: int
     finished: int
     wasted: int
+    evaluations: int = 0
+    evaluation_epsilon: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ class Account:
 
     def _run(self, run_id: str) -> RunAccount:
         mine = [e for e in self.entries if e.run_id == run_id]
+        measured = [e for e in mine if e.purpose == "evaluate"]
         reservation = self.reservation(run_id)
         unfinished = [e for e in self._unfinished() if e.run_id == run_id and e is not self.entries[-1]]
         return RunAccount(
@@ -244,7 +249,7 @@ class Account:
             steps=sum(e.steps for e in mine),
             planned_steps=0 if reservation is None else sum(e.steps for e in reservation.events),
             rounds=len({e.round for e in mine}), finished=sum(run == run_id for run, _ in self.finished),
-            wasted=len(unfinished))
+            wasted=len(unfinished), evaluations=len(measured), evaluation_epsilon=_ran(measured, None))
 
     def _unfinished(self) -> list[LedgerEntry]:
         last = {(e.run_id, e.round): e for e in self.entries}  # a finished round opened its last training only

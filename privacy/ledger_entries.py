@@ -28,7 +28,8 @@ class LedgerEntry:
     """One reservation: `steps` releases of one attempt of one round.
 
     `accountant` names what epsilon was planned with, `delta` is the site's; `created_utc` is an ISO 8601 time.
-    `truncated_batch` and `most_patients` are those of `ReleaseEvent`, 0 for plain Poisson sampling. For mechanism
+    `truncated_batch` and `most_patients` are those of `ReleaseEvent`, 0 for plain Poisson sampling. `purpose` says
+    which patients a round reads, those it trains on or those it evaluates on; it changes no charge. For mechanism
     "none" the sampling rate and noise multiplier are recorded and not interpreted. Raises ValueError for values
     that the accountant could not book.
     """
@@ -50,6 +51,7 @@ class LedgerEntry:
     unit: str = "patient"
     neighbouring: str = "add-remove-one-patient"
     accountant: str = "dp-accounting PLD 1e-3"
+    purpose: Literal["train", "evaluate"] = "train"
 
     def __post_init__(self) -> None:
         if self.mechanism not in ("poisson-gaussian", "none"):
@@ -58,6 +60,8 @@ class LedgerEntry:
             raise ValueError("entropy must be 'system' or 'simulated'")
         if (self.unit, self.neighbouring) != ("patient", "add-remove-one-patient"):
             raise ValueError("the ledger books one unit only: the patient, added or removed")
+        if self.purpose not in ("train", "evaluate"):
+            raise ValueError("purpose must be 'train' or 'evaluate'")
         if min(self.round, self.attempt, self.stage) < 0 or self.steps < 1:
             raise ValueError("round, attempt and stage count from 0, and an entry has at least one step")
         if not 0 < self.delta < 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from privacy.evaluation import EvaluationTerms, check_evaluations
 from privacy.identity import MAX_DIMENSION
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
@@ -37,6 +38,7 @@ __all__ = [
 
 Schedule = Literal["alternate", "b-only", "both"]
 Factor = Literal["A", "B", "AB"]
+Purpose = Literal["train", "evaluate"]
 Optimizer = Literal["sgd", "adamw", "adamw-bc"]
 Clipping = Literal["flat", "auto-s"]
 Suite = Literal["x25519", "x25519-mlkem768"]
@@ -139,6 +141,7 @@ class StageSpec(Message):
         reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or at the next whole
             multiple, so that the time says little about the draw; 0 = as soon as it is ready.
         max_tokens: of a sample, those of its images included; a longer question loses its beginning. 0 = the model's.
+        evaluation: rounds that evaluate on validation patients, and the stage's gate; None has neither.
     """
 
     name: str
@@ -158,6 +161,7 @@ class StageSpec(Message):
     truncation: Truncation | None = None
     reply_after_s: float = 0.0
     max_tokens: int = 0
+    evaluation: EvaluationTerms | None = None
 
     def check(self) -> None:
         check_id("a stage's name", self.name)
@@ -238,6 +242,7 @@ class RunManifest(Message):
         server: how the sum becomes the next adapter.
         suite: how the sites agree on keys; one that the roster allows.
         integrity_tags: 64-bit lanes of the tag over the sum, 0 to 4 (`privacy.secagg.tags`).
+        validation_share: of each site's patients, who are evaluated on and never trained on; 0 without evaluations.
     """
 
     federation_id: str
@@ -260,6 +265,7 @@ class RunManifest(Message):
     server: ServerUpdate = ServerUpdate()
     suite: Suite = "x25519"
     integrity_tags: int = 0
+    validation_share: float = 0.0
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -291,6 +297,8 @@ class RunManifest(Message):
             raise ValueError('a run with privacy "none" must have noise_multiplier 0 in every stage')
         if self.privacy == "none" and any(stage.adaptive_clip or stage.truncation for stage in self.stages):
             raise ValueError('a run with privacy "none" has no adaptive_clip and no truncation; leave them out')
+        check_evaluations(self.stages, privacy=self.privacy, validation_share=self.validation_share,
+                          integrity_tags=self.integrity_tags)
 
     def _check_stages(self) -> None:
         for stage in self.stages:
@@ -331,6 +339,7 @@ class Plan(Message):
         dimension: coordinates of the masked vector, its statistic lanes included.
         num_lanes: how many of them, at the end, are statistic lanes.
         bits, scale, saturation: the ring; scale is quantisation steps per unit.
+        purpose: "train", or "evaluate" for a round that trains nothing (`privacy.gates` says which rounds do).
     """
 
     federation_id: str
@@ -347,6 +356,7 @@ class Plan(Message):
     bits: int
     scale: float
     saturation: float
+    purpose: Purpose = "train"
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)

@@ -17,6 +17,7 @@ from typing import ClassVar, Self
 
 from privacy.admission import Hello, HelloList, LedgerMark, Ready, RosterInForce, Witness, WitnessList
 from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyCoordinatorError, ProtocolError
+from privacy.evaluation import EvaluationTerms, Gate, GateOutcome
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import (
     AdaptiveClip,
@@ -37,45 +38,13 @@ from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_size
 
 __all__ = [
-    "CLEAR_FIELDS",
-    "OPAQUE_FIELDS",
-    "AdaptiveClip",
-    "Advertise",
-    "AdvertiseList",
-    "Attest",
-    "Confirm",
-    "ConfirmList",
-    "DealtShare",
-    "Envelope",
-    "EnvelopeList",
-    "ErrorReply",
-    "Hello",
-    "HelloList",
-    "LedgerMark",
-    "MaskedHeader",
-    "MaskedList",
-    "PairOffer",
-    "Plan",
-    "Ready",
-    "RosterInForce",
-    "Result",
-    "RoundStart",
-    "RunManifest",
-    "ServerUpdate",
-    "SignedManifest",
-    "SignedMessage",
-    "SignedPlan",
-    "SignedResult",
-    "SiteTerms",
-    "SourceShare",
-    "StageSpec",
-    "StopRule",
-    "Truncation",
-    "UnmaskShares",
-    "Witness",
-    "WitnessList",
+    "CLEAR_FIELDS", "OPAQUE_FIELDS", "AdaptiveClip", "Advertise", "AdvertiseList", "Attest", "Confirm", "ConfirmList",
+    "DealtShare", "Envelope", "EnvelopeList", "ErrorReply", "EvaluationTerms", "Gate", "GateOutcome", "Hello",
+    "HelloList", "LedgerMark", "MaskedHeader", "MaskedList", "PairOffer", "Plan", "Ready", "Result", "RosterInForce",
+    "RoundStart", "RunManifest", "ServerUpdate", "SignedManifest", "SignedMessage", "SignedPlan", "SignedResult",
+    "SiteTerms", "SourceShare", "StageSpec", "StopRule", "Truncation", "UnmaskShares", "Witness", "WitnessList",
     "standard_delta",
-]
+]  # fmt: skip
 
 SHARE_BYTES = 33  # a value below 2^256 + 297
 SEALED_BYTES = 2 * SHARE_BYTES + 16  # both shares and the AES-GCM tag
@@ -341,18 +310,21 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     "StageSpec": (
         *("name", "sources", "groups", "schedule", "learning_rate", "momentum", "local_steps"),
         *("sampling_rate", "noise_multiplier", "max_rounds", "stop"),
-        *("optimizer", "clipping", "adaptive_clip", "truncation", "reply_after_s", "max_tokens"),
+        *("optimizer", "clipping", "adaptive_clip", "truncation", "reply_after_s", "max_tokens", "evaluation"),
     ),
+    "Gate": ("threshold", "min_patients", "max_repeats", "spare"),
+    "EvaluationTerms": ("every_rounds", "loss_cap", "noise_multiplier", "gate"),
     "SiteTerms": ("site_id", "declared_patients", "weight", "delta"),
     "RunManifest": (
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
         *("bits", "saturation", "stages", "sites", "lora_groups", "server", "suite", "integrity_tags"),
+        "validation_share",
     ),
     "ServerUpdate": ("learning_rate", "momentum", "average_decay"),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
-        *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),
+        *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation", "purpose"),
     ),
     "SignedManifest": ("manifest", "signature"),
     "LedgerMark": ("site_id", "sequence", "head", "signature"),
@@ -383,8 +355,9 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
     # post-processing of it. Everything else is names, counts of participants and public randomness.
     "Result": (
         *("run_id", "round", "ctx", "h3", "announced", "survivors", "factor"),
-        *("sum_hash", "model_hash", "state_hash", "finished", "tags"),
+        *("sum_hash", "model_hash", "state_hash", "finished", "tags", "gates"),
     ),
+    "GateOutcome": ("stage", "round", "failed"),  # read off such a sum: how many sites' noised means failed, not whose
     "SignedResult": ("result", "signature"),
     "Attest": ("site_id", "signature"),
     "RoundStart": ("plan", "result", "attests"),

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
+from privacy.evaluation import GateOutcome, check_outcomes
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import MOST_TAGS, Factor, SignedPlan
 from privacy.signed import SignedMessage
@@ -61,8 +62,9 @@ class Result(Message):
         factor: which LoRA factor was trained.
         sum_hash: SHA-256 of the packed ring sum.
         model_hash, state_hash: of the next adapter, and of momentum and average (`model.server_optimizer`).
-        finished: how many rounds of the run ended with a sum, this one among them.
+        finished: how many training rounds of the run ended with a sum, this one among them.
         tags: the sum's integrity tags, 8 bytes each, as many as the manifest asks for (`privacy.secagg.tags`).
+        gates: the outcome of every gate so far, this round's among them (`privacy.gates`).
     """
 
     run_id: str
@@ -77,6 +79,7 @@ class Result(Message):
     state_hash: bytes
     finished: int
     tags: tuple[bytes, ...] = ()
+    gates: tuple[GateOutcome, ...] = ()
 
     def check(self) -> None:
         check_id("run_id", self.run_id)
@@ -92,6 +95,7 @@ class Result(Message):
         check_range("the number of tags", len(self.tags), 0, MOST_TAGS)
         for tag in self.tags:
             check_size("a tag", tag, 8)
+        check_outcomes(self.gates)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from configs.load import load_config
 from configs.schema import CurriculumConfig, SimulationConfig
+from coordinator.gate_report import GateNotPassedError
 from coordinator.manifest import planned_events
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
@@ -120,11 +121,15 @@ def _federated(job: ArmJob, adapted: AdaptedModel) -> tuple[npt.NDArray[np.float
     private = job.name == "federated-dp"
     files = _layout_files(job, job.folder, adapted, "patient-dp" if private else "none")
     run = SimulatedRun(files.coordinator_file, files.site_files, job.config.seed, tuple(job.config.faults))
-    traffic = run_engine(job.engine, run)
+    stopped = ""
+    try:
+        traffic = run_engine(job.engine, run)
+    except GateNotPassedError as error:  # a result as good as any: the report shows it
+        traffic, stopped = None, str(error)
     state = checkpoint.latest(files.output / "checkpoints", files.manifest.hash().hex())
     if state is None:
         raise RuntimeError("the federation ended without a checkpoint")
-    facts: dict[str, Any] = {"rounds": state.history, "manifest": _manifest_facts(files)}
+    facts: dict[str, Any] = {"rounds": state.history, "manifest": _manifest_facts(files), "stopped": stopped}
     if traffic is not None:
         facts["serialised_bytes"] = {"to_sites": traffic.to_sites, "from_sites": traffic.from_sites}
     if private:
@@ -140,7 +145,8 @@ def _manifest_facts(files: FederationFiles) -> dict[str, Any]:
         "declared_patients": {terms.site_id: terms.declared_patients for terms in manifest.sites},
         "stages": [{"name": s.name, "rounds": s.max_rounds, "local_steps": s.local_steps,
                     "sampling_rate": s.sampling_rate, "noise_multiplier": s.noise_multiplier,
-                    "groups": list(s.groups)} for s in manifest.stages],
+                    "groups": list(s.groups), "evaluation": None if s.evaluation is None else asdict(s.evaluation)}
+                   for s in manifest.stages],
     }
 
 

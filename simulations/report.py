@@ -17,6 +17,7 @@ from model.export import stamp_audit
 from privacy.audit_claim import AuditClaim, audit_claim, subject_of
 from privacy.messages import SignedManifest
 from privacy.roster import SignedRoster
+from simulations.gate_section import gate_lines
 from simulations.hospitals import read_manifest
 from simulations.intervals import mean_interval, paired_interval
 from simulations.materials import Materials
@@ -39,6 +40,7 @@ def write_report(
         "rounds": {row["name"]: row["rounds"] for row in results if "rounds" in row},
         "privacy": next((row["privacy"] for row in results if "privacy" in row), {}),
         "manifest": next((row["manifest"] for row in results if row["name"] == "federated-dp"), None),
+        "stopped": {row["name"]: row["stopped"] for row in results if row.get("stopped")},
         "samples": _side_by_side(results), "config": asdict(config),
         "output": str(out),
     }
@@ -129,6 +131,8 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
     for site, values in facts["privacy"].items():
         console.print(f"{site}: epsilon {values['epsilon']:.2f} at delta {values['delta']:.0e} for each of "
                       f"{facts['declared_patients'][site]} declared patients")
+    for line in gate_lines(facts):
+        console.print(line)
     console.print(facts["audit"])
     console.print(NOT_PRIVATE, style="dim")
     console.print(f"report: {facts['output']}/report.html")

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from simulations.gate_section import gate_section
 from simulations.report_text import KIND_TITLES, percent
 
 __all__ = ["render_page"]
@@ -40,6 +41,7 @@ def render_page(facts: Mapping[str, Any]) -> str:
         f"<h1>{_e(facts['name'])}</h1><p class=lead>{_e(_lead(facts))}</p>",
         f"<p class=note>{_e(facts['not_private'])}</p>",
         "<h2>Accuracy on patients that no training saw</h2>", _table(facts), _plots(facts),
+        gate_section(facts),
         "<h2>Privacy</h2>", _privacy(facts), "<h2>The same question, before and after</h2>", _samples(facts),
         "<h2>Run</h2>", _run(facts), "</body></html>",
     ]

@@ -19,7 +19,7 @@ from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
 from site_client.evidence_store import EvidenceStore
-from site_client.keystore import has_ledger, note_ledger, signing_key
+from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
 from site_client.opt_out import opted_out
 from site_client.peers import PeerMarks
@@ -32,6 +32,7 @@ from site_client.run_approval import RunApprovals
 from site_client.site_index import read_site
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
+from site_client.validation import is_held_out
 
 __all__ = ["Installation", "require_bounded"]
 
@@ -134,6 +135,19 @@ class Installation:
         A sample that the model's format cannot hold is left out and counted in this site's log: an error would
         leave the site as a refusal that depends on one patient's data.
         """
+        return [patient for _, patient in self._present(adapted)]
+
+    def split_patients(
+        self, adapted: AdaptedModel, validation_share: float
+    ) -> tuple[Sequence[EncodedPatient], Sequence[EncodedPatient]]:
+        """`patients`, those who are trained on and those who are held out for validation (`site_client.validation`)."""
+        key = load_or_create_secret(self.state / "pseudonym.key")
+        present = [(is_held_out(key, name, validation_share), patient) for name, patient in self._present(adapted)]
+        return ([patient for held_out, patient in present if not held_out],
+                [patient for held_out, patient in present if held_out])
+
+    def _present(self, adapted: AdaptedModel) -> list[tuple[str, EncodedPatient]]:
+        """Pseudonym and samples of everybody who has not opted out."""
         key = (adapted.base.content_hash, adapted.base.spec.max_tokens)
         if key not in self._encoded:
             index, self._checked = self._checked or self._bounded_index(), None
@@ -148,7 +162,7 @@ class Installation:
             kept = sum(len(samples) for _, patient in self._encoded[key] for samples in patient.values())
             _log.info("encoded samples=%d refused=%d", kept, found - kept)
         self._opted_out |= opted_out(self.state, self.config.issuer) or frozenset()
-        return [patient for name, patient in self._encoded[key] if name not in self._opted_out]
+        return [(name, patient) for name, patient in self._encoded[key] if name not in self._opted_out]
 
 
 def require_bounded(index: SiteIndex, most: int | None) -> None:

@@ -97,6 +97,9 @@ def text_of(facts: dict[str, Any]) -> str:
         steps = f"{run['steps']}/{run['planned_steps']}"
         lines.append(f"  {run['run_id']:<20}{reserved:>10}{ran:>10}{share:>9}{steps:>12}{run['rounds']:>8}"
                      f"{run['wasted']:>8}")
+        if run["evaluations"]:
+            lines.append(f"    of it {run['evaluations']} evaluations on validation patients, epsilon "
+                         f"{epsilon_text(run['evaluation_epsilon'])} by themselves")
     if not facts["private"]:
         lines.append("  NOT PRIVATE: an entry has no noise, or noise from a simulated source")
     return "\n".join(lines)

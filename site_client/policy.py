@@ -12,6 +12,8 @@ from datetime import datetime
 from configs.schema import PolicyConfig
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.errors import BudgetExceededError, FaultyCoordinatorError, PolicyRefusalError
+from privacy.evaluation import GateOutcome
+from privacy.gates import evaluation_events, evaluations, has_evaluations, slot_of, total_rounds, training_rounds
 from privacy.identity import Roster
 from privacy.ledger import LedgerEntry
 from privacy.ledger_account import Account
@@ -20,8 +22,9 @@ from privacy.release import release_hash
 from privacy.secagg.compact import too_narrow
 
 __all__ = [
-    "BYTES_PER_MB", "check_hours", "check_manifest", "check_rounds_left", "check_schedule", "check_upload",
-    "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event", "terms_of"]
+    "BYTES_PER_MB", "check_gates", "check_hours", "check_manifest", "check_rounds_left", "check_schedule",
+    "check_upload", "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event",
+    "terms_of"]
 
 
 BYTES_PER_MB = 10**6  # of policy.max_upload_mb
@@ -43,7 +46,8 @@ def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
 
 def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
     """Every release that the manifest's maximum of rounds can make: the budget is checked for all of it."""
-    return [stage_event(stage, stage.local_steps * stage.max_rounds) for stage in manifest.stages]
+    training = [stage_event(stage, stage.local_steps * training_rounds(stage)) for stage in manifest.stages]
+    return training + [event for stage in manifest.stages for event in evaluation_events(stage)]
 
 
 def stage_event(stage: StageSpec, steps: int) -> ReleaseEvent:
@@ -130,13 +134,16 @@ def _rules(
     yield roster.min_cohort < policy.min_cohort, "P_COHORT"
     yield manifest.suite not in getattr(roster, "suites", ("x25519",)), "P_SUITE"
     yield too_narrow(manifest, len(roster.sites), site_id), "P_RING"
-    yield sum(stage.max_rounds for stage in manifest.stages) > policy.max_rounds, "P_ROUNDS"
+    yield total_rounds(manifest) > policy.max_rounds, "P_ROUNDS"
+    yield sum(map(evaluations, manifest.stages)) > policy.max_evaluations, "P_EVALUATION"
     for stage in manifest.stages:
         yield from _stage_rules(stage, policy)
     if manifest.privacy == "none":
         yield not policy.allow_without_privacy, "P_PRIVACY"
         return
-    yield any(s.noise_multiplier < policy.min_noise_multiplier for s in manifest.stages), "P_NOISE"
+    noise = [stage.noise_multiplier for stage in manifest.stages]
+    noise += [stage.evaluation.noise_multiplier for stage in manifest.stages if stage.evaluation is not None]
+    yield min(noise) < policy.min_noise_multiplier, "P_NOISE"
     yield not 0 < terms.delta <= min(policy.max_delta, 1 / (10 * terms.declared_patients)), "P_DELTA"
 
 
@@ -188,9 +195,10 @@ def check_schedule(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEnt
     Raises:
         FaultyCoordinatorError: E_MANIFEST.
     """
-    before = manifest.stages[: plan.stage]
-    earliest = 1 + sum(_fewest_rounds(stage) for stage in before)
-    latest = sum(stage.max_rounds for stage in before) + manifest.stages[plan.stage].max_rounds
+    if has_evaluations(manifest):  # `check_gates` knows the slot of every round
+        earliest, latest = 1, total_rounds(manifest)
+    else:
+        earliest, latest = _first_and_last(plan, manifest)
     if plan.attempt > MOST_ATTEMPTS:
         raise FaultyCoordinatorError("E_MANIFEST")
     goes_back = any(entry.stage > plan.stage for entry in booked)
@@ -198,16 +206,42 @@ def check_schedule(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEnt
         raise FaultyCoordinatorError("E_MANIFEST")
 
 
+def _first_and_last(plan: Plan, manifest: RunManifest) -> tuple[int, int]:
+    before = manifest.stages[: plan.stage]
+    latest = sum(stage.max_rounds for stage in before) + manifest.stages[plan.stage].max_rounds
+    return 1 + sum(_fewest_rounds(stage) for stage in before), latest
+
+
+def check_gates(plan: Plan, manifest: RunManifest, outcomes: Sequence[GateOutcome]) -> None:
+    """Refuse a round that is not the one which follows from the gates so far: no stage before its gate is passed, no
+    repeat beyond the maximum, no evaluation that was not announced.
+
+    Args:
+        outcomes: of a result that a quorum attested; none before the first.
+
+    Raises:
+        FaultyCoordinatorError: E_GATE.
+    """
+    if not has_evaluations(manifest):
+        wrong = plan.purpose != "train"
+    else:
+        slot = slot_of(manifest.stages, plan.round, outcomes)
+        wrong = slot is None or (slot.stage, slot.purpose) != (plan.stage, plan.purpose)
+    if wrong:
+        raise FaultyCoordinatorError("E_GATE")
+
+
 def check_rounds_left(plan: Plan, manifest: RunManifest, booked: Sequence[LedgerEntry]) -> None:
-    """Refuse to train once the stage's rounds, for which the budget was checked, are all in the ledger.
+    """Refuse to train or evaluate once all of the stage's rounds of that kind, as they were reserved, are booked.
 
     Every entry counts, also that of a training which crashed: it may have been released.
 
     Raises:
         PolicyRefusalError: P_BUDGET.
     """
-    spent = sum(entry.stage == plan.stage for entry in booked)
-    _refuse(spent >= manifest.stages[plan.stage].max_rounds, "P_BUDGET")
+    stage = manifest.stages[plan.stage]
+    spent = sum((entry.stage, entry.purpose) == (plan.stage, plan.purpose) for entry in booked)
+    _refuse(spent >= (training_rounds(stage) if plan.purpose == "train" else evaluations(stage)), "P_BUDGET")
 
 
 def check_wasted(account: Account, policy: PolicyConfig) -> None:

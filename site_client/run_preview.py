@@ -15,11 +15,13 @@ from typing import Any
 
 from configs.schema import ConfigError, PolicyConfig, SiteConfig
 from privacy.errors import POLICY_REFUSALS, PolicyRefusalError
+from privacy.gates import total_rounds, training_rounds
 from privacy.identity import Roster
 from privacy.ledger import Ledger
 from privacy.ledger_account import Account, Limits
 from privacy.manifest import RunManifest, StageSpec
 from privacy.release import release_hash
+from site_client.evaluation_preview import evaluation_facts, evaluation_lines
 from site_client.leaving import REPLIES, leaving_fields
 from site_client.policy import BYTES_PER_MB, check_upload, delta_cap, planned_epsilon, planned_events, refusals
 from site_client.roster_pin import RosterPin
@@ -79,10 +81,11 @@ def run_facts(
         "base_model_hash": manifest.base_model_hash.hex(),
         "base_model_here": None if base_model_hash is None else manifest.base_model_hash == base_model_hash,
         "lora": {"rank": manifest.lora_rank, "alpha": manifest.lora_alpha, "groups": list(manifest.lora_groups)},
-        "stages": [_stage(manifest, stage, sizes) for stage, sizes in
+        "stages": [_stage(manifest, stage, sizes, config.site_id) for stage, sizes in
                    zip(manifest.stages, uploads or repeat(None), strict=False)],
-        "rounds": sum(stage.max_rounds for stage in manifest.stages),
-        "steps": sum(stage.max_rounds * stage.local_steps for stage in manifest.stages),
+        "rounds": total_rounds(manifest),
+        "steps": sum(training_rounds(stage) * stage.local_steps for stage in manifest.stages),
+        "validation_share": manifest.validation_share,
         "sites": {terms.site_id: terms.declared_patients for terms in manifest.sites},
         "suite": manifest.suite, "bits": manifest.bits, "budget": _budget(manifest, config, account, bool(refused)),
         "largest_upload_bytes": max((upload_bytes(manifest, size) for size in dimensions), default=None),
@@ -91,9 +94,13 @@ def run_facts(
     }
 
 
-def _stage(manifest: RunManifest, stage: StageSpec, dimensions: Sequence[int] | None) -> dict[str, Any]:
-    return {"name": stage.name, "sources": {share.source: share.max_samples for share in stage.sources},
-            "groups": list(stage.groups), "factors": stage.schedule, "rounds": stage.max_rounds,
+def _stage(
+    manifest: RunManifest, stage: StageSpec, dimensions: Sequence[int] | None, site_id: str
+) -> dict[str, Any]:
+    terms = next((terms for terms in manifest.sites if terms.site_id == site_id), None)
+    return {"name": stage.name, "evaluation": evaluation_facts(manifest, stage, None if terms is None else terms.delta),
+            "sources": {share.source: share.max_samples for share in stage.sources},
+            "groups": list(stage.groups), "factors": stage.schedule, "rounds": training_rounds(stage),
             "steps_a_round": stage.local_steps, "sampling_rate": stage.sampling_rate,
             "noise_multiplier": stage.noise_multiplier, "reply_after_s": stage.reply_after_s,
             "max_tokens": stage.max_tokens,
@@ -133,7 +140,9 @@ def _budget(manifest: RunManifest, config: SiteConfig, account: Account, refused
 
 def _is_cheap(manifest: RunManifest, policy: PolicyConfig) -> bool:
     """Whether the accountant takes seconds: enough noise, and few mechanisms."""
-    return len(manifest.stages) <= 8 and all(s.noise_multiplier >= policy.min_noise_multiplier for s in manifest.stages)
+    noise = [stage.noise_multiplier for stage in manifest.stages]
+    noise += [stage.evaluation.noise_multiplier for stage in manifest.stages if stage.evaluation is not None]
+    return len(manifest.stages) <= 8 and min(noise) >= policy.min_noise_multiplier
 
 
 def _finite(value: float) -> float | None:
@@ -158,6 +167,7 @@ def run_text(facts: dict[str, Any]) -> str:
                   f"    reads {sources}; draws {100 * stage['sampling_rate']:g} % of the patients a step; noise "
                   f"multiplier {stage['noise_multiplier']:g}; samples of at most "
                   + (f"{stage['max_tokens']:,} tokens" if stage["max_tokens"] else "the base model's length")]
+        lines += evaluation_lines(stage["evaluation"], facts["validation_share"])
     lines += [_budget_text(facts["budget"]), *_leaving_text(facts)]
     lines += [f"refused by the policy: {code}: {sentence}" for code, sentence in facts["refused_by"].items()]
     return "\n".join(lines if facts["refused_by"] else [*lines, "the policy refuses nothing of it"])
@@ -250,6 +260,7 @@ def _policy_lines(policy: PolicyConfig) -> list[str]:
         f"  a run       at most {policy.max_rounds} rounds, delta at most {policy.max_delta:g}",
         f"  noise       multiplier {noise}",
         f"  a step      at most {policy.max_samples} samples of a patient",
+        f"  evaluations at most {policy.max_evaluations} of one run, on patients who are not trained on",
         f"  an upload   at most {policy.max_upload_mb * BYTES_PER_MB:,.0f} bytes",
         f"  a cohort    at least {policy.min_cohort} sites",
         f"  hours       {', '.join(policy.working_hours) or 'any time'}",

@@ -22,7 +22,6 @@ import numpy.typing as npt
 from model.adapted import AdaptedModel, limited
 from model.adapter import Selection
 from model.evaluate import probe_is_finite
-from model.inputs import Example
 from model.spec import LoraSpec
 from privacy.entropy import Entropy
 from privacy.errors import (
@@ -33,26 +32,20 @@ from privacy.errors import (
     PolicyRefusalError,
     ProtocolError,
 )
+from privacy.gates import EVALUATION_LANES, evaluation_scale, expected_patients
 from privacy.ledger import LedgerEntry
 from privacy.manifest import FACTORS
-from privacy.messages import (
-    Attest,
-    ErrorReply,
-    LedgerMark,
-    Plan,
-    RunManifest,
-    SignedManifest,
-    SignedResult,
-    SiteTerms,
-)
+from privacy.messages import Attest, ErrorReply, LedgerMark, Plan, RunManifest, SignedManifest, SignedResult, SiteTerms
 from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
 from privacy.secagg.params import RingParams, ring_params
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
 from site_client.admission import MOST_RUNS, Admission
+from site_client.evaluation import evaluate_patients
 from site_client.installation import Installation
 from site_client.policy import (
+    check_gates,
     check_hours,
     check_manifest,
     check_rounds_left,
@@ -60,9 +53,10 @@ from site_client.policy import (
     check_upload,
     check_wasted,
     planned_events,
-    stage_event,
     terms_of,
 )
+from site_client.public_probe import PUBLIC_PROBE
+from site_client.round_entry import entry_of
 from site_client.schedule import ReplySchedule
 from site_client.state_agreement import Attestor
 from site_client.training import LocalTask, Mechanism, rehearse, run_local_steps
@@ -200,6 +194,7 @@ class SiteSession:
         check_schedule(plan, manifest, self._booked(run_id))
         check_upload(plan.dimension, plan.bits, self._site.config.policy)
         adapter = self._attestor.begin(start, self._site.model(_lora(manifest)), vector)
+        check_gates(plan, manifest, () if start.result is None else start.result.result.gates)  # attested by a quorum
         if self._open is not None:
             self._open.protocol.abort()
         protocol = SiteRound(
@@ -247,12 +242,13 @@ class SiteSession:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
         begin = self._schedule.now()
-        trained = self._trained(manifest, plan, adapter, adapted, selection, arrived_utc)
+        made = (self._evaluated(manifest, plan, adapter, adapted, arrived_utc) if plan.purpose == "evaluate"
+                else self._trained(manifest, plan, adapter, adapted, selection, arrived_utc))
         _log.info("trained seconds=%.3f", self._schedule.now() - begin)  # a site's log stays with the site
         # Few bits and no noise to hide the rounding: keep it unbiased.
         coarse = manifest.bits == 16 and manifest.privacy == "none"
-        quantized = quantize(trained, ring, rounding="stochastic", entropy=self._entropy(
-            f"{manifest.run_id}/{plan.round}/rounding")) if coarse else quantize(trained, ring)
+        quantized = quantize(made, ring, rounding="stochastic", entropy=self._entropy(
+            f"{manifest.run_id}/{plan.round}/rounding")) if coarse else quantize(made, ring)
         self._site.spool.keep(plan, quantized.values)
         return quantized
 
@@ -260,30 +256,61 @@ class SiteSession:
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
         selection: Selection, arrived_utc: str,
     ) -> npt.NDArray[np.float64]:
-        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes.
+        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
+        self._require_open(manifest, plan, adapter, adapted)
+        terms = terms_of(manifest, self._site.site_id)
+        task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
+        rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
+        self._bind(manifest)
+        model = limited(adapted, task.stage.max_tokens)
+        share = manifest.validation_share
+        patients = self._site.split_patients(model, share)[0] if share else self._site.patients(model)
+        source = self._booked_source(manifest, plan, "training", arrived_utc)
+        update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
+        noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
+        return with_saturated(noised, manifest.saturation)
 
-        The ledger's rows get the time at which the plan arrived: their hash leaves in the mark, so a time taken after
-        the patients were read would tell how long that took.
-        """
+    def _evaluated(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
+        arrived_utc: str,
+    ) -> npt.NDArray[np.float64]:
+        """Reserve the budget and evaluate: float64[3], the lanes of `privacy.gates`."""
+        self._require_open(manifest, plan, adapter, adapted)
+        self._bind(manifest)
+        stage = manifest.stages[plan.stage]
+        source = self._booked_source(manifest, plan, "evaluation", arrived_utc)
+        patients = self._site.split_patients(limited(adapted, stage.max_tokens), manifest.validation_share)[1]
+        return evaluate_patients(
+            adapted, patients, stage, evaluation_scale(manifest, plan.stage), source,
+            private=manifest.privacy != "none")
+
+    def _require_open(
+        self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel
+    ) -> None:
+        """What may refuse a round that must be made anew; the model holds the round's adapter afterwards."""
         check_hours(self._local_time(), self._site.config.policy)  # an update that waits needs no training
         check_rounds_left(plan, manifest, self._booked(manifest.run_id))
         check_wasted(self._site.ledger.account(), self._site.config.policy)
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
-        terms = terms_of(manifest, self._site.site_id)
-        task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
-        rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
+
+    def _bind(self, manifest: RunManifest) -> None:
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
             raise PolicyRefusalError("P_RUN_ID")
-        patients = self._site.patients(limited(adapted, task.stage.max_tokens))
-        source = self._entropy(f"{manifest.run_id}/{plan.round}/training")
-        if task.private:
+
+    def _booked_source(self, manifest: RunManifest, plan: Plan, kind: str, arrived_utc: str) -> Entropy:
+        """Book the round, then return its random source.
+
+        The ledger's rows get the time at which the plan arrived: their hash leaves in the mark, so a time taken after
+        the patients were read would tell how long that took.
+        """
+        delta = terms_of(manifest, self._site.site_id).delta
+        source = self._entropy(f"{manifest.run_id}/{plan.round}/{kind}")
+        if manifest.privacy != "none":
             self._site.ledger.reserve_run(
-                manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
-        self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source, arrived_utc))
-        update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
-        noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
-        return with_saturated(noised, manifest.saturation)
+                manifest.run_id, manifest.hash().hex(), planned_events(manifest), delta, arrived_utc)
+        self._site.ledger.reserve(entry_of(manifest, plan, delta, source, arrived_utc))
+        return source
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         return self._current().protocol.share(body), None
@@ -341,8 +368,9 @@ def _largest_upload(manifest: RunManifest, adapted: AdaptedModel) -> int:
 
 def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
     """Before anything is spent: the plan's vector is the one that this site would upload."""
-    sizes = (plan.dimension, plan.num_lanes, plan.scale)
-    if sizes != (selection.size + WIRE_LANES, WIRE_LANES, ring.scale):
+    lanes = WIRE_LANES if plan.purpose == "train" else EVALUATION_LANES
+    size = lanes + (selection.size if plan.purpose == "train" else 0)
+    if (plan.dimension, plan.num_lanes, plan.scale) != (size, lanes, ring.scale):
         raise FaultyCoordinatorError("E_PARAMS")
 
 
@@ -354,8 +382,7 @@ def _task(
     return LocalTask(
         stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
         lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-        expected_patients=stage.sampling_rate * terms.declared_patients, engine=engine,
-        max_tokens=max_tokens)
+        expected_patients=expected_patients(manifest, stage, terms), engine=engine, max_tokens=max_tokens)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
@@ -366,34 +393,7 @@ def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
     return probe_is_finite(adapted.model, adapted.encode(PUBLIC_PROBE))
 
 
-def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy, created_utc: str) -> LedgerEntry:
-    stage = manifest.stages[plan.stage]
-    event = stage_event(stage, stage.local_steps) if manifest.privacy != "none" else None
-    return LedgerEntry(
-        run_id=manifest.run_id, round=plan.round, attempt=plan.attempt, stage=plan.stage,
-        mechanism="none" if event is None else "poisson-gaussian",
-        sampling_rate=stage.sampling_rate if event is None else event.sampling_rate,
-        noise_multiplier=stage.noise_multiplier if event is None else event.noise_multiplier,
-        steps=stage.local_steps, truncated_batch=0 if event is None else event.truncated_batch,
-        most_patients=0 if event is None else event.most_patients, clip_norm=manifest.clip_norm,
-        delta=delta, entropy="simulated" if source.simulated else "system",
-        created_utc=created_utc)
-
-
 def _place(error: Exception) -> str:
     """Source file and line that raised `error`, for this site's log."""
     frames = extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "unknown"
-
-
-def _ramp(shift: int) -> npt.NDArray[np.uint8]:
-    line = (np.arange(32, dtype=np.int64) * 8 + shift) % 256
-    return np.broadcast_to(line[:, None, None], (32, 32, 3)).astype(np.uint8)
-
-
-#: Asked of every received adapter before a private file is opened; drawn and written by us, no patient's.
-PUBLIC_PROBE = (
-    Example(question="Findings: The heart and lungs are normal. Is this study normal?", answer="normal",
-            choices=("normal", "abnormal")),
-    Example(question="Are the two patches alike?", answer="yes", choices=("yes", "no"), images=(_ramp(0), _ramp(64))),
-)

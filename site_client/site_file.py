@@ -37,6 +37,7 @@ POLICY_TEXTS = {
     "allowed_groups": "of LoRA layers: attention, projector, experts; [] allows every group",
     "max_rounds": "of one run, all its stages together",
     "max_upload_mb": "of one masked upload",
+    "max_evaluations": "of one run on this site's validation patients, repeats included; 0 = none",
     "working_hours": "when the GPU may work, local time, such as [\"22:00-06:00\"]; [] = always",
 }
 IMAGES_TEXTS = {

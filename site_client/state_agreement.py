@@ -22,6 +22,8 @@ from model.server_optimizer import (
     total_weight,
 )
 from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
+from privacy.evaluation import GateOutcome
+from privacy.gates import gates_after
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, Plan, Result, RoundStart, RunManifest, SignedResult
 from privacy.results import check_result, check_round_start
@@ -96,21 +98,25 @@ class Attestor:
         check_result(result, record.view, record.plan.factor)
         total = unpack(_received_sum(result, record.plan, vector), manifest.bits)
         verify_sum(total)
-        after = self._after(self._before(record.plan, adapted), result, manifest, record.plan, adapted, total)
-        computed = (after.model_hash, after.state_hash, after.finished)
-        _refuse(computed != (result.model_hash, result.state_hash, result.finished), "E_RESULT_MISMATCH")
+        before, gates = self._before(record.plan, adapted)
+        real = dequantize_sum(total, ring_params(manifest.bits, manifest.saturation, len(self._roster.sites)))
+        after = self._after(before, result, manifest, record.plan, adapted, real)
+        gates = gates_after(gates, manifest, record.plan, real, len(result.survivors))
+        computed = (after.model_hash, after.state_hash, after.finished, gates)
+        shown = (result.model_hash, result.state_hash, result.finished, result.gates)
+        _refuse(computed != shown, "E_RESULT_MISMATCH")
         attest = Attest.make(self._id, result, self._key)
         return self._store.keep(signed, attest.to_bytes(), after.packed())
 
-    def _before(self, plan: Plan, adapted: AdaptedModel) -> ServerState:
-        """The state that `plan`'s round began from."""
+    def _before(self, plan: Plan, adapted: AdaptedModel) -> tuple[ServerState, tuple[GateOutcome, ...]]:
+        """The state that `plan`'s round began from, and the outcomes of the gates before it."""
         newest = self._store.newest(plan.run_id)
         if newest is not None and newest.round >= plan.round:
             raise PolicyRefusalError("P_STATE")
         state = ServerState.initial(adapted.initial) if newest is None else self._held(newest, adapted)
         if state.model_hash != plan.model_hash:
             raise PolicyRefusalError("P_STATE")
-        return state
+        return state, () if newest is None else newest.gates
 
     def _held(self, result: Result, adapted: AdaptedModel) -> ServerState:
         """This site's own state after `result`."""
@@ -127,11 +133,11 @@ class Attestor:
 
     def _after(
         self, before: ServerState, result: Result, manifest: RunManifest, plan: Plan, adapted: AdaptedModel,
-        total: npt.NDArray[np.uint32],
+        real: npt.NDArray[np.float64],
     ) -> ServerState:
-        ring = ring_params(manifest.bits, manifest.saturation, len(self._roster.sites))
+        if plan.purpose == "evaluate":
+            return before
         indices = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor).indices
-        real = dequantize_sum(total, ring)
         server = manifest.server
         try:
             return before.after(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from model.adapter_size import adapter_numbers
 from model.spec import ModelSpec
+from privacy.gates import EVALUATION_LANES, evaluations, training_rounds
 from privacy.manifest import FACTORS, RunManifest, StageSpec
 from privacy.secagg.quantize import packed_size
 from privacy.secagg.tags import LANE_BYTES
@@ -26,10 +27,12 @@ def spec_of(base_model: str) -> ModelSpec | None:
 
 
 def round_dimensions(manifest: RunManifest, stage: StageSpec, spec: ModelSpec) -> list[int]:
-    """Coordinates of the upload of each round of a stage that runs all its rounds; alternation starts with B."""
+    """Coordinates of the upload of each round of a stage that runs all its rounds, evaluations last; alternation starts
+    with B."""
     by_factor = [adapter_numbers(spec, manifest.lora_rank, stage.groups, one) + WIRE_LANES
                  for one in reversed(FACTORS[stage.schedule])]
-    return [by_factor[number % len(by_factor)] for number in range(stage.max_rounds)]
+    trained = [by_factor[number % len(by_factor)] for number in range(training_rounds(stage))]
+    return trained + [EVALUATION_LANES] * evaluations(stage)
 
 
 def upload_bytes(manifest: RunManifest, dimension: int) -> int:

@@ -146,6 +146,11 @@ def _after(stages: list[Values]) -> int:
     return next((number for number, stage in enumerate(stages) if stage["state"] != "done"), len(stages))
 
 
+_EVALUATED = {  # by the sites on their validation patients, with noise
+    "validation_loss": ("Noised validation loss, all sites together", "nats"),
+    "gate_failed_sites": ("Sites that failed the stage's gate", "sites")}
+
+
 def _public_charts(connection: Connection, run_id: str, rows: list[Values]) -> list[Chart]:
     measured = queries.measures_of(connection, run_id)
     starts = _stage_starts(rows)
@@ -155,6 +160,9 @@ def _public_charts(connection: Connection, run_id: str, rows: list[Values]) -> l
                   if name.startswith(f"{kind}_") or name == kind}
         charts.append(line_chart(f"public-{kind}", f"{title} on public questions", unit, series, starts,
                                  share=kind == "accuracy"))
+    for name, (title, unit) in _EVALUATED.items():
+        points = measured.pop(name, [])[-_CHARTED:]
+        charts.append(line_chart(f"evaluated-{name}", title, unit, {name: points} if points else {}, starts))
     other = {name: points[-_CHARTED:] for name, points in measured.items() if name.partition("_")[0] not in titles}
     charts.append(line_chart("public-other", "Other measures on public questions", "", other, starts))
     return [chart for chart in charts if chart is not None]

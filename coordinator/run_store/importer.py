@@ -192,7 +192,7 @@ def _import_state(connection: Connection, folder: Path) -> None:
         if found is not None:
             values["manifest"] = found
             if run.rounds_total is None:
-                values["rounds_total"] = sum(stage["max_rounds"] for stage in found["stages"])
+                values["rounds_total"] = found["rounds_total"]
     if values:
         connection.execute(update(runs).where(runs.c.run_id == folder.name).values(**values))
 

@@ -13,6 +13,7 @@ from coordinator.manifest import planned_events
 from coordinator.release_facts import manifest_facts
 from privacy.dp.accounting import epsilon
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
+from privacy.gates import evaluations, total_rounds, training_rounds
 from privacy.identity import Roster
 from privacy.messages import RunManifest, SignedManifest
 from privacy.roster import RosterError, SignedRoster
@@ -27,7 +28,8 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
         return None
     manifest, roster = found
     return {
-        **manifest_facts(manifest), "privacy": manifest.privacy, "target_epsilon": manifest.target_epsilon,
+        **manifest_facts(manifest), "rounds_total": total_rounds(manifest), "stages": _stages(manifest),
+        "privacy": manifest.privacy, "target_epsilon": manifest.target_epsilon,
         "clip_norm": manifest.clip_norm, "suite": manifest.suite, "bits": manifest.bits,
         "floor": roster.floor(len(roster.active_ids)), "sites": [terms.site_id for terms in manifest.sites]}
 
@@ -46,6 +48,12 @@ def plan_of(folder: Path) -> list[dict[str, Any]]:
         known[delta] = None if manifest.privacy == "none" else float(epsilon(events, delta))
     return [{"site_id": terms.site_id, "declared_patients": terms.declared_patients, "delta": terms.delta,
              "epsilon": known[terms.delta]} for terms in manifest.sites]
+
+
+def _stages(manifest: RunManifest) -> list[dict[str, Any]]:
+    """As in the manifest; `max_rounds` counts repeats and evaluations as well."""
+    return [{**facts, "max_rounds": training_rounds(stage) + evaluations(stage)}
+            for facts, stage in zip(manifest_facts(manifest)["stages"], manifest.stages, strict=True)]
 
 
 def _open(folder: Path) -> tuple[RunManifest, Roster] | None:

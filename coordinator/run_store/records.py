@@ -54,13 +54,17 @@ def whole(value: Any, most: int = 2**31 - 1) -> int:
     return value
 
 
+_EVALUATED = {"mean_loss": "validation_loss", "failed": "gate_failed_sites"}
+
+
 def round_row(entry: Event) -> dict[str, Any]:
     """A finished round: of a `round` event, or of a checkpoint's history (then without a time)."""
     return {
         "round": whole(entry.get("round")), "stage": whole(entry.get("stage")),
         "stage_name": text_of(entry.get("stage_name")), "factor": text_of(entry.get("factor", "")),
         "attempt": None if entry.get("attempt") is None else whole(entry["attempt"]), "ended": _or_none(entry, "time"),
-        **{name: _or_none(entry, name) for name in ("seconds", "drawn", "mean_loss", "accuracy", "saturated")}}
+        **{name: _or_none(entry, name) for name in ("seconds", "mean_loss", "accuracy", "saturated")},
+        "drawn": None if entry.get("evaluation") else _or_none(entry, "drawn")}  # an evaluation draws nobody
 
 
 def participation_rows(entry: Event) -> list[dict[str, Any]]:
@@ -75,9 +79,12 @@ def participation_rows(entry: Event) -> list[dict[str, Any]]:
 
 
 def measure_rows(entry: Event) -> list[dict[str, Any]]:
-    """What was measured on public questions; a value that is not finite is left out."""
-    found = []
-    for name, value in _table(entry, "public").items():
+    """What was measured on public questions or by the sites' noised evaluation; what is not finite is left out."""
+    found, measured = [], dict(_table(entry, "public"))
+    for name, value in (_table(entry, "evaluation") if entry.get("evaluation") else {}).items():
+        if name in _EVALUATED and value is not None:
+            measured[_EVALUATED[name]] = value
+    for name, value in measured.items():
         if isinstance(value, float) and not math.isfinite(value):
             continue
         found.append({"name": text_of(name), "value": number(value)})

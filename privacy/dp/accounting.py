@@ -102,12 +102,16 @@ def epsilon_rdp(events: Sequence[ReleaseEvent], delta: float) -> float:
     return renyi_epsilon(events, delta)
 
 
-def calibrate(events: Sequence[ReleaseEvent], target_epsilon: float, delta: float) -> float:
-    """The scale s for which `events` with noise s times theirs meet `target_epsilon` from below.
+def calibrate(
+    events: Sequence[ReleaseEvent], target_epsilon: float, delta: float, fixed: Sequence[ReleaseEvent] = ()
+) -> float:
+    """The scale s for which `events` with noise s times theirs, and `fixed` as they are, meet `target_epsilon` from
+    below.
 
     `events` carry relative multipliers (a stage with 1.5 gets half as much noise again as one with 1). The
     Renyi bound brackets the search from above; the PLD bound ends it within 0.1 per cent below the target.
-    Raises ValueError for a target that is not above 0, no events, or a target beyond reach.
+    Raises ValueError for a target that is not above 0, no events, or a target beyond reach, as it is where `fixed`
+    spend it alone.
     """
     require_delta(delta)
     if not (math.isfinite(target_epsilon) and target_epsilon > 0):
@@ -115,16 +119,22 @@ def calibrate(events: Sequence[ReleaseEvent], target_epsilon: float, delta: floa
     merged = merge(events)
     if not merged:
         raise ValueError("there is nothing to calibrate: give at least one event with steps and patients")
+    if fixed and pld_epsilon(fixed, delta) >= target_epsilon:
+        raise ValueError(f"evaluations spend target_epsilon {target_epsilon:g} alone: give them more noise, or fewer")
+
+    def spend(scale: float) -> float:
+        return pld_epsilon([*scaled(merged, scale), *fixed], delta)
+
     high = _renyi_scale(merged, target_epsilon, delta)
-    # Discretisation can lift the PLD bound of a very small spend above the Renyi one.
-    while pld_epsilon(scaled(merged, high), delta) > target_epsilon:
-        high *= 1.05
+    # Discretisation can lift the PLD bound of a very small spend above the Renyi one, and what is fixed comes on top.
+    while spend(high) > target_epsilon:
+        high *= 1.25 if fixed else 1.05
         if high > _SCALE_LIMIT:
             raise ValueError(_TOO_FINE)
     low = 0.85 * high
-    while pld_epsilon(scaled(merged, low), delta) <= target_epsilon:
+    while spend(low) <= target_epsilon:
         low, high = 0.85 * low, low
-    return _bisect(lambda scale: pld_epsilon(scaled(merged, scale), delta), target_epsilon, low, high)
+    return _bisect(spend, target_epsilon, low, high)
 
 
 def _renyi_scale(events: tuple[ReleaseEvent, ...], target: float, delta: float) -> float:

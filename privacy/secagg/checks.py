@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from privacy.errors import CohortTooSmallError, FaultyCoordinatorError, FaultySiteError, MessageFormatError
+from privacy.gates import EVALUATION_LANES
 from privacy.identity import Roster
 from privacy.manifest import FACTORS
 from privacy.messages import (
@@ -79,11 +80,15 @@ def check_plan(data: bytes, *, roster: Roster, manifest: RunManifest, last: tupl
 
 
 def _fits(plan: Plan, roster: Roster, manifest: RunManifest) -> bool:
-    """Stage and factor exist; the vector is no longer than the roster allows; the ring is the manifest's, its scale
-    a power of two, and the whole roster, suspended sites included, cannot wrap it."""
+    """Stage and factor exist, and so does the evaluation if it is one; the vector is no longer than the roster allows;
+    the ring is the manifest's, its scale a power of two, and the whole roster, suspended sites included, cannot wrap
+    it."""
     if plan.stage >= len(manifest.stages) or plan.dimension > roster.max_dimension:
         return False
     if plan.factor not in FACTORS[manifest.stages[plan.stage].schedule]:
+        return False
+    if plan.purpose == "evaluate" and (
+            manifest.stages[plan.stage].evaluation is None or plan.dimension != EVALUATION_LANES):
         return False
     if (plan.bits, plan.saturation) != (manifest.bits, manifest.saturation):
         return False

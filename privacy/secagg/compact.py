@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 
+from privacy.gates import evaluation_scale, expected_patients
 from privacy.manifest import RunManifest, StageSpec
 from privacy.secagg.params import ring_params
 from privacy.statistics import lane_scale
@@ -29,16 +30,20 @@ def coordinate_noise(manifest: RunManifest, stage: int, site_id: str) -> float:
     """u: the smallest standard deviation of the noise on a coordinate that the site uploads in this stage.
 
     Of a coordinate of the adapter u = w lr z C / (q n) sqrt(sum_{i=1..T} ((1 - m^i) / (1 - m))^2), for the noise of
-    the i-th last of T steps with momentum m is added 1 + m + ... + m^(i-1) times; of a statistic g z C sqrt(T).
-    0 where the manifest does not fix it.
+    the i-th last of T steps with momentum m is added 1 + m + ... + m^(i-1) times; of a statistic g z C sqrt(T); of an
+    evaluation g z, with that round's gain and noise (its fail bit is exact in any ring). 0 where the manifest does not
+    fix it.
     """
     spec, terms = manifest.stages[stage], manifest.terms(site_id)
     if spec.optimizer != "sgd" or spec.adaptive_clip is not None:
         return 0.0
     noise = spec.noise_multiplier * manifest.clip_norm
-    mean = noise / (spec.sampling_rate * terms.declared_patients)
+    mean = noise / expected_patients(manifest, spec, terms)
     delta = terms.weight * spec.learning_rate * mean * _momentum_gain(spec)
-    return min(delta, lane_scale(manifest, stage).gain * noise * math.sqrt(spec.local_steps))
+    lanes = [lane_scale(manifest, stage).gain * noise * math.sqrt(spec.local_steps)]
+    if spec.evaluation is not None:
+        lanes.append(evaluation_scale(manifest, stage).gain * spec.evaluation.noise_multiplier)
+    return min(delta, *lanes)
 
 
 def _momentum_gain(spec: StageSpec) -> float:

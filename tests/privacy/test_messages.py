@@ -25,6 +25,9 @@ from privacy.messages import (
     Envelope,
     EnvelopeList,
     ErrorReply,
+    EvaluationTerms,
+    Gate,
+    GateOutcome,
     Hello,
     HelloList,
     LedgerMark,
@@ -88,8 +91,10 @@ CONFIRM = Confirm.signed(KEY, (H1, H2), site_id="a")
 RESULT = Result("run", 3, H1, H2, 4, ("a", "b"), "B", H1, H2, H1, 2)
 SIGNED_RESULT = SignedResult.make(RESULT, COORDINATOR)
 SHARE = DealtShare("b", bytes(33))
+GATE = Gate(1.5, 5, 1, 1)
 EXAMPLES = (
-    STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
+    STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE, GATE,
+    EvaluationTerms(0, 4.0, 3.0, GATE), GateOutcome(0, 2, 1),
     MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HYBRID_ENVELOPE, OFFER, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
     WitnessList(H1, (WITNESS,)), READY, RosterInForce(H1),
@@ -243,7 +248,7 @@ def test_the_context_covers_every_field_of_the_plan():
     changes = {
         "federation_id": "x", "run_id": "x", "roster_hash": H1, "manifest_hash": H1, "round": 4, "attempt": 2,
         "stage": 1, "factor": "A", "model_hash": H1, "dimension": 99, "num_lanes": 2, "bits": 32, "scale": 2048.0,
-        "saturation": 3.0,
+        "saturation": 3.0, "purpose": "evaluate",
     }  # fmt: skip
     assert set(changes) == {field.name for field in fields(Plan)}
     contexts = {replace(PLAN, **{name: value}).context() for name, value in changes.items()}

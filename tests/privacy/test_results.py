@@ -11,7 +11,7 @@ import pytest
 
 from privacy.errors import FaultyCoordinatorError
 from privacy.identity import Roster, RosterSite, SigningKey
-from privacy.messages import Attest, Plan, Result, RoundStart, SignedPlan, SignedResult
+from privacy.messages import Attest, GateOutcome, Plan, Result, RoundStart, SignedPlan, SignedResult
 from privacy.results import (
     RoundView,
     check_attests,
@@ -125,6 +125,8 @@ def test_survivors_are_listed_once_and_in_order(survivors: tuple[str, ...]) -> N
     ({"finished": 0}, "finished"), ({"finished": 2**32}, "finished"), ({"survivors": ("../site",)}, "a survivor"),
     ({"announced": 5}, "announced"), ({"announced": 2**17}, "announced"), ({"tags": (bytes(8),) * 5}, "number of tags"),
     ({"tags": (bytes(7),)}, "a tag"), ({"tags": (bytes(8), bytes(9))}, "a tag"),
+    ({"gates": (GateOutcome(0, 2, 0), GateOutcome(0, 2, 1))}, "gate outcomes"),
+    ({"gates": (GateOutcome(0, 3, 0), GateOutcome(0, 2, 1))}, "gate outcomes"),
 ], ids=str)
 def test_a_result_that_makes_no_sense_is_refused(changed: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from privacy.errors import FaultyCoordinatorError
-from privacy.messages import SignedPlan
+from privacy.messages import EvaluationTerms, SignedPlan
 from privacy.secagg.client import SiteRound
 
 
@@ -57,6 +57,17 @@ def test_plan_of_another_manifest(federation):
     assert plan_refusal(federation, manifest_hash=bytes(32)) == "E_MANIFEST"
     assert plan_refusal(federation, run_id="run-2") == "E_MANIFEST"
     assert plan_refusal(federation, manifest=replace(federation.manifest, clip_norm=2.0)) == "E_MANIFEST"
+
+
+def test_plan_of_an_evaluation_that_the_manifest_does_not_have_or_of_another_size(federation):
+    assert plan_refusal(federation, purpose="evaluate", dimension=3, num_lanes=3) == "E_PARAMS"
+    stages = tuple(replace(stage, evaluation=EvaluationTerms(0, 4.0, 2.0)) for stage in federation.manifest.stages)
+    manifest = replace(federation.manifest, stages=stages, validation_share=0.2)
+    evaluated = {"manifest": manifest, "manifest_hash": manifest.hash(), "purpose": "evaluate"}
+    assert plan_refusal(federation, **evaluated, dimension=4, num_lanes=3) == "E_PARAMS"
+    plan = federation.plan(manifest_hash=manifest.hash(), purpose="evaluate", dimension=3, num_lanes=3)
+    signed = SignedPlan.signed(federation.coordinator_key, (), plan=plan).to_bytes()
+    assert SiteRound.check_plan(signed, roster=federation.roster, manifest=manifest, last=None) == plan
 
 
 @pytest.mark.parametrize("last", [(1, 1), (1, 2), (2, 0)])
