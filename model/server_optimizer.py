@@ -146,27 +146,27 @@ class ServerOptimizer:
         if memory.size != 3 * size:
             raise ValueError(f"Adam's memory of {size} coordinates has {3 * size} numbers, not {memory.size}")
         new = memory.copy()
-        first, second, steps = new[:size], new[size : 2 * size], new[2 * size :]
         noise = self.noise_variance if self.rule == "adam-bc" else 0.0
-        first[indices] = self.momentum * first[indices] + (1.0 - self.momentum) * mean
-        second[indices] = self.second_decay * second[indices] + (1.0 - self.second_decay) * (mean * mean - noise)
-        steps[indices] += 1.0
-        taken = steps[indices].astype(np.int64)
-        if not 0 < taken.min(initial=1) <= taken.max(initial=1) <= _MOST_STEPS:
+        first = self.momentum * new[indices] + (1.0 - self.momentum) * mean
+        second = self.second_decay * new[size + indices] + (1.0 - self.second_decay) * (mean * mean - noise)
+        steps = new[2 * size + indices] + 1.0
+        new[indices], new[size + indices], new[2 * size + indices] = first, second, steps
+        if not 1 <= steps.min(initial=1.0) <= steps.max(initial=1.0) <= _MOST_STEPS:
             raise ValueError("Adam's memory counts steps that no run can have")
-        direction = first[indices] / _debias(self.momentum, taken)
-        square = second[indices] / _debias(self.second_decay, taken)
+        direction, square = first / _debias(self.momentum, steps), second / _debias(self.second_decay, steps)
         if self.rule == "adam":
             return new, direction / (np.sqrt(square) + _ADAM_EPSILON)
         return new, direction / np.sqrt(np.maximum(square, max(_BC_FLOOR * noise, _ADAM_EPSILON * _ADAM_EPSILON)))
 
 
-def _debias(decay: float, steps: npt.NDArray[np.int64]) -> Vector:
-    """1 - decay**steps, elementwise, from products that every machine computes alike."""
+def _debias(decay: float, steps: Vector) -> Vector:
+    """1 - decay**steps, elementwise (one number where all are equal), from products that every machine computes alike."""
     powers = [1.0]
-    for _ in range(int(steps.max(initial=0))):
+    for _ in range(int(steps.max(initial=0.0))):
         powers.append(powers[-1] * decay)
-    return 1.0 - np.array(powers)[steps]
+    if steps.size and steps.min() == steps.max():
+        return np.array([1.0 - powers[-1]])
+    return 1.0 - np.array(powers)[steps.astype(np.int64)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,6 +20,7 @@ from privacy.errors import COORDINATOR, FAULTS, NOBODY, POLICY_REFUSALS, FaultyC
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import (
     AdaptiveClip,
+    DistributedNoise,
     Plan,
     RunManifest,
     ServerUpdate,
@@ -46,6 +47,7 @@ __all__ = [
     "Confirm",
     "ConfirmList",
     "DealtShare",
+    "DistributedNoise",
     "Envelope",
     "EnvelopeList",
     "ErrorReply",

@@ -12,7 +12,7 @@ from dataclasses import replace
 from configs.load import load_config
 from configs.schema import ConfigError, CurriculumConfig, SimulationConfig, StageConfig
 
-__all__ = ["DISTRIBUTED", "curriculum_of", "shared_out"]
+__all__ = ["DISTRIBUTED", "audited_config", "curriculum_of", "shared_out"]
 
 DISTRIBUTED = "federated-distributed"
 
@@ -22,6 +22,12 @@ def shared_out(config: SimulationConfig) -> SimulationConfig:
     if config.privacy.distributed is None:
         raise ConfigError(f"row {DISTRIBUTED} needs privacy.distributed with min_survivors; state it")
     return replace(config, privacy=replace(config.privacy, noise="distributed"))
+
+
+def audited_config(config: SimulationConfig) -> SimulationConfig:
+    """`config` as an audit takes it: with distributed noise where no row adds the noise locally."""
+    local = {"federated-dp", "pooled-dp"} & set(config.arms.names)
+    return shared_out(config) if DISTRIBUTED in config.arms.names and not local else config
 
 
 def curriculum_of(config: SimulationConfig) -> CurriculumConfig:

@@ -15,9 +15,11 @@ from configs.schema import SiteConfig
 from privacy.ledger import Ledger, account_of
 from privacy.ledger_chain import LedgerTamperedError, check_export
 from privacy.ledger_file import LedgerFile
+from site_client.guarantees_report import guarantee_facts, guarantee_lines
 from site_client.keystore import signing_key
 from site_client.policy import delta_cap
 from site_client.roster_pin import RosterPin
+from site_client.trust import shared_caps
 
 __all__ = ["accept_head", "export_text", "facts_of", "text_of", "verify_export_file"]
 
@@ -41,7 +43,8 @@ def facts_of(config: SiteConfig, expected_head: str | None = None) -> dict[str, 
         LedgerTamperedError: chain, signatures, mark or key do not hold, or the head noted earlier is not in it.
     """
     policy, path = config.policy, ledger_path(config)
-    ledger = Ledger.open(path, must_exist=True, epsilon_cap=policy.max_epsilon, delta_cap=policy.max_total_delta)
+    ledger = Ledger.open(path, must_exist=True, epsilon_cap=policy.max_epsilon, delta_cap=policy.max_total_delta,
+                         shared=shared_caps(policy))
     try:
         ledger.verify_chain(_head(expected_head))
         key = ledger.current_key
@@ -58,7 +61,7 @@ def facts_of(config: SiteConfig, expected_head: str | None = None) -> dict[str, 
             "max_wasted_rounds": policy.max_wasted_rounds, "private": ledger.is_private(),
             "per_run": [{name: _finite(value) if isinstance(value, float) else value
                          for name, value in asdict(run).items()} for run in account.runs()],
-            "head": ledger.head().hex(),
+            "guarantees": guarantee_facts(account, policy), "head": ledger.head().hex(),
         }
     finally:
         ledger.close()
@@ -78,6 +81,8 @@ def text_of(facts: dict[str, Any]) -> str:
         f"{epsilon_text(facts['ran'])})",
         f"  cap     epsilon {facts['max_epsilon']:g} (policy.max_epsilon), delta {facts['max_delta']:.3g}",
         f"  left    epsilon {facts['left']:.4g}   [{'#' * filled}{'.' * (_BAR - filled)}] {100 * used:.0f} % spent",
+        *(["  noise   shared among sites, so epsilon depends on who asks:"] if facts["guarantees"] else []),
+        *guarantee_lines(facts["guarantees"]),
         f"  wasted  {facts['wasted_rounds']} of {facts['max_wasted_rounds']} rounds (policy.max_wasted_rounds)",
         f"  chain   intact, {facts['rows']} signed rows, head {facts['head'][:16]}",
     ]

@@ -235,13 +235,21 @@ class PatientMechanism(PatientSums):
         With a share of distributed noise it is in levels, and may leave under a mask only: the noise of this site alone
         is less than the stage's.
         """
+        if self._task.share is not None:
+            return self.noised_levels(clipped).astype(np.float64)
         if clipped.num_nonfinite_local:
             _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
         if not self._task.private:
             return clipped.vector
-        if self._task.share is not None:
-            return add_share(clipped, self._task.share, self._entropy).astype(np.float64)
         return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
+
+    def noised_levels(self, clipped: ClippedSum) -> npt.NDArray[np.int64]:
+        """int64[d], in levels: the sum of rounded patients with this site's share of the noise."""
+        if self._task.share is None:
+            raise ValueError("this round's noise is not shared out: use release()")
+        if clipped.num_nonfinite_local:
+            _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
+        return add_share(clipped, self._task.share, self._entropy)
 
     def read(self, released: Vector) -> StepReading:
         """What one released vector says; call it once a step, for an adaptive threshold moves on with it."""

@@ -63,8 +63,8 @@ from site_client.policy import (
 from site_client.round_terms import round_entry, round_task
 from site_client.schedule import ReplySchedule
 from site_client.state_agreement import Attestor
-from site_client.training import Mechanism, rehearse
-from site_client.upload import trained_vector
+from site_client.training import Mechanism, rehearse, run_local_steps
+from site_client.upload import local_vector, noised_share
 
 __all__ = ["SiteSession"]
 
@@ -276,11 +276,14 @@ class SiteSession:
             self._site.ledger.reserve_run(
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
         self._site.ledger.reserve(round_entry(manifest, plan, terms.delta, source, arrived_utc))
+        if task.share is not None:
+            return QuantizedVector(
+                noised_share(adapted, selection, patients, task, source, *self._mechanism), ring)
+        update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
         # Few bits and no noise to hide the rounding: keep it unbiased.
         coarse = manifest.bits == 16 and manifest.privacy == "none"
         rounding = self._entropy(f"{manifest.run_id}/{plan.round}/rounding") if coarse else None
-        return trained_vector(
-            adapted, selection, patients, task, manifest, terms.weight, ring, source, rounding, *self._mechanism)
+        return local_vector(update, task, manifest, terms.weight, ring, rounding)
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         return self._current().protocol.share(body), None

@@ -1,6 +1,6 @@
-"""From the drawn patients to the ring vector that is masked: one round's training, in either mode of noise.
+"""The ring vector that is masked, in either mode of noise.
 
-Local noise: DP-SGD steps, the weighted update, saturation, rounding. Distributed noise: one sum of rounded patients and
+Local noise: what DP-SGD steps led to, weighted, saturated, rounded. Distributed noise: one sum of rounded patients and
 this site's share of the noise, and nothing after it: the vector is neither clipped again nor saturated.
 """
 
@@ -13,31 +13,27 @@ import numpy.typing as npt
 
 from model.adapted import AdaptedModel
 from model.adapter import Selection
+from privacy.dp.noise_share import ring_elements
 from privacy.entropy import Entropy
 from privacy.messages import RunManifest
 from privacy.secagg.params import RingParams
 from privacy.secagg.quantize import QuantizedVector, quantize
 from privacy.statistics import with_saturated
 from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
-from site_client.training import Mechanism, run_local_steps
+from site_client.training import LocalUpdate, Mechanism
 
-__all__ = ["noised_share", "trained_vector"]
+__all__ = ["local_vector", "noised_share"]
 
 
-def trained_vector(
-    adapted: AdaptedModel, selection: Selection, patients: Sequence[EncodedPatient], task: LocalTask,
-    manifest: RunManifest, weight: float, ring: RingParams, source: Entropy, rounding: Entropy | None,
-    mechanism: Mechanism = PatientMechanism,
+def local_vector(
+    update: LocalUpdate, task: LocalTask, manifest: RunManifest, weight: float, ring: RingParams,
+    rounding: Entropy | None,
 ) -> QuantizedVector:
-    """This round's vector, its budget reserved already.
+    """What local steps led to, weighted, with the statistic lanes behind it, saturated and rounded.
 
     Args:
-        weight: this site's, of local noise; with distributed noise every site has weight 1.
-        source: of draw and noise. rounding: of stochastic rounding, None = to nearest.
+        rounding: of stochastic rounding; None = to nearest.
     """
-    if task.share is not None:
-        return QuantizedVector(noised_share(adapted, selection, patients, task, source, mechanism), ring)
-    update = run_local_steps(adapted, selection, patients, task, source, mechanism)
     noised = with_saturated(
         np.concatenate([weight * update.delta, task.lanes.gain * update.lanes]), manifest.saturation)
     if rounding is None:
@@ -57,9 +53,8 @@ def noised_share(
     step = mechanism(adapted, selection, task, source)
     try:
         chosen = [step.samples_of(patients[index]) for index in step.draw(len(patients))]
-        released = step.release(step.clipped_sum([samples for samples in chosen if samples]))
+        levels = step.noised_levels(step.clipped_sum([samples for samples in chosen if samples]))
     finally:
         step.close()
-    levels = released.astype(np.int64)
     np.negative(levels[: selection.size], out=levels[: selection.size])
-    return (levels & np.int64(2**32 - 1)).astype(np.uint32)
+    return ring_elements(levels)

@@ -5,7 +5,7 @@
       exp(-x**2 / (2 variance)), within a statistical distance of 2**-100 a draw: tables hold the cumulative
       distribution as 128-bit integers, computed with 60 decimal digits and cut at 12.5 standard deviations (tails
       below 2**-112), and a draw is compared with all 128 bits.
-    * Standard deviations above 256 are built as m Y + W, with W of standard deviation 8 m and Y of what is left:
+    * Standard deviations above 1024 are built as m Y + W, with W of standard deviation 8 m and Y of what is left:
       var(m Y + W) is the asked-for variance exactly, and the distribution is the discrete Gaussian up to a factor
       within 1 +- 4 exp(-2 pi**2 s**2) a value, s**2 = 64 v / (64 + v) with v = var(Y) >= 4096 (convolution lemma:
       Peikert, CRYPTO 2010, theorem 3.1; Micciancio and Walter, CRYPTO 2017, section 3): s**2 >= 63, a gap of
@@ -16,8 +16,8 @@
     * `entropy` is a `SystemEntropy`; with a simulated source the output is repeatable and not private.
 
 *Does not cover.*
-    * Constant time: one draw in 400 takes a second look-up, so the time of a long vector tells a little about the
-      noise, which a scheduled reply hides (`site_client.schedule`).
+    * Constant time: one draw in 300 or fewer takes a second look-up, so the time of a long vector tells a little about
+      the noise, which a scheduled reply hides (`site_client.schedule`).
     * Standard deviations below 1: nothing here needs them.
 
 Exact rejection sampling (Canonne, Kamath and Steinke, arXiv 2004.00010, algorithm 3) is the oracle in the tests.
@@ -43,11 +43,11 @@ UInt64 = npt.NDArray[np.uint64]
 
 _DIGITS = 60
 _TAIL = 12.5       # standard deviations on each side
-_LARGEST = 256     # standard deviation of the largest table: its arrays stay in the second-level cache
+_LARGEST = 1024    # standard deviation of the largest table: its arrays stay in the second-level cache
 _RATIO = 8         # of W's standard deviation to m
 _STEP = _LARGEST // _RATIO
 _LARGEST_STD = 2.0**40
-_GUIDE_BITS = 14
+_GUIDE_BITS = 16
 _BLOCK = 1 << 16   # draws at a time: scratch stays in the cache
 
 
@@ -59,7 +59,7 @@ class _Table:
         lowest: the value of the first entry.
         high, low: uint64[n] each: entry i is floor(2**128 P[X <= lowest + i]); the last entry, which would be 2**128,
             is a sentinel that no draw passes.
-        guide: int64[2**14]: how many entries are below the smallest draw with these top bits.
+        guide: int64[2**16]: how many entries are below the smallest draw with these top bits.
     """
 
     lowest: int
@@ -70,13 +70,19 @@ class _Table:
     def draw(self, n: int, entropy: Entropy) -> Int64:
         """`n` values: the number of entries that a uniform 128-bit integer has reached, by inversion."""
         bits = entropy.uniform64(n)
-        index = self.guide.take((bits >> np.uint64(64 - _GUIDE_BITS)).astype(np.intp))
+        index = self.guide.take((bits >> np.uint64(64 - _GUIDE_BITS)).view(np.int64))
         index += bits > self.high.take(index)
-        short = np.flatnonzero(bits > self.high.take(index))
-        index[short] = np.searchsorted(self.high, bits[short], side="left")
+        late = np.flatnonzero(bits >= self.high.take(index))
+        if late.size:
+            index[late] = self._searched(bits[late], entropy)
+        index += self.lowest
+        return index
+
+    def _searched(self, bits: UInt64, entropy: Entropy) -> Int64:
+        """The same for the few draws that the guide leaves more than one entry short, or on an entry's upper half."""
+        index = np.searchsorted(self.high, bits, side="left")
         for place in np.flatnonzero(bits == self.high.take(index)).tolist():
             index[place] += self._reached(int(bits[place]), int(index[place]), entropy)
-        index += self.lowest
         return index
 
     def _reached(self, high: int, index: int, entropy: Entropy) -> int:

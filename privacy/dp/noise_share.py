@@ -30,7 +30,9 @@ from privacy.dp.discrete_gaussian import DiscreteGaussian
 from privacy.dp.shares import NoiseShare
 from privacy.entropy import Entropy
 
-__all__ = ["IntegerSum", "add_share"]
+__all__ = ["IntegerSum", "add_share", "ring_elements"]
+
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -58,5 +60,11 @@ def add_share(clipped: ClippedSum, share: NoiseShare, entropy: Entropy) -> npt.N
     if clipped.l2_bound != share.levels or clipped.vector.size != share.dimension:
         raise ValueError("the sum was rounded for another share: its bound or its length differs")
     noised = DiscreteGaussian(share.variance).draw(share.dimension, entropy)
-    noised += clipped.vector.astype(np.int64)
+    for start in range(0, noised.size, _BLOCK):  # so that no second vector of that length is needed
+        noised[start : start + _BLOCK] += clipped.vector[start : start + _BLOCK].astype(np.int64)
     return noised
+
+
+def ring_elements(levels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """uint32[d]: `levels` modulo 2**32, which is what a cast keeps; nothing is saturated."""
+    return levels.astype(np.uint32)

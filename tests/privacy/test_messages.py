@@ -22,6 +22,7 @@ from privacy.messages import (
     Confirm,
     ConfirmList,
     DealtShare,
+    DistributedNoise,
     Envelope,
     EnvelopeList,
     ErrorReply,
@@ -89,7 +90,7 @@ RESULT = Result("run", 3, H1, H2, 4, ("a", "b"), "B", H1, H2, H1, 2)
 SIGNED_RESULT = SignedResult.make(RESULT, COORDINATOR)
 SHARE = DealtShare("b", bytes(33))
 EXAMPLES = (
-    STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE,
+    STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE, DistributedNoise(4, 1, 1 << 18),
     MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HYBRID_ENVELOPE, OFFER, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
     WitnessList(H1, (WITNESS,)), READY, RosterInForce(H1),
