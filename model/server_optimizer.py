@@ -160,7 +160,7 @@ class ServerOptimizer:
 
 
 def _debias(decay: float, steps: Vector) -> Vector:
-    """1 - decay**steps, elementwise (one number where all are equal), from products that every machine computes alike."""
+    """1 - decay**steps, elementwise (one number where all are equal), from products that are alike on every machine."""
     powers = [1.0]
     for _ in range(int(steps.max(initial=0.0))):
         powers.append(powers[-1] * decay)
