@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.distributed_noise import federation_of
 from privacy.aggregation import DistributedNoise, ServerUpdate, fewest_survivors, share_of, sum_terms
 from privacy.audit_claim import configuration_hash
 from privacy.messages import AdaptiveClip, RunManifest, Truncation
+from tests.privacy.secagg.shared_noise import federation_of
 
 NOISE = DistributedNoise(4, 1, 1 << 16)
 MANIFEST = federation_of(5, 1000, NOISE).manifest

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.distributed_noise import aggregation, federation_of
 from privacy.aggregation import DistributedNoise, fewest_survivors, share_of, sum_terms
 from privacy.dp.noise_share import IntegerSum, add_share
 from privacy.entropy import SystemEntropy
@@ -22,6 +21,7 @@ from privacy.secagg.quantize import QuantizedVector, dequantize_sum
 from privacy.secagg.rings import NoisyRing, most_drawn, ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, lane_scale
+from tests.privacy.secagg.shared_noise import federation_of
 
 SIZE = 20_000
 NOISE = DistributedNoise(min_survivors=5, colluders=2, levels=1 << 14)
@@ -121,12 +121,32 @@ def test_the_sites_refuse_a_smaller_sum_even_if_the_coordinator_would_open_it() 
         assert attempt.sites[name].state == "aborted"
 
 
+def test_a_first_list_below_what_the_noise_needs_is_not_sent_and_the_step_stays_open() -> None:
+    attempt = Attempt()
+    with pytest.raises(CohortTooSmallError):
+        attempt.run({"site-05": "advertise", "site-06": "advertise"})
+    assert attempt.to.step == "advertise" and attempt.to.waiting == ("site-05", "site-06")
+
+
 def test_a_local_run_of_the_same_roster_goes_on_with_four() -> None:
     plain = replace(MADE.manifest, distributed_noise=None, server=replace(MADE.manifest.server, optimizer="momentum"))
     assert fewest_survivors(plain) == 0 and MADE.roster.floor(5) == 4
 
 
 # ------------------------------------------------------------------ the ring
+
+
+@pytest.mark.parametrize("other", [
+    NoisyRing(32, RING.scale * 2, 4.0, 6, reach=1.0), NoisyRing(24, RING.scale, 4.0, 6, reach=1.0)])
+def test_a_coordinator_with_another_ring_than_its_plans_does_not_start(other: NoisyRing) -> None:
+    with pytest.raises(ValueError, match="not the plan's"):
+        CoordinatorRound(plan=MADE.plan, roster=MADE.roster, signing_key=MADE.coordinator_key, ring=other, fewest=5)
+
+
+@pytest.mark.parametrize(("scale", "summands"), [(0.0, 6), (-1.0, 6), (math.inf, 6), (1.0, 0)])
+def test_a_ring_without_a_scale_or_summands_is_refused(scale: float, summands: int) -> None:
+    with pytest.raises(ValueError, match="must be positive and finite"):
+        NoisyRing(32, scale, 1.0, summands, reach=1.0)
 
 
 def test_the_ring_is_refused_where_draws_and_noise_could_wrap_it() -> None:
@@ -191,15 +211,6 @@ def test_the_mean_is_over_the_patients_that_the_sites_in_the_sum_draw() -> None:
     assert five.divisor == pytest.approx(0.05 * 200 * 5)
     assert five.learning_rate == MADE.manifest.server.learning_rate * 0.1
     assert math.sqrt(five.noise_variance) == pytest.approx(SHARE.noise_std(5) / 50)
-
-
-def test_what_the_benchmark_times_is_a_real_aggregation() -> None:
-    found = aggregation(federation_of(4, 50_000, DistributedNoise(3, 1, 1 << 16)))
-    share = share_of(federation_of(4, 50_000, DistributedNoise(3, 1, 1 << 16)).manifest, 0, 50_003)
-    assert share is not None and found.total.size == 50_003
-    score = float((found.total**2).sum() / share.noise_std(4) ** 2)
-    assert abs(score - 50_003) < 5 * math.sqrt(2 * 50_003)
-    assert found.vector_bytes == 4 * 50_003 and found.together > 0 and len(found.noise) == 4
 
 
 def test_the_lift_turns_the_rings_upper_half_negative() -> None:
