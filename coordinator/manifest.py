@@ -13,7 +13,7 @@ from configs.schema import (
     SharedNoiseConfig,
     StageConfig,
 )
-from privacy.aggregation import DISTRIBUTED_BITS, DistributedNoise, ServerRule
+from privacy.aggregation import DISTRIBUTED_BITS, DistributedNoise, ServerRule, most_colluders
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
 from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
@@ -100,6 +100,11 @@ def build_manifest(
         distributed_noise=None if shared is None else DistributedNoise(
             shared.min_survivors, shared.colluders, shared.levels),
     )
+    if shared is not None and shared.colluders > most_colluders(roster, manifest):
+        raise ValueError(
+            f"privacy.distributed.colluders={shared.colluders} is more than the secure aggregation of {len(sites)} "
+            f"sites withstands ({most_colluders(roster, manifest)}); lower it, or raise "
+            "privacy.distributed.min_survivors")
     for terms in sites:
         if too_narrow(manifest, len(roster.sites), terms.site_id):
             raise ValueError(

@@ -20,11 +20,12 @@ from privacy.dp.shares import NoiseShare
 from privacy.wire import Message, check_range
 
 if TYPE_CHECKING:
+    from privacy.identity import Roster
     from privacy.manifest import RunManifest
 
 __all__ = [
     "DEFAULT_UPDATE", "DISTRIBUTED_BITS", "DistributedNoise", "ServerRule", "ServerUpdate", "SumTerms",
-    "check_distributed", "fewest_survivors", "share_of", "sum_terms",
+    "check_distributed", "fewest_survivors", "most_colluders", "share_of", "sum_terms",
 ]
 
 ServerRule = Literal["momentum", "adam", "adam-bc"]
@@ -148,6 +149,15 @@ def share_of(manifest: RunManifest, stage: int, dimension: int) -> NoiseShare | 
 def fewest_survivors(manifest: RunManifest) -> int:
     """Fewest sites that the run's noise needs in a sum, beside the roster's floor; 0 without distributed noise."""
     return 0 if manifest.distributed_noise is None else manifest.distributed_noise.min_survivors
+
+
+def most_colluders(roster: Roster, manifest: RunManifest) -> int:
+    """How many colluding sites the secure aggregation of this run withstands: the least 2 t - n - 1 of any cohort.
+
+    With more, two survivor lists can be opened and a site's own upload with them (`privacy.secagg.client`).
+    """
+    cohorts = range(fewest_survivors(manifest), len(manifest.sites) + 1)
+    return min((2 * roster.threshold(n) - n - 1 for n in cohorts), default=0)
 
 
 def sum_terms(manifest: RunManifest, stage: int, dimension: int, sites: Iterable[str]) -> SumTerms:

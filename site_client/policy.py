@@ -137,7 +137,7 @@ def _rules(
     yield sum(stage.max_rounds for stage in manifest.stages) > policy.max_rounds, "P_ROUNDS"
     for stage in manifest.stages:
         yield from _stage_rules(stage, policy)
-    yield from trust_rules(manifest, policy)
+    yield from trust_rules(manifest, policy, roster)
     if manifest.privacy == "none":
         yield not policy.allow_without_privacy, "P_PRIVACY"
         return

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from privacy.aggregation import DistributedNoise, ServerUpdate, fewest_survivors, share_of, sum_terms
+from privacy.aggregation import (
+    DistributedNoise,
+    ServerUpdate,
+    fewest_survivors,
+    most_colluders,
+    share_of,
+    sum_terms,
+)
 from privacy.audit_claim import configuration_hash
 from privacy.messages import AdaptiveClip, RunManifest, Truncation
 from tests.privacy.secagg.shared_noise import federation_of
@@ -53,6 +60,14 @@ def test_a_share_is_that_of_the_honest_sites_in_a_smallest_sum() -> None:
     assert fewest_survivors(MANIFEST) == 4
     plain = replace(MANIFEST, distributed_noise=None, server=ServerUpdate())
     assert share_of(plain, 0, 1003) is None and fewest_survivors(plain) == 0
+
+
+@pytest.mark.parametrize(
+    ("sites", "fewest", "most"), [(5, 5, 2), (5, 4, 1), (4, 3, 1), (8, 6, 2), (8, 8, 3), (3, 3, 2)])
+def test_no_more_colluders_than_secure_aggregation_withstands(sites: int, fewest: int, most: int) -> None:
+    """2 t - n - 1 with t = floor(2 n / 3) + 1, at its least over the cohorts that may announce themselves."""
+    made = federation_of(sites, 10, DistributedNoise(fewest, 0, 1 << 16))
+    assert most_colluders(made.roster, made.manifest) == most
 
 
 def test_local_noise_keeps_its_weights_and_rate() -> None:
