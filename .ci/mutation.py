@@ -47,10 +47,13 @@ ORDER = ("test_checks_plan", "test_checks", "test_client", "test_faulty_sites", 
          "test_roster", "test_quantize", "test_params", "test_shamir", "test_keys", "test_masking",
          "test_vectors")  # the likeliest killers first; then the rest, and the slowest last
 LAST = ("test_fuzz_steps",)
-LIKELY = {"checks": ("test_checks_plan", "test_checks"), "client": ("test_client", "test_tags", "test_faulty_sites"),
+LIKELY = {"checks": ("test_checks_plan", "test_distributed_sums", "test_checks"), "rings": ("test_distributed_sums",),
+          "params": ("test_params", "test_distributed_sums"),
+          "client": ("test_client", "test_tags", "test_faulty_sites"),
           "dealing": ("test_faulty_sites", "test_hybrid"),
           "recovery": ("test_faulty_sites", "test_false_names", "test_hybrid"),
-          "server": ("test_server", "test_faulty_sites", "test_server_evidence")}  # others: a test file of their name
+          # others: a test file of their name
+          "server": ("test_server", "test_distributed_sums", "test_faulty_sites", "test_server_evidence")}
 LIMIT_S = 300
 TEST_LIMIT_S = 60  # a mutant may loop for ever
 SIGNS: dict[type, str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=", ast.Eq: "==", ast.NotEq: "!="}

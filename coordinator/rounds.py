@@ -19,17 +19,19 @@ from coordinator.curriculum import Position, RoundSummary, gated_position, posit
 from coordinator.exchange import Link, Outgoing, Reply
 from coordinator.gate_report import GateNotPassedError, evaluation_facts, gate_not_passed
 from coordinator.state_agreement import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
-from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
+from model.server_optimizer import ServerOptimizer, ServerState, model_hash
+from privacy.aggregation import fewest_survivors, sum_terms
 from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
 from privacy.evaluation import GateOutcome
 from privacy.evidence import Evidence
 from privacy.gates import EVALUATION_LANES, gates_after, has_evaluations
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Plan, RunManifest
-from privacy.secagg.params import RingParams, ring_params
+from privacy.secagg.params import RingParams
 from privacy.secagg.quantize import dequantize_sum, pack
+from privacy.secagg.rings import ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
-from privacy.statistics import WIRE_LANES, Statistics, lane_scale, mean_saturated
+from privacy.statistics import LANES, Statistics, lane_scale, mean_saturated
 
 __all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
@@ -172,17 +174,21 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     stage = manifest.stages[position.stage]
     training = position.purpose == "train"
     indices = federation.select(stage.groups, position.factor) if training else np.zeros(0, dtype=np.int64)
-    ring = ring_params(manifest.bits, manifest.saturation, len(federation.roster.sites))
+    lanes = wire_lanes(manifest) if training else EVALUATION_LANES
+    dimension = len(indices) + lanes
+    ring = ring_of(manifest, position.stage, dimension, len(federation.roster.sites))
     number = len(state.history) + len(state.lost) + 1
-    plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
+    plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, dimension)
     protocol = _Exchange(
         federation, CoordinatorRound(
             plan=plan, roster=federation.roster, signing_key=federation.signing_key, suite=manifest.suite,
-            integrity_tags=manifest.integrity_tags, on_evidence=federation.keep_evidence), number,
+            integrity_tags=manifest.integrity_tags, on_evidence=federation.keep_evidence, ring=ring,
+            fewest=fewest_survivors(manifest)), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = protocol.run(state)
     real = dequantize_sum(total, ring)
-    after = _trained(manifest, state.server(), indices, real, protocol.summed) if training else state.server()
+    before = state.server()
+    after = _trained(manifest, before, plan, indices, real, protocol.summed) if training else before
     report = _report(protocol, plan, position, manifest, real, time.monotonic() - begin)
     closing = close_round(
         plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key,
@@ -194,14 +200,15 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
 
 
 def _trained(
-    manifest: RunManifest, before: ServerState, indices: npt.NDArray[np.int64], real: npt.NDArray[np.float64],
-    summed: Sequence[str],
+    manifest: RunManifest, before: ServerState, plan: Plan, indices: npt.NDArray[np.int64],
+    real: npt.NDArray[np.float64], summed: Sequence[str],
 ) -> ServerState:
     """The state after a round that trained the coordinates `indices`, from its sum float64[d]."""
-    server = manifest.server
+    server, terms = manifest.server, sum_terms(manifest, plan.stage, plan.dimension, summed)
+    optimizer = ServerOptimizer(
+        terms.learning_rate, server.momentum, server.optimizer, server.second_decay, terms.noise_variance)
     return before.after(
-        indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in summed),
-        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
+        indices, real[: len(indices)], terms.divisor, optimizer=optimizer, average_decay=server.average_decay)
 
 
 def _attested(federation: Federation, state: RunState, closing: Closing, journal: Journal) -> RunState:
@@ -246,14 +253,14 @@ def _with_restarted(federation: Federation, last: RoundReport) -> Federation:
 
 def _plan(
     federation: Federation, state: RunState, position: Position, number: int, attempt: int, ring: RingParams,
-    size: int,
+    dimension: int,
 ) -> Plan:
     manifest = federation.manifest
-    lanes = WIRE_LANES if position.purpose == "train" else EVALUATION_LANES
+    lanes = wire_lanes(manifest) if position.purpose == "train" else EVALUATION_LANES
     return Plan(
         manifest_hash=manifest.hash(), round=number, attempt=attempt, stage=position.stage, factor=position.factor,
         model_hash=model_hash(state.adapter),
-        dimension=size + lanes, num_lanes=lanes, bits=manifest.bits, scale=ring.scale,
+        dimension=dimension, num_lanes=lanes, bits=manifest.bits, scale=ring.scale,
         saturation=manifest.saturation, roster_hash=federation.roster.hash(),
         federation_id=manifest.federation_id, run_id=manifest.run_id, purpose=position.purpose,
     )
@@ -267,8 +274,10 @@ def _report(
     sites, evaluation = len(protocol.summed), None
     statistics, saturated = Statistics(0.0, None, None), 0.0
     if plan.purpose == "train":
-        statistics = lane_scale(manifest, plan.stage).decode(real[-WIRE_LANES:-1])
-        saturated = mean_saturated(float(real[-1]), manifest.saturation, sites)
+        lanes = real[-plan.num_lanes :]
+        statistics = lane_scale(manifest, plan.stage).decode(lanes[: len(LANES)])
+        if plan.num_lanes > len(LANES):  # with distributed noise nothing is saturated, and nothing counts it
+            saturated = mean_saturated(float(lanes[-1]), manifest.saturation, sites)
     else:
         evaluation = evaluation_facts(manifest, position, real, sites)
     return RoundReport(
@@ -292,6 +301,7 @@ class _Exchange(Conversation):
             federation.observe_step)
         self.protocol = protocol
         self._before_masking = before_masking
+        self._fewest = fewest_survivors(federation.manifest)
         self.started: list[str] = []
         self.masked: list[str] = []
         self.summed: list[str] = []
@@ -301,7 +311,7 @@ class _Exchange(Conversation):
         protocol = self.protocol
         self.started = self._start(state)
         roster, count = self.roster, len(self.started)
-        floor, threshold = roster.floor(count), roster.threshold(count)
+        floor, threshold = max(roster.floor(count), self._fewest), roster.threshold(count)
         shared = self._close("sa_train", protocol.close_advertise, count, floor)
         dealt = self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
         envelopes = self._close("sa_share", protocol.close_share, len(dealt), floor)

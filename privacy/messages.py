@@ -21,6 +21,7 @@ from privacy.evaluation import EvaluationTerms, Gate, GateOutcome
 from privacy.identity import Roster, SigningKey
 from privacy.manifest import (
     AdaptiveClip,
+    DistributedNoise,
     Plan,
     RunManifest,
     ServerUpdate,
@@ -39,11 +40,11 @@ from privacy.wire import Message, check_hash, check_id, check_size
 
 __all__ = [
     "CLEAR_FIELDS", "OPAQUE_FIELDS", "AdaptiveClip", "Advertise", "AdvertiseList", "Attest", "Confirm", "ConfirmList",
-    "DealtShare", "Envelope", "EnvelopeList", "ErrorReply", "EvaluationTerms", "Gate", "GateOutcome", "Hello",
-    "HelloList", "LedgerMark", "MaskedHeader", "MaskedList", "PairOffer", "Plan", "Ready", "Result", "RosterInForce",
-    "RoundStart", "RunManifest", "ServerUpdate", "SignedManifest", "SignedMessage", "SignedPlan", "SignedResult",
-    "SiteTerms", "SourceShare", "StageSpec", "StopRule", "Truncation", "UnmaskShares", "Witness", "WitnessList",
-    "standard_delta",
+    "DealtShare", "DistributedNoise", "Envelope", "EnvelopeList", "ErrorReply", "EvaluationTerms", "Gate",
+    "GateOutcome", "Hello", "HelloList", "LedgerMark", "MaskedHeader", "MaskedList", "PairOffer", "Plan", "Ready",
+    "Result", "RosterInForce", "RoundStart", "RunManifest", "ServerUpdate", "SignedManifest", "SignedMessage",
+    "SignedPlan", "SignedResult", "SiteTerms", "SourceShare", "StageSpec", "StopRule", "Truncation", "UnmaskShares",
+    "Witness", "WitnessList", "standard_delta",
 ]  # fmt: skip
 
 SHARE_BYTES = 33  # a value below 2^256 + 297
@@ -319,9 +320,10 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
         *("bits", "saturation", "stages", "sites", "lora_groups", "server", "suite", "integrity_tags"),
-        "validation_share",
+        "validation_share", "distributed_noise",
     ),
-    "ServerUpdate": ("learning_rate", "momentum", "average_decay"),
+    "ServerUpdate": ("learning_rate", "momentum", "average_decay", "optimizer", "second_decay"),
+    "DistributedNoise": ("min_survivors", "colluders", "levels"),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
         *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation", "purpose"),

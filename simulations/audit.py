@@ -25,8 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from configs.load import load_config
-from configs.schema import CurriculumConfig, SimulationConfig
+from configs.schema import SimulationConfig
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.spec import LoraSpec
@@ -35,18 +34,20 @@ from privacy.dp.audit import decide
 from privacy.entropy import Entropy, SystemEntropy
 from privacy.messages import RunManifest
 from simulations.audit_stage import AuditSettings, audit_stage
+from simulations.distributed_arm import DISTRIBUTED, audited_config, curriculum_of
 from simulations.faulty_mechanisms import FAULTS, fault_named
 from simulations.federation import lay_out
 from simulations.hospitals import read_manifest
 from simulations.materials import Materials, prepare
 from simulations.seeded import SeededEntropy, derived_secret
+from simulations.shared_noise import SHARED_FAULTS, SmallestSum
 from site_client.mechanism import EncodedPatient, PatientMechanism
 from site_client.sources.folder import read_folder
 
 __all__ = ["CORRECT", "AuditedRun", "open_audited_run", "refuse_unknown", "run_audit", "run_audits", "wanted_audits"]
 
 CORRECT = "correct"
-_PRIVATE_ROWS = ("federated-dp", "pooled-dp")
+_PRIVATE_ROWS = ("federated-dp", "pooled-dp", DISTRIBUTED)
 Show = Callable[[str, int, int], None]
 
 
@@ -61,13 +62,16 @@ class AuditedRun:
     data: str
 
 
-def wanted_audits(fault: str | None) -> list[str]:
-    """`correct`, one fault, or all of them after `correct`; ValueError, naming the nearest, for an unknown fault."""
+def wanted_audits(fault: str | None, *, shared: bool = False) -> list[str]:
+    """`correct`, one fault, or all of them after `correct`; ValueError, naming the nearest, for an unknown fault.
+
+    `shared`: of a run with distributed noise, whose faults are others (`simulations.shared_noise`).
+    """
     if fault is None:
         return [CORRECT]
     if fault == "all":
-        return [CORRECT, *FAULTS]
-    fault_named(fault)
+        return [CORRECT, *(SHARED_FAULTS if shared else FAULTS)]
+    fault_named(fault, SHARED_FAULTS if shared else FAULTS)
     return [fault]
 
 
@@ -79,12 +83,13 @@ def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress
     if not set(_PRIVATE_ROWS) & set(config.arms.names):
         raise ValueError(f"{config.name} trains no row with privacy, so there is nothing to audit; "
                          "add federated-dp to arms.names")
+    config = audited_config(config)
     materials = prepare(config, progress)
     lora = LoraSpec(rank=config.lora.rank, alpha=config.lora.alpha, groups=tuple(config.lora.groups))
     adapted = open_adapted(str(materials.base_model), lora)
     with TemporaryDirectory() as folder:
         manifest = lay_out(
-            Path(folder), config, load_config(CurriculumConfig, config.curriculum), hospitals=materials.hospitals,
+            Path(folder), config, curriculum_of(config), hospitals=materials.hospitals,
             declared=materials.declared, base_model=materials.base_model, base_hash=materials.base_hash,
             adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples,
             mode="patient-dp").manifest
@@ -119,7 +124,9 @@ def run_audit(
     run: AuditedRun, name: str, settings: AuditSettings, progress: Show, *, seed: int | None = None
 ) -> dict[str, Any]:
     """One audit as plain values (the content of `audit.json`): of the real mechanism, or of the fault `name`."""
-    mechanism = PatientMechanism if name == CORRECT else fault_named(name)
+    shared = run.manifest.distributed_noise is not None
+    own: type[PatientMechanism] = SmallestSum if shared else PatientMechanism
+    mechanism = own if name == CORRECT else fault_named(name, SHARED_FAULTS if shared else FAULTS)
     entropy: Entropy = SystemEntropy() if seed is None else SeededEntropy(seed, "audit", name)
     begin, begin_cpu = time.monotonic(), time.process_time()
     total, done = 2 * len(run.manifest.stages) * settings.rounds * settings.steps, 0

@@ -19,6 +19,7 @@ from coordinator.curriculum import RoundSummary, position_after
 from model.adapted import AdaptedModel
 from model.adapter import Selection
 from model.inputs import Encoded
+from privacy.aggregation import share_of
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.dp.audit import (
     TestResult,
@@ -124,7 +125,12 @@ def audit_stage(
         stage=stage, clip_norm=manifest.clip_norm, private=True, lanes=lane_scale(manifest, number),
         lane_bound=manifest.lane_share * manifest.clip_norm, expected_patients=stage.sampling_rate * len(present))
     _start(adapted, stage.groups, entropy)
-    steps = _run(adapted, task, present, mechanism, entropy, tick)
+
+    def shared(selection: Selection) -> LocalTask:
+        """With distributed noise a share is for the length of a round's vector."""
+        return replace(task, share=share_of(manifest, number, selection.size + len(LANES)))
+
+    steps = _run(adapted, shared, stage, present, mechanism, entropy, tick)
     drawn = np.zeros((len(steps), len(present)), dtype=bool)
     for row, step in zip(drawn, steps, strict=True):
         row[step.drawn] = True
@@ -134,9 +140,10 @@ def audit_stage(
     others = [samples_in_order(patient, stage) for patient in real]
     for count, step in enumerate(steps):
         scored = count < plan.steps
-        _examine(adapted, task, step, samples, np.flatnonzero(included), others, evidence, entropy, scored=scored)
+        _examine(adapted, shared(step.selection), step, samples, np.flatnonzero(included), others, evidence, entropy,
+                 scored=scored)
         tick()
-    return _tested(task, evidence, included, drawn, plan, settings)
+    return _tested(shared(steps[0].selection), evidence, included, drawn, plan, settings)
 
 
 def planned_guesses(stage: StageSpec, settings: AuditSettings) -> Guessing:
@@ -176,22 +183,23 @@ def _start(adapted: AdaptedModel, groups: Sequence[str], entropy: Entropy) -> No
 
 
 def _run(
-    adapted: AdaptedModel, task: LocalTask, patients: Sequence[EncodedPatient], mechanism: type[PatientMechanism],
-    entropy: Entropy, tick: Callable[[], None],
+    adapted: AdaptedModel, task_of: Callable[[Selection], LocalTask], stage: StageSpec,
+    patients: Sequence[EncodedPatient], mechanism: type[PatientMechanism], entropy: Entropy, tick: Callable[[], None],
 ) -> list[_Step]:
     """The real steps, round after round."""
     steps: list[_Step] = []
-    for done in range(task.stage.max_rounds):
-        position = position_after([RoundSummary(0, None)] * done, [task.stage])
+    for done in range(stage.max_rounds):
+        position = position_after([RoundSummary(0, None)] * done, [stage])
         if position is None:
             raise RuntimeError("the stage ended before the audit's rounds")
-        selection = adapted.layout.select(task.stage.groups, position.factor)
+        selection = adapted.layout.select(stage.groups, position.factor)
 
         def observe(drawn: npt.NDArray[np.int64], released: Vector, selection: Selection = selection) -> None:
             steps.append(_Step(selection, adapted.read(), drawn.copy(), released.copy()))
             tick()
 
-        run_local_steps(adapted, selection, patients, task, entropy, mechanism=mechanism, observe=observe)
+        run_local_steps(
+            adapted, selection, patients, task_of(selection), entropy, mechanism=mechanism, observe=observe)
     return steps
 
 
@@ -212,7 +220,7 @@ def _examine(
     reference.close()
     if not evidence.residuals:
         evidence.autograd_error = autograd_error(adapted, step.selection, canaries[:2], gradients[:2])
-    size, deviation = step.selection.size, task.stage.noise_multiplier * task.clip_norm
+    size, deviation = step.selection.size, _deviation(task)
     released, units = step.released[:size], _units(gradients)
     away = _orthonormal(_units(other_gradients))
     clear = units - (units @ away) @ away.T
@@ -230,6 +238,14 @@ def _examine(
         return
     clear *= ClipBounds(task.clip_norm, task.lane_bound).gradient_bound
     evidence.scores += canary_scores(clear @ clear.T, clear @ released, deviation, task.stage.sampling_rate)
+
+
+def _deviation(task: LocalTask) -> float:
+    """Of the claimed noise on a coordinate. With distributed noise it is that of the honest shares, whose unit differs
+    between factors by what rounding takes of the bound, under 1e-3: tests over several rounds take the first one's."""
+    if task.share is not None:
+        return task.share.noise_std(task.share.honest)
+    return task.stage.noise_multiplier * task.clip_norm
 
 
 def _units(rows: Vector) -> Vector:
@@ -254,7 +270,7 @@ def _tested(
 ) -> StageAudit:
     stage, steps = task.stage, drawn.shape[0]
     bounds = ClipBounds(task.clip_norm, task.lane_bound)
-    deviation = stage.noise_multiplier * task.clip_norm
+    deviation = _deviation(task)
     bound, correct = one_run_test(evidence.scores, included, plan.guesses, plan.claimed, settings.delta)
     contribution, share = contribution_test(evidence.inner, evidence.squared, bounds.gradient_bound, deviation)
     exact = evidence.autograd_error < _AUTOGRAD_TOLERANCE

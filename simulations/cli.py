@@ -123,8 +123,9 @@ def _audit(arguments: argparse.Namespace) -> int:
 
     config = load_config(SimulationConfig, arguments.config, arguments.overrides)
     from simulations.audit import run_audits, wanted_audits
+    from simulations.distributed_arm import audited_config
 
-    names = wanted_audits(arguments.fault)
+    names = wanted_audits(arguments.fault, shared=audited_config(config).privacy.noise == "distributed")
     from rich.console import Console
 
     from simulations.audit_report import as_expected, text_of, write_audits

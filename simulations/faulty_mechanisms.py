@@ -6,7 +6,7 @@ An audit that cannot tell these from the real one has no power. They exist in si
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -98,9 +98,9 @@ FAULTS: dict[str, type[PatientMechanism]] = {
 }
 
 
-def fault_named(name: str) -> type[PatientMechanism]:
-    """The mechanism with that fault; ValueError, naming the nearest, for an unknown one."""
-    if name not in FAULTS:
-        near = difflib.get_close_matches(name, [*FAULTS, "all"], n=1, cutoff=0.0)
-        raise ValueError(f"there is no fault {name!r}; did you mean {near[0]}? Known: {', '.join(FAULTS)}, all")
-    return FAULTS[name]
+def fault_named(name: str, faults: Mapping[str, type[PatientMechanism]] = FAULTS) -> type[PatientMechanism]:
+    """The mechanism with that fault of `faults`; ValueError, naming the nearest, for an unknown one."""
+    if name not in faults:
+        near = difflib.get_close_matches(name, [*faults, "all"], n=1, cutoff=0.0)
+        raise ValueError(f"there is no fault {name!r}; did you mean {near[0]}? Known: {', '.join(faults)}, all")
+    return faults[name]

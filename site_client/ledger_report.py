@@ -15,9 +15,11 @@ from configs.schema import SiteConfig
 from privacy.ledger import Ledger, account_of
 from privacy.ledger_chain import LedgerTamperedError, check_export
 from privacy.ledger_file import LedgerFile
+from site_client.guarantees_report import guarantee_facts, guarantee_lines
 from site_client.keystore import signing_key
 from site_client.policy import delta_cap
 from site_client.roster_pin import RosterPin
+from site_client.trust import shared_caps
 
 __all__ = ["accept_head", "export_text", "facts_in", "facts_of", "text_of", "verify_export_file"]
 
@@ -42,7 +44,7 @@ def facts_of(config: SiteConfig, expected_head: str | None = None) -> dict[str, 
     """
     policy = config.policy
     ledger = Ledger.open(ledger_path(config), must_exist=True, epsilon_cap=policy.max_epsilon,
-                         delta_cap=policy.max_total_delta)
+                         delta_cap=policy.max_total_delta, shared=shared_caps(policy))
     try:
         return facts_in(config, ledger, expected_head)
     finally:
@@ -67,7 +69,7 @@ def facts_in(config: SiteConfig, ledger: Ledger, expected_head: str | None = Non
         "max_wasted_rounds": policy.max_wasted_rounds, "private": ledger.is_private(),
         "per_run": [{name: _finite(value) if isinstance(value, float) else value
                      for name, value in asdict(run).items()} for run in account.runs()],
-        "head": ledger.head().hex(),
+        "guarantees": guarantee_facts(account, policy), "head": ledger.head().hex(),
     }
 
 
@@ -85,6 +87,8 @@ def text_of(facts: dict[str, Any]) -> str:
         f"{epsilon_text(facts['ran'])})",
         f"  cap     epsilon {facts['max_epsilon']:g} (policy.max_epsilon), delta {facts['max_delta']:.3g}",
         f"  left    epsilon {facts['left']:.4g}   [{'#' * filled}{'.' * (_BAR - filled)}] {100 * used:.0f} % spent",
+        *(["  noise   shared among sites, so epsilon depends on who asks:"] if facts["guarantees"] else []),
+        *guarantee_lines(facts["guarantees"]),
         f"  wasted  {facts['wasted_rounds']} of {facts['max_wasted_rounds']} rounds (policy.max_wasted_rounds)",
         f"  chain   intact, {facts['rows']} signed rows, head {facts['head'][:16]}",
     ]

@@ -22,10 +22,12 @@ from privacy.ledger_account import Account, Limits
 from privacy.manifest import RunManifest, StageSpec
 from privacy.release import release_hash
 from site_client.evaluation_preview import evaluation_facts, evaluation_lines
+from site_client.guarantees_report import guarantee_lines, with_run_facts
 from site_client.leaving import REPLIES, leaving_fields
 from site_client.policy import BYTES_PER_MB, check_upload, delta_cap, planned_epsilon, planned_events, refusals
 from site_client.roster_pin import RosterPin
 from site_client.run_approval import RunApprovals
+from site_client.trust import shared_caps
 from site_client.upload_size import round_dimensions, spec_of, upload_bytes
 
 __all__ = ["account_of_site", "dry_run_facts", "dry_run_text", "run_facts", "run_text", "waiting_lines"]
@@ -47,12 +49,12 @@ def account_of_site(config: SiteConfig, roster: Roster | None) -> Account:
     if roster is not None and config.site_id in roster.site_ids:
         delta = delta_cap(policy, roster.site(config.site_id).declared_patients)
     limits = Limits(policy.max_epsilon, delta, "rdp" if policy.composition == "rdp" else "sum", policy.renyi_order,
-                    policy.allow_without_privacy)
+                    policy.allow_without_privacy, shared_caps(policy))
     if not path.is_file():
         return Account(limits=limits)
     ledger = Ledger.open(
         path, must_exist=True, epsilon_cap=limits.epsilon, delta_cap=limits.delta, composition=limits.composition,
-        renyi_order=limits.renyi_order, allow_unnoised=limits.allow_unnoised)
+        renyi_order=limits.renyi_order, allow_unnoised=limits.allow_unnoised, shared=limits.shared)
     try:
         return ledger.account()
     finally:
@@ -128,13 +130,16 @@ def _budget(manifest: RunManifest, config: SiteConfig, account: Account, refused
     facts: dict[str, Any] = {
         "privacy": manifest.privacy, "clip_norm": manifest.clip_norm, "delta": terms.delta if terms else None,
         "target_epsilon": manifest.target_epsilon, "planned_epsilon": None, "spent_epsilon": _finite(account.spent()),
-        "left_after": None, "max_epsilon": config.policy.max_epsilon, "reserved_already": False}
+        "left_after": None, "max_epsilon": config.policy.max_epsilon, "reserved_already": False, "guarantees": None,
+        "distributed_noise": None if manifest.distributed_noise is None else asdict(manifest.distributed_noise)}
     if terms is None or manifest.privacy == "none" or (refused and not _is_cheap(manifest, config.policy)):
         return facts
     facts["reserved_already"] = account.reservation(manifest.run_id) is not None
     after = account.spent() if facts["reserved_already"] else account.with_run(planned_events(manifest), terms.delta)
     facts["planned_epsilon"] = planned_epsilon(manifest, terms)
     facts["left_after"] = _finite(config.policy.max_epsilon - after)
+    facts["guarantees"] = with_run_facts(
+        account, config.policy, planned_events(manifest), terms.delta, reserved=facts["reserved_already"])
     return facts
 
 
@@ -182,8 +187,16 @@ def _budget_text(budget: dict[str, Any]) -> str:
     held = " (reserved already)" if budget["reserved_already"] else ""
     left = budget["left_after"]
     after = "the cap is passed" if left is None or left < 0 else f"{left:.4g} would be left"
-    return (f"privacy: epsilon {budget['planned_epsilon']:.4g} at delta {budget['delta']:.3g} for each patient{held}; "
+    text = (f"privacy: epsilon {budget['planned_epsilon']:.4g} at delta {budget['delta']:.3g} for each patient{held}; "
             f"spent so far {spent}, the cap is {budget['max_epsilon']:g}: {after}")
+    shared = budget["distributed_noise"]
+    if shared is None:
+        return text
+    honest = shared["min_survivors"] - shared["colluders"]
+    return "\n".join([
+        text, f"  the noise is SHARED OUT: a sum has {shared['min_survivors']} sites or more, and the shares of "
+        f"{honest} of them make up the run's noise; that they add it cannot be checked. This site with the run in it:",
+        *guarantee_lines(budget["guarantees"])])
 
 
 def _leaving_text(facts: dict[str, Any]) -> list[str]:
@@ -258,13 +271,21 @@ def _policy_lines(policy: PolicyConfig) -> list[str]:
         f"{some(policy.allowed_groups)}",
         f"  base model  {some(policy.allowed_base_models) if policy.allowed_base_models else 'the one in base_model'}",
         f"  a run       at most {policy.max_rounds} rounds, delta at most {policy.max_delta:g}",
-        f"  noise       multiplier {noise}",
+        f"  noise       multiplier {noise}; {_trust_text(policy)}",
         f"  a step      at most {policy.max_samples} samples of a patient",
         f"  evaluations at most {policy.max_evaluations} of one run, on patients who are not trained on",
         f"  an upload   at most {policy.max_upload_mb * BYTES_PER_MB:,.0f} bytes",
         f"  a cohort    at least {policy.min_cohort} sites",
         f"  hours       {', '.join(policy.working_hours) or 'any time'}",
     ]
+
+
+def _trust_text(policy: PolicyConfig) -> str:
+    trust = policy.distributed_noise
+    if trust is None:
+        return "all of it added here"
+    return (f"or shared out over sums of at least {trust.min_survivors} sites, {trust.colluders} or more of them not "
+            f"counted, epsilon at most {trust.max_epsilon_outside:g} outside and {trust.max_epsilon_alone:g} alone")
 
 
 def waiting_lines(config: SiteConfig) -> list[str]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import extract_tb
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,15 +31,15 @@ from privacy.errors import (
     PolicyRefusalError,
     ProtocolError,
 )
-from privacy.gates import EVALUATION_LANES, evaluation_scale, expected_patients
+from privacy.gates import EVALUATION_LANES, evaluation_scale
 from privacy.ledger import LedgerEntry
 from privacy.manifest import FACTORS
-from privacy.messages import Attest, ErrorReply, LedgerMark, Plan, RunManifest, SignedManifest, SignedResult, SiteTerms
+from privacy.messages import Attest, ErrorReply, LedgerMark, Plan, RunManifest, SignedManifest, SignedResult
 from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
-from privacy.secagg.params import RingParams, ring_params
-from privacy.secagg.quantize import QuantizedVector, quantize
-from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
+from privacy.secagg.params import RingParams
+from privacy.secagg.quantize import QuantizedVector
+from privacy.secagg.rings import ring_of, wire_lanes
 from site_client.admission import MOST_RUNS, Admission
 from site_client.evaluation import evaluate_patients
 from site_client.installation import Installation
@@ -56,10 +55,11 @@ from site_client.policy import (
     terms_of,
 )
 from site_client.public_probe import PUBLIC_PROBE
-from site_client.round_entry import entry_of
+from site_client.round_terms import round_entry, round_task
 from site_client.schedule import ReplySchedule
 from site_client.state_agreement import Attestor
-from site_client.training import LocalTask, Mechanism, rehearse, run_local_steps
+from site_client.training import Mechanism, rehearse, run_local_steps
+from site_client.upload import local_vector, noised_share, rounded
 
 __all__ = ["SiteSession"]
 
@@ -235,54 +235,58 @@ class SiteSession:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
         adapted = self._site.model(_lora(manifest))
         selection = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor)
-        ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
-        _check_sizes(plan, selection, ring)
+        ring = ring_of(manifest, plan.stage, plan.dimension, len(self._site.roster.sites))
+        _check_sizes(plan, selection, ring, manifest)
         waiting = self._site.spool.find(plan)
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
         begin = self._schedule.now()
-        made = (self._evaluated(manifest, plan, adapter, adapted, arrived_utc) if plan.purpose == "evaluate"
-                else self._trained(manifest, plan, adapter, adapted, selection, arrived_utc))
+        made = (self._evaluated(manifest, plan, adapter, adapted, ring, arrived_utc) if plan.purpose == "evaluate"
+                else self._trained(manifest, plan, adapter, adapted, selection, ring, arrived_utc))
         _log.info("trained seconds=%.3f", self._schedule.now() - begin)  # a site's log stays with the site
-        # Few bits and no noise to hide the rounding: keep it unbiased.
-        coarse = manifest.bits == 16 and manifest.privacy == "none"
-        quantized = quantize(made, ring, rounding="stochastic", entropy=self._entropy(
-            f"{manifest.run_id}/{plan.round}/rounding")) if coarse else quantize(made, ring)
-        self._site.spool.keep(plan, quantized.values)
-        return quantized
+        self._site.spool.keep(plan, made.values)
+        return made
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
-        selection: Selection, arrived_utc: str,
-    ) -> npt.NDArray[np.float64]:
-        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes."""
+        selection: Selection, ring: RingParams, arrived_utc: str,
+    ) -> QuantizedVector:
+        """Reserve the budget and train: the vector to be masked, the update and its statistic lanes."""
         self._require_open(manifest, plan, adapter, adapted)
         terms = terms_of(manifest, self._site.site_id)
-        task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
+        task = round_task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
         self._bind(manifest)
         model = limited(adapted, task.stage.max_tokens)
-        share = manifest.validation_share
-        patients = self._site.split_patients(model, share)[0] if share else self._site.patients(model)
+        held_out = manifest.validation_share
+        patients = self._site.split_patients(model, held_out)[0] if held_out else self._site.patients(model)
         source = self._booked_source(manifest, plan, "training", arrived_utc)
+        if task.share is not None:
+            return QuantizedVector(
+                noised_share(adapted, selection, patients, task, source, *self._mechanism), ring)
         update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
-        noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
-        return with_saturated(noised, manifest.saturation)
+        return local_vector(update, task, manifest, terms.weight, ring, self._rounding(manifest, plan))
 
     def _evaluated(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
-        arrived_utc: str,
-    ) -> npt.NDArray[np.float64]:
-        """Reserve the budget and evaluate: float64[3], the lanes of `privacy.gates`."""
+        ring: RingParams, arrived_utc: str,
+    ) -> QuantizedVector:
+        """Reserve the budget and evaluate: the three lanes of `privacy.gates`, to be masked."""
         self._require_open(manifest, plan, adapter, adapted)
         self._bind(manifest)
         stage = manifest.stages[plan.stage]
         source = self._booked_source(manifest, plan, "evaluation", arrived_utc)
         patients = self._site.split_patients(limited(adapted, stage.max_tokens), manifest.validation_share)[1]
-        return evaluate_patients(
+        lanes = evaluate_patients(
             adapted, patients, stage, evaluation_scale(manifest, plan.stage), source,
             private=manifest.privacy != "none")
+        return rounded(lanes, ring, self._rounding(manifest, plan))
+
+    def _rounding(self, manifest: RunManifest, plan: Plan) -> Entropy | None:
+        """Of stochastic rounding, where few bits and no noise to hide the rounding would bias it; None = to nearest."""
+        coarse = manifest.bits == 16 and manifest.privacy == "none"
+        return self._entropy(f"{manifest.run_id}/{plan.round}/rounding") if coarse else None
 
     def _require_open(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel
@@ -309,7 +313,7 @@ class SiteSession:
         if manifest.privacy != "none":
             self._site.ledger.reserve_run(
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), delta, arrived_utc)
-        self._site.ledger.reserve(entry_of(manifest, plan, delta, source, arrived_utc))
+        self._site.ledger.reserve(round_entry(manifest, plan, delta, source, arrived_utc))
         return source
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
@@ -361,28 +365,18 @@ def _lora(manifest: RunManifest) -> LoraSpec:
 
 def _largest_upload(manifest: RunManifest, adapted: AdaptedModel) -> int:
     """Coordinates of the longest vector that the run can ask for."""
-    return WIRE_LANES + max(
+    return wire_lanes(manifest) + max(
         adapted.layout.select(stage.groups, factor).size
         for stage in manifest.stages for factor in FACTORS[stage.schedule])
 
 
-def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
+def _check_sizes(plan: Plan, selection: Selection, ring: RingParams, manifest: RunManifest) -> None:
     """Before anything is spent: the plan's vector is the one that this site would upload."""
-    lanes = WIRE_LANES if plan.purpose == "train" else EVALUATION_LANES
-    size = lanes + (selection.size if plan.purpose == "train" else 0)
+    training = plan.purpose == "train"
+    lanes = wire_lanes(manifest) if training else EVALUATION_LANES
+    size = lanes + (selection.size if training else 0)
     if (plan.dimension, plan.num_lanes, plan.scale) != (size, lanes, ring.scale):
         raise FaultyCoordinatorError("E_PARAMS")
-
-
-def _task(
-    manifest: RunManifest, plan: Plan, terms: SiteTerms, engine: Literal["own", "opacus"], max_tokens: int
-) -> LocalTask:
-    """Everything that training needs to know, from the manifest alone; engine and micro-batches are the site's."""
-    stage = manifest.stages[plan.stage]
-    return LocalTask(
-        stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
-        lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-        expected_patients=expected_patients(manifest, stage, terms), engine=engine, max_tokens=max_tokens)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:

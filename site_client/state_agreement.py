@@ -19,16 +19,16 @@ from model.server_optimizer import (
     NonFiniteUpdateError,
     ServerOptimizer,
     ServerState,
-    total_weight,
 )
+from privacy.aggregation import sum_terms
 from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
 from privacy.evaluation import GateOutcome
 from privacy.gates import gates_after
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, Plan, Result, RoundStart, RunManifest, SignedResult
 from privacy.results import check_result, check_round_start
-from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, packed_size, unpack
+from privacy.secagg.rings import ring_of
 from site_client.round_store import RoundStore
 
 __all__ = ["Attestor"]
@@ -99,8 +99,9 @@ class Attestor:
         total = unpack(_received_sum(result, record.plan, vector), manifest.bits)
         verify_sum(total)
         before, gates = self._before(record.plan, adapted)
-        real = dequantize_sum(total, ring_params(manifest.bits, manifest.saturation, len(self._roster.sites)))
-        after = self._after(before, result, manifest, record.plan, adapted, real)
+        plan = record.plan
+        real = dequantize_sum(total, ring_of(manifest, plan.stage, plan.dimension, len(self._roster.sites)))
+        after = self._after(before, result, manifest, plan, adapted, real)
         gates = gates_after(gates, manifest, record.plan, real, len(result.survivors))
         computed = (after.model_hash, after.state_hash, after.finished, gates)
         shown = (result.model_hash, result.state_hash, result.finished, result.gates)
@@ -138,12 +139,12 @@ class Attestor:
         if plan.purpose == "evaluate":
             return before
         indices = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor).indices
-        server = manifest.server
+        server, terms = manifest.server, sum_terms(manifest, plan.stage, plan.dimension, result.survivors)
+        optimizer = ServerOptimizer(
+            terms.learning_rate, server.momentum, server.optimizer, server.second_decay, terms.noise_variance)
         try:
-            return before.after(
-                indices, real[: indices.size],
-                total_weight(manifest.terms(site).weight for site in result.survivors),
-                optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
+            return before.after(indices, real[: indices.size], terms.divisor, optimizer=optimizer,
+                                average_decay=server.average_decay)
         except NonFiniteUpdateError:  # an honest coordinator stops there and shows no result
             raise FaultyCoordinatorError("E_RESULT_MISMATCH") from None
 

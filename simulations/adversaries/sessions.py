@@ -36,8 +36,8 @@ from site_client.evidence_store import EvidenceStore
 from site_client.ledger_approval import LedgerApproval
 from site_client.peers import PeerMarks
 from site_client.policy import planned_events, terms_of
-from site_client.round_entry import entry_of
 from site_client.round_store import RoundStore
+from site_client.round_terms import round_entry
 from site_client.session import SiteSession
 from site_client.spool import Spool
 
@@ -162,7 +162,7 @@ class UntrainedSession(SiteSession):
         source = self._entropy("training")
         self._site.spends_time()  # type: ignore[attr-defined]
         ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
-        ledger.reserve(entry_of(manifest, plan, terms.delta, source, arrived_utc))
+        ledger.reserve(round_entry(manifest, plan, terms.delta, source, arrived_utc))
         return 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
 
 

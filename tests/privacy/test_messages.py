@@ -22,6 +22,7 @@ from privacy.messages import (
     Confirm,
     ConfirmList,
     DealtShare,
+    DistributedNoise,
     Envelope,
     EnvelopeList,
     ErrorReply,
@@ -94,7 +95,7 @@ SHARE = DealtShare("b", bytes(33))
 GATE = Gate(1.5, 5, 1, 1)
 EXAMPLES = (
     STAGE.sources[0], STAGE.stop, STAGE.adaptive_clip, STAGE.truncation, STAGE, GATE,
-    EvaluationTerms(0, 4.0, 3.0, GATE), GateOutcome(0, 2, 1),
+    EvaluationTerms(0, 4.0, 3.0, GATE), GateOutcome(0, 2, 1), DistributedNoise(4, 1, 1 << 18),
     MANIFEST.sites[0], MANIFEST, PLAN, ADVERT, ENVELOPE, HYBRID_ENVELOPE, OFFER, HEADER, CONFIRM, SHARE,
     SignedManifest.make(MANIFEST, COORDINATOR), HELLO, MARK, HelloList(H1, (HELLO,)), WITNESS,
     WitnessList(H1, (WITNESS,)), READY, RosterInForce(H1),

@@ -23,7 +23,7 @@ from privacy.manifest import RunManifest
 from site_client.evaluation import evaluate_patients, patient_losses
 from site_client.policy import check_gates, check_rounds_left, planned_events, refusals
 from site_client.records import PatientRecord, SiteIndex
-from site_client.round_entry import entry_of
+from site_client.round_terms import round_entry
 from site_client.run_preview import run_facts, run_text
 from site_client.training import EncodedPatient
 from site_client.validation import is_held_out
@@ -146,7 +146,7 @@ def test_a_plan_off_the_announced_rounds_is_the_coordinators_fault() -> None:
 def test_evaluations_and_training_rounds_are_counted_apart() -> None:
 
     manifest = replace(SMALL, stages=MANIFEST.stages, validation_share=0.2, integrity_tags=1)
-    booked = [entry_of(manifest, replace(PLAN, round=number), 1e-5, Seeded(), "2026-01-01") for number in (4, 5)]
+    booked = [round_entry(manifest, replace(PLAN, round=number), 1e-5, Seeded(), "2026-01-01") for number in (4, 5)]
     check_rounds_left(PLAN, manifest, booked)
     check_rounds_left(replace(PLAN, purpose="train"), manifest, booked * 9)
     with pytest.raises(PolicyRefusalError, match="budget"):

@@ -1,0 +1,133 @@
+"""Three guarantees from one ledger, each under its own cap."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from privacy.dp.accounting import ReleaseEvent, epsilon
+from privacy.dp.guarantees import Guarantees, guarantees
+from privacy.errors import BudgetExceededError
+from privacy.ledger import Ledger, LedgerEntry, account_of
+from privacy.ledger_chain import check_export
+from tests.privacy.test_ledger import DELTA, KEY, entry
+
+SHARED = ReleaseEvent(0.1, 1.0, 10, min_survivors=4, colluders=1, levels=1 << 18)
+FOUND = guarantees([SHARED], DELTA)
+ROOM = Guarantees(100.0, 100.0, 100.0)
+
+
+def opened(path: Path, shared: Guarantees | None = ROOM, cap: float = 100.0, **options: Any) -> Ledger:
+    return Ledger.open(path, signing_key=KEY, epsilon_cap=cap, shared=shared, **options)
+
+
+def booked(number: int, **changed: Any) -> LedgerEntry:
+    values: dict[str, Any] = {"round": number, "mechanism": "distributed-gaussian", "steps": 1, "min_survivors": 4,
+                              "colluders": 1, "levels": 1 << 18, **changed}
+    return entry(**values)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+def test_the_ledger_says_all_three_and_so_does_its_export(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    for number in range(10):
+        ledger.reserve(booked(number))
+    assert ledger.account().guarantees() == FOUND and ledger.spent() == FOUND.colluding
+    assert FOUND.outside < FOUND.colluding < FOUND.alone
+    exported = json.loads(json.dumps(ledger.export()))
+    assert account_of(check_export(exported)).guarantees() == FOUND
+    ledger.close()
+    assert Ledger.open(path).account().guarantees() == FOUND
+
+
+def test_a_run_with_shared_noise_needs_stated_caps(path: Path) -> None:
+    ledger = opened(path, shared=None)
+    with pytest.raises(BudgetExceededError) as refused:
+        ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    assert refused.value.code == "P_TRUST" and not ledger.account().reservations
+    ledger.reserve_run("run", "aa", [replace(SHARED, min_survivors=0, colluders=0, levels=0)], DELTA)
+
+
+@pytest.mark.parametrize("view", ["outside", "colluding", "alone"])
+def test_each_guarantee_has_its_own_cap(path: Path, view: str) -> None:
+    caps = replace(ROOM, **{view: 0.999 * FOUND.against(view)})  # type: ignore[arg-type]
+    ledger = opened(path, caps)
+    with pytest.raises(BudgetExceededError) as refused:
+        ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    assert (refused.value.code, refused.value.requested) == ("P_BUDGET", FOUND.against(view))  # type: ignore[arg-type]
+    ledger.close()
+    opened(path, replace(ROOM, **{view: FOUND.against(view)})).reserve_run(  # type: ignore[arg-type]
+        "run", "aa", [SHARED], DELTA)
+
+
+def test_caps_hold_for_everything_in_the_ledger_local_runs_included(path: Path) -> None:
+    local = ReleaseEvent(0.1, 2.0, 10)
+    extra = epsilon([local], DELTA)
+    ledger = opened(path, replace(ROOM, alone=FOUND.alone + 0.9 * extra))
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    with pytest.raises(BudgetExceededError):
+        ledger.reserve_run("second", "bb", [local], DELTA)
+    ledger.close()
+    wider = opened(path, replace(ROOM, alone=FOUND.alone + extra))
+    wider.reserve_run("second", "bb", [local], DELTA)
+    found = wider.account().guarantees()
+    assert (found.outside, found.alone) == pytest.approx((FOUND.outside + extra, FOUND.alone + extra))
+
+
+def test_a_cap_that_was_lowered_since_stops_the_next_round(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    ledger.reserve(booked(0))
+    ledger.close()
+    for tighter in (replace(ROOM, alone=0.5 * FOUND.alone), None):
+        again = opened(path, tighter)
+        with pytest.raises(BudgetExceededError):
+            again.reserve(booked(1))
+        again.close()
+
+
+def test_a_round_must_be_of_the_shares_that_were_reserved(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    for other in (booked(0, colluders=0), booked(0, min_survivors=5), booked(0, levels=1 << 17),
+                  entry(round=0, steps=1)):
+        with pytest.raises(BudgetExceededError):
+            ledger.reserve(other)
+    ledger.reserve(booked(0))
+
+
+def test_the_renyi_filter_counts_all_three_as_well(path: Path) -> None:
+    ledger = opened(path, composition="rdp", renyi_order=8, delta_cap=1e-4)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    ledger.reserve(booked(0))
+    one = ledger.account().guarantees()
+    ledger.close()
+    tight = opened(path, replace(ROOM, alone=1.5 * one.alone), composition="rdp", renyi_order=8, delta_cap=1e-4)
+    with pytest.raises(BudgetExceededError) as refused:  # of which the other two guarantees are far away
+        tight.reserve(booked(1))
+    assert refused.value.spent == one.alone < refused.value.limit == 1.5 * one.alone < refused.value.requested
+    tight.close()
+    opened(path, composition="rdp", renyi_order=8, delta_cap=1e-4).reserve(booked(1))
+
+
+@pytest.mark.parametrize("changed", [
+    {"mechanism": "poisson-gaussian"}, {"levels": 0}, {"colluders": 4}, {"mechanism": "none"}])
+def test_an_entry_names_its_mechanism_as_it_is(changed: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"distributed-gaussian|shared noise needs"):
+        booked(0, **changed)
+
+
+def test_a_local_ledger_has_one_guarantee(path: Path) -> None:
+    ledger = opened(path, shared=None)
+    ledger.reserve_run("run", "aa", [ReleaseEvent(0.1, 1.0, 4)], DELTA)
+    found = ledger.account().guarantees()
+    assert found.outside == found.colluding == found.alone == ledger.spent()
