@@ -77,7 +77,7 @@ class GgufModel:
             values = gguf.quants.dequantize(one.data, one.tensor_type)
         except (NotImplementedError, ValueError) as error:
             raise ValueError(f"{self.path} stores {one.name} as {one.tensor_type.name}, which cannot be read.") from error
-        return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
     def _layer_name(self, name: str) -> str:
         block, _, rest = name.removeprefix("blk.").partition(".")
