@@ -91,8 +91,8 @@ class SiteConfig:
     phi: PhiConfig = field(default_factory=PhiConfig)
     index: str = ""          # folder of index, mirrors and picture cache, on the protected volume; "" = state/index
     report_samples: bool = True  # each report whose study has images here is a sample of source `studies`
-    activations: str = ""    # outputs of a base's frozen layers: "" = computed in each step, "memory", or a folder of the
-    #                          protected volume that keeps them (made from patients' texts, 0600)
+    activations: str = ""    # outputs of a base's frozen layers: "" = computed in each step, "memory", or a folder of
+    #                          the protected volume that keeps them (made from patients' texts, 0600)
     max_samples_per_patient: int = 512  # of one source; further ones of that patient are left out
 
     def __post_init__(self) -> None:

@@ -83,8 +83,8 @@ def require_adapter_places(
     first |= {module: module for module in _PROJECTOR if "projector" in lora.groups}
     wanted = {_matrix(module, factor): _matrix(zero, factor) for module, zero in first.items() for factor in "AB"}
     if set(shapes) != set(wanted) and layers:
-        raise ValueError("the adapter file's layers are not those that adapter_config.json names, each with every matrix "
-                         f"of {', '.join(lora.groups)} under its own name")
+        raise ValueError("the adapter file's layers are not those that adapter_config.json names, each with every "
+                         f"matrix of {', '.join(lora.groups)} under its own name")
     if set(shapes) != set(wanted):
         raise ValueError("the adapter file's layers are not numbered from 0 without a gap, each with every matrix of "
                          f"{', '.join(lora.groups)} under its own name")

@@ -1,9 +1,10 @@
 """ChatML conversations, which LLaMA-type bases such as SmolLM2-Instruct were trained on, and which tokens carry loss.
 
-    <|im_start|>system\\n{system}<|im_end|>\\n<|im_start|>user\\n{question}<|im_end|>\\n<|im_start|>assistant\\n{answer}<|im_end|>
+    <|im_start|>system\\n{system}<|im_end|>\\n<|im_start|>user\\n{question}<|im_end|>\\n
+    <|im_start|>assistant\\n{answer}<|im_end|>
 
-as the checkpoint's own chat template writes it. Loss falls on the answer and the `<|im_end|>` that closes it. An image is
-a run of the spec's image token and a line break; no ChatML base of this project was trained on images.
+as the checkpoint's own chat template writes it. Loss falls on the answer and the `<|im_end|>` that closes it. An image
+is a run of the spec's image token and a line break; no ChatML base of this project was trained on images.
 """
 
 from __future__ import annotations

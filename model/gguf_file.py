@@ -76,7 +76,8 @@ class GgufModel:
         try:
             values = gguf.quants.dequantize(one.data, one.tensor_type)
         except (NotImplementedError, ValueError) as error:
-            raise ValueError(f"{self.path} stores {one.name} as {one.tensor_type.name}, which cannot be read.") from error
+            raise ValueError(
+                f"{self.path} stores {one.name} as {one.tensor_type.name}, which cannot be read.") from error
         return torch.from_numpy(np.array(values, dtype=np.float32, order="C"))
 
     def _layer_name(self, name: str) -> str:
@@ -120,7 +121,8 @@ def open_gguf(path: Path) -> GgufModel:
 
 def _facts(path: Path, header: dict[str, Any], reader: Any) -> dict[str, Any]:
     if header.get("general.architecture") != "llama":
-        raise ValueError(f"{path} holds a model of another kind than LLaMA ({header.get('general.architecture')!s:.40}).")
+        kind = f"{header.get('general.architecture')!s:.40}"
+        raise ValueError(f"{path} holds a model of another kind than LLaMA ({kind}).")
     if {"output.weight", "rope_freqs.weight"} & {one.name for one in reader.tensors}:
         raise ValueError(f"{path} has an untied head or scaled positions, which are not supported here.")
     pre = reader.fields.get("tokenizer.ggml.pre")

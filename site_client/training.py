@@ -43,8 +43,10 @@ def rehearse(
     adapted: AdaptedModel, selection: Selection, public: Sequence[Encoded], task: LocalTask,
     mechanism: Mechanism = PatientMechanism,
 ) -> None:
-    """One forward and backward over public samples: fails closed before a private file is opened. Where the base freezes
-    layers, those without images are computed a second time from what these put out, as a site's cache has it.
+    """One forward and backward over public samples: fails closed before a private file is opened.
+
+    Where the base freezes layers, samples without images are computed a second time from what these layers put out, as
+    with a site's cache.
 
     Args:
         public: samples that use every part of the model, each taken for one patient's.

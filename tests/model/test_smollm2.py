@@ -1,4 +1,4 @@
-"""The real package: what it holds is the model that we think it is. Without the package one sentence says what to do."""
+"""The real package holds the model that we think it is; without it one sentence says what to do."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from model.inputs import Example
 from model.smollm2 import PACKAGE, VERSION, smollm2_base, smollm2_file
 from model.tokenizer import text_ids
 
-PLAIN = ("The history of the city goes back to the Middle Ages, when it was a small trading post on the river. Over the "
-         "following centuries it grew into one of the most important centres of commerce and learning in the region, and "
-         "its university attracted students from many countries.")
+PLAIN = ("The history of the city goes back to the Middle Ages, when it was a small trading post on the river. Over "
+         "the following centuries it grew into one of the most important centres of commerce and learning in the "
+         "region, and its university attracted students from many countries.")
 
 
 def installed() -> bool:
