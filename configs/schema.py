@@ -213,8 +213,11 @@ class DataConfig:
     site_shares: list[float] = field(default_factory=lambda: [0.35, 0.30, 0.20, 0.15])
     max_reports: int | None = None   # private reports over all sites; None = all
     max_images: int | None = None    # private source images over all sites; None = all
+    report_questions: str = "choices"  # of a report patient: choices (normal? which impression?), or impression (write
+    #                                    it from the findings; such hospitals have no images)
 
     def __post_init__(self) -> None:
+        one_of("data", "report_questions", self.report_questions, ("choices", "impression"))
         require(self.fold is None or 0 <= self.fold < 5, f"data.fold={self.fold} must be 0 to 4")
         require(len(self.site_shares) >= 2, "data.site_shares needs at least two sites")
         require(abs(sum(self.site_shares) - 1) < 1e-6, "data.site_shares must add up to 1")
@@ -222,10 +225,18 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseConfig:
-    """Pretraining of the tiny public base model."""
+    """The public base model: a tiny one that is pretrained here, or SmolLM2-135M-Instruct out of its package."""
 
+    kind: str = "tiny"               # tiny, smollm2
+    adapted_layers: int = 0          # of smollm2: how many of the last layers carry adapters; 0 = all
     seed: int = 0
     epochs: dict[str, int] = field(default_factory=dict)  # passes over each kind of question; empty = the recipe's own
+
+    def __post_init__(self) -> None:
+        one_of("base", "kind", self.kind, ("tiny", "smollm2"))
+        require(self.kind == "smollm2" or self.adapted_layers == 0,
+                 "base.adapted_layers belongs to kind smollm2; remove it")
+        require(0 <= self.adapted_layers <= 30, f"base.adapted_layers={self.adapted_layers} must be 0 to 30")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -248,9 +259,12 @@ class EvaluationConfig:
     public_questions: int = 200      # per kind
     every_rounds: int = 1
     samples: int = 4                 # sample answers shown side by side, per kind
+    answers: int = 60                # of test patients, the first so many: impressions that are written and compared
+    answer_tokens: int = 48          # most of such an impression
 
     def __post_init__(self) -> None:
-        positive("evaluation", public_questions=self.public_questions, every_rounds=self.every_rounds)
+        positive("evaluation", public_questions=self.public_questions, every_rounds=self.every_rounds,
+                  answers=self.answers, answer_tokens=self.answer_tokens)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -298,6 +312,8 @@ class SimulationConfig:
         sites = len(self.data.site_shares)
         require(sites >= 3 or self.federation.two_sites,
                  f"data.site_shares has {sites} sites; give at least three, or set federation.two_sites")
+        require(self.base.kind == "tiny" or self.data.report_questions == "impression",
+                 "base.kind=smollm2 is for texts; set data.report_questions=impression")
         require(sites == 2 or not self.federation.two_sites,
                  f"federation.two_sites is for exactly two sites; data.site_shares has {sites}")
 

@@ -96,6 +96,8 @@ class SiteConfig:
     phi: PhiConfig = field(default_factory=PhiConfig)
     index: str = ""          # folder of index, mirrors and picture cache, on the protected volume; "" = state/index
     report_samples: bool = True  # each report whose study has images here is a sample of source `studies`
+    activations: str = ""    # outputs of a base's frozen layers: "" = computed in each step, "memory", or a folder of
+    #                          the protected volume that keeps them (made from patients' texts, 0600)
     max_samples_per_patient: int = 512  # of one source; further ones of that patient are left out
 
     def __post_init__(self) -> None:
@@ -117,6 +119,9 @@ class SiteConfig:
                  "site.gpus_per_process above 1 needs device cuda or auto, and engine own")
         require(self.gpus_per_process == 1 or self.microbatch_tokens > 0,
                  "site.gpus_per_process above 1 needs microbatch_tokens: what fits is planned for one card only")
+        require(not self.activations or self.processes * self.gpus_per_process == 1,
+                 "site.activations is for one process and one device; remove it, or set processes and gpus_per_process "
+                 "to 1")
         require(0 <= self.health_port < 65536, f"site.health_port={self.health_port} must be 0 to 65535")
         require(bool(self.invitation) or bool(self.roster and self.roster_hash),
                 "a site file needs `invitation`, or `roster` with `roster_hash`; `site-client init` writes one")

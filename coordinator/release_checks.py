@@ -86,9 +86,9 @@ def check_adapter(folder: Path, manifest: RunManifest, adapter: npt.NDArray[np.f
     tensors = _loaded(folder / "adapter_model.safetensors")
     config, shapes = read_json(folder / "adapter_config.json"), {name: one.shape for name, one in tensors.items()}
     try:
-        require_adapter_config(config, lora)
+        layers = require_adapter_config(config, lora)
         require_adapter_shapes(shapes, lora)
-        require_adapter_places(shapes, lora)
+        require_adapter_places(shapes, lora, layers)
         vector = vector_of(tensors)
     except ValueError as error:
         raise ReleaseError(f"the adapter does not belong to the manifest: {error}") from None

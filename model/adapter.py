@@ -66,7 +66,7 @@ def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=target_regex(lora.groups) or [],
+        target_modules=target_regex(lora.groups, _adapted_layers(model, lora)) or [],
         target_parameters=list(EXPERT_PARAMETERS) if "experts" in lora.groups else None,
         bias="none",
         task_type="CAUSAL_LM",
@@ -77,6 +77,17 @@ def attach(model: Any, lora: LoraSpec, seed: int) -> PeftModel:
         adapted = get_peft_model(model, config)
     adapted.eval()  # as the base; there is no dropout, so training in this mode is the same
     return adapted
+
+
+def _adapted_layers(model: Any, lora: LoraSpec) -> tuple[int, ...]:
+    """The language layers that the base lets be adapted; () = all. ValueError for adapters on some layers' experts."""
+    last = int(getattr(model.config, "adapted_layers", 0))
+    if not last:
+        return ()
+    if "experts" in lora.groups:
+        raise ValueError("attach: a base with adapted_layers adapts attention and projector only, no experts.")
+    count = len(model.model.language_model.layers)
+    return tuple(range(count - last, count))
 
 
 class AdapterLayout:

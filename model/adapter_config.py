@@ -7,11 +7,11 @@ that `model.export` writes; keys that a later PEFT adds must be empty.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.adapter_names import factor_of, module_of
-from model.spec import EXPERT_PARAMETERS, LoraSpec, group_of, target_regex
+from model.spec import EXPERT_PARAMETERS, LoraSpec, group_of, layers_in, target_regex
 
 __all__ = ["require_adapter_config", "require_adapter_places", "require_adapter_shapes"]
 
@@ -25,13 +25,18 @@ _IN_LAYER = {"attention": tuple(f"self_attn.{one}_proj" for one in "qkvo"),
 _PROJECTOR = ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2")
 
 
-def require_adapter_config(config: Any, lora: LoraSpec) -> None:
-    """Raises ValueError, one sentence, naming the first key of `adapter_config.json` that is not as `lora` says."""
+def require_adapter_config(config: Any, lora: LoraSpec) -> tuple[int, ...]:
+    """The layers whose attention is adapted, () = all of them.
+
+    Raises ValueError, one sentence, naming the first key of `adapter_config.json` that is not as `lora` says. Which
+    layers a base lets be adapted, only its files can tell (`ModelSpec.adapted_layers`).
+    """
     if not isinstance(config, Mapping):
         raise ValueError("adapter_config.json is no JSON object")
     experts = list(EXPERT_PARAMETERS) if "experts" in lora.groups else None
+    layers = () if "experts" in lora.groups else layers_in(config.get("target_modules"))
     expected = {**_FIXED, "r": lora.rank, "lora_alpha": lora.alpha,
-                "target_modules": target_regex(lora.groups) or [], "target_parameters": experts}
+                "target_modules": target_regex(lora.groups, layers) or [], "target_parameters": experts}
     for name, value in expected.items():
         found = config.get(name)
         if type(found) is not type(value) or found != value:
@@ -39,6 +44,7 @@ def require_adapter_config(config: Any, lora: LoraSpec) -> None:
     for name in sorted(set(config) - set(expected) - _FREE):
         if config[name]:
             raise ValueError(f"adapter_config.json sets {name}, which no run of this release uses")
+    return layers
 
 
 def require_adapter_shapes(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec) -> None:
@@ -59,17 +65,26 @@ def require_adapter_shapes(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec
                          f"{', '.join(sorted(lora.groups))}")
 
 
-def require_adapter_places(shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec) -> None:
-    """Raises ValueError unless the file's names (name -> shape) are those of layers 0, 1, ... of a language model.
+def require_adapter_places(
+    shapes: Mapping[str, tuple[int, ...]], lora: LoraSpec, layers: Sequence[int] = ()
+) -> None:
+    """Raises ValueError unless the file's names (name -> shape) are those of layers 0, 1, ... of a language model, or
+    of `layers` where its configuration names some: then they must follow one another.
 
-    Every layer has each matrix of `lora`'s groups, of the shape that layer 0 has; names are PEFT's, to the letter. How
-    many layers the base has, and of which size, its files alone can tell.
+    Every layer has each matrix of `lora`'s groups, of the shape that the first one has; names are PEFT's, to the
+    letter. How many layers the base has, and of which size, its files alone can tell.
     """
+    if list(layers) != list(range(layers[0], layers[0] + len(layers)) if layers else []):
+        raise ValueError("the adapted layers of adapter_config.json do not follow one another")
     numbers = {found[1] for name in shapes if (found := re.search(rf"\.{re.escape(_LAYER)}\.(\d+)\.", name))}
     inside = [part for group in lora.groups for part in _IN_LAYER.get(group, ())]
-    first = {f"{_LAYER}.{number}.{part}": f"{_LAYER}.0.{part}" for number in range(len(numbers)) for part in inside}
+    held = layers or range(len(numbers))
+    first = {f"{_LAYER}.{number}.{part}": f"{_LAYER}.{held[0]}.{part}" for number in held for part in inside}
     first |= {module: module for module in _PROJECTOR if "projector" in lora.groups}
     wanted = {_matrix(module, factor): _matrix(zero, factor) for module, zero in first.items() for factor in "AB"}
+    if set(shapes) != set(wanted) and layers:
+        raise ValueError("the adapter file's layers are not those that adapter_config.json names, each with every "
+                         f"matrix of {', '.join(lora.groups)} under its own name")
     if set(shapes) != set(wanted):
         raise ValueError("the adapter file's layers are not numbered from 0 without a gap, each with every matrix of "
                          f"{', '.join(lora.groups)} under its own name")

@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.spec import EXPERT_PARAMETERS, GROUPS, LoraSpec, target_regex
+from model.spec import EXPERT_PARAMETERS, GROUPS, LoraSpec, layers_in, target_regex
 
 if TYPE_CHECKING:  # it imports torch and peft, which take seconds; a bad folder is told at once
     from model.adapter import AdapterEntry, AdapterLayout
@@ -182,7 +182,8 @@ def _lora_of(config: Mapping[str, Any], directory: Path) -> LoraSpec:
     targets = (config.get("target_modules") or "", config.get("target_parameters") or [])
     for count in range(1, len(GROUPS) + 1):
         for groups in combinations(GROUPS, count):
-            if targets == (target_regex(groups), list(EXPERT_PARAMETERS) if "experts" in groups else []):
+            wanted = target_regex(groups, layers_in(targets[0]))
+            if targets == (wanted, list(EXPERT_PARAMETERS) if "experts" in groups else []):
                 return LoraSpec(rank=config["r"], alpha=config["lora_alpha"], groups=groups)
     raise ValueError(f"adapter {directory} adapts other layers than this project's ({', '.join(GROUPS)}): its "
                      "target_modules or target_parameters differ.")  # fmt: skip

@@ -21,7 +21,7 @@ def _layers(spec: ModelSpec, group: str) -> Iterator[tuple[int, int]]:
     if group == "projector":
         image = spec.vision_hidden_size * (4 if spec.projector == "internvl" else 1)
         yield from ((image, hidden), (hidden, hidden))
-    for _ in range(spec.num_layers):
+    for _ in range(spec.adapted_layers or spec.num_layers):
         if group == "attention":
             yield from ((hidden, heads), (hidden, kept), (hidden, kept), (heads, hidden))
         if group == "experts":

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPVisionConfig, GptOssConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import CLIPVisionConfig, GptOssConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from model.checkpoint import BASE_FILES, Source, checkpoint_files, open_folder
 from model.mxfp4 import PackedExperts
 from model.projector import PixelShuffleProjector
 from model.sink_attention import SINK_ATTENTION
 from model.spec import ModelSpec
-from model.tokenizer import save_tokenizer, special_id
+from model.tokenizer import CHATML_TOKENS, save_tokenizer, special_id
 from model.weights_writing import SHARD_BYTES, write_weights
 
 __all__ = [
@@ -171,13 +171,9 @@ def hash_model(directory: Path) -> bytes:
 
 def check_tokenizer(tokenizer: Tokenizer, spec: ModelSpec) -> None:
     """Raises ValueError unless the spec's token ids are those of the tokenizer and its vocabulary fits."""
-    expected = {
-        "<|endoftext|>": spec.pad_token_id,
-        "<|startoftext|>": spec.bos_token_id,
-        "<|return|>": spec.eos_token_id,
-        "<IMG_CONTEXT>": spec.image_token_id,
-    }
-    for token, token_id in expected.items():
+    harmony = ("<|endoftext|>", "<|startoftext|>", "<|return|>", "<IMG_CONTEXT>")
+    ids = (spec.pad_token_id, spec.bos_token_id, spec.eos_token_id, spec.image_token_id)
+    for token, token_id in zip(CHATML_TOKENS if spec.text == "llama" else harmony, ids, strict=True):
         if special_id(tokenizer, token) != token_id:
             raise ValueError(f"The tokenizer does not fit the model spec: {token} has another id.")
     if tokenizer.get_vocab_size() > spec.vocab_size:
@@ -185,7 +181,7 @@ def check_tokenizer(tokenizer: Tokenizer, spec: ModelSpec) -> None:
 
 
 def _config(spec: ModelSpec) -> LlavaConfig:
-    return LlavaConfig(
+    config = LlavaConfig(
         text_config=_text_config(spec),
         vision_config=_vision_config(spec),
         image_token_index=spec.image_token_id,
@@ -195,11 +191,17 @@ def _config(spec: ModelSpec) -> LlavaConfig:
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )
+    if spec.adapted_layers:  # `model.adapter.attach` reads it there, so that nobody who has the model can forget it
+        config.adapted_layers = spec.adapted_layers
+    return config
 
 
 def _prepared(model: LlavaForConditionalGeneration, attention: str, experts: str) -> LlavaForConditionalGeneration:
-    model.set_attn_implementation({"text_config": attention})
-    model.set_experts_implementation({"text_config": experts})
+    if model.config.text_config.model_type == "llama":  # no sinks and no experts: torch's own attention is exact
+        model.set_attn_implementation({"text_config": "eager" if attention == "eager" else "sdpa"})
+    else:
+        model.set_attn_implementation({"text_config": attention})
+        model.set_experts_implementation({"text_config": experts})
     model.requires_grad_(True)
     model.eval()  # no dropout anywhere, so evaluation and training mode compute the same
     return model
@@ -228,7 +230,32 @@ def _assign(model: LlavaForConditionalGeneration, name: str, tensor: torch.Tenso
     setattr(module, leaf, tensor)
 
 
-def _text_config(spec: ModelSpec) -> GptOssConfig:
+def _text_config(spec: ModelSpec) -> GptOssConfig | LlamaConfig:
+    return _llama_config(spec) if spec.text == "llama" else _gpt_oss_config(spec)
+
+
+def _llama_config(spec: ModelSpec) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.expert_size,
+        num_hidden_layers=spec.num_layers,
+        num_attention_heads=spec.num_heads,
+        num_key_value_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        hidden_act="silu",
+        max_position_embeddings=spec.context,
+        initializer_range=spec.initializer_range,
+        rms_norm_eps=1e-5,
+        rope_parameters={"rope_type": "default", "rope_theta": spec.rope_theta},
+        bos_token_id=spec.bos_token_id,
+        eos_token_id=spec.eos_token_id,
+        pad_token_id=spec.pad_token_id,
+        tie_word_embeddings=False,
+    )
+
+
+def _gpt_oss_config(spec: ModelSpec) -> GptOssConfig:
     return GptOssConfig(
         vocab_size=spec.vocab_size,
         hidden_size=spec.hidden_size,

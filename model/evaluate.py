@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from model.generation import prompt_of, stream_answer
-from model.harmony import HEADER_LENGTH
 from model.inputs import IGNORE, Encoded, Example, collate, length_buckets
 from model.loss import answer_logits, per_sample
 from model.spec import ModelSpec
@@ -51,7 +50,7 @@ def evaluate(model: Any, samples: Sequence[Encoded], batch: int = 64) -> Evaluat
             rows = [samples[i] for i in indices]
             collated = collate(rows).to(_device(model))
             logits = answer_logits(model, collated)
-            result = per_sample(logits, collated.labels)
+            result = per_sample(logits, collated.labels, collated.header)
             losses[indices] = result.loss.double().cpu().numpy()
             for row, index in enumerate(indices):
                 correct[index] = _is_correct(rows[row], logits[row], bool(result.correct[row]))
@@ -115,7 +114,7 @@ def _score_choices(model: Any, samples: Sequence[Encoded], batch: int) -> list[i
     scores = np.zeros(len(rows))
     for indices in length_buckets(rows, batch):
         collated = collate([rows[i] for i in indices]).to(_device(model))
-        result = per_sample(answer_logits(model, collated), collated.labels)
+        result = per_sample(answer_logits(model, collated), collated.labels, collated.header)
         counts = (collated.labels != IGNORE).sum(dim=1)
         scores[indices] = (-result.loss * counts).double().cpu().numpy()
     ends = np.cumsum([len(sample.choices) for sample in samples])
@@ -128,5 +127,5 @@ def _with_choice(sample: Encoded, choice: tuple[int, ...]) -> Encoded:
     prompt = sample.input_ids[: sample.prompt_length]
     ids = torch.cat([prompt, torch.tensor(choice, dtype=torch.int64), sample.input_ids[-1:]])
     labels = ids.clone()
-    labels[: sample.prompt_length - HEADER_LENGTH] = IGNORE
-    return replace(sample, input_ids=ids, labels=labels)
+    labels[: sample.prompt_length - sample.header] = IGNORE
+    return replace(sample, input_ids=ids, labels=labels, frozen=None)

@@ -47,7 +47,7 @@ def prompt_of(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Prompt
     tiles = tiles_of(example, spec)
     rendered = render(example.question, None, [len(t) for t in tiles], tokenizer, spec)
     pixel_values = torch.cat(tiles) if tiles else None
-    return Prompt(rendered.ids + answer_header(tokenizer), pixel_values, rendered.truncated)
+    return Prompt(rendered.ids + answer_header(tokenizer, spec), pixel_values, rendered.truncated)
 
 
 def stream_answer(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from tokenizers import Tokenizer
 
+from model.chatml import chatml_body, chatml_head, chatml_tail, chatml_target
 from model.spec import ModelSpec
 from model.tokenizer import special_id, text_ids
 
@@ -34,6 +35,7 @@ __all__ = [
     "Rendered",
     "answer_header",
     "developer_text",
+    "header_length",
     "render",
     "system_text",
 ]
@@ -109,19 +111,15 @@ def render(
 ) -> Rendered:
     """One conversation as token ids and loss mask; `answer=None` ends with `<|start|>assistant`, ready to generate.
 
+    Of a spec with a llama text the conversation is ChatML (`model.chatml`), which has no channels.
+
     history: the turns between system text and question, never cut.
     A question too long for `spec.max_tokens` loses its beginning: in every format here the request stands at the end.
     An answer longer than half of them loses its end (and with it `<|return|>`).
     Raises ValueError when placeholders and images disagree or when all but the question's text exceeds the limit.
     """
-    head = _system_turn(tokenizer, spec)
-    for message in history:
-        head += _turn(tokenizer, message.role, message.text, message.channel)
-    head += _opening(tokenizer, "user")
-    tail = [special_id(tokenizer, "<|end|>"), *_prefix(tokenizer)]
-    whole = [] if answer is None else _target(tokenizer, answer)
+    head, body, tail, whole = _pieces(question, answer, tiles_per_image, tokenizer, spec, history)
     target = whole[: spec.max_tokens // 2]
-    body = _user_body(question, tiles_per_image, tokenizer, spec)
     room = spec.max_tokens - len(head) - len(tail) - len(target)
     kept = _fit(body, room, spec.image_token_id)
     ids = head + kept + tail + target
@@ -129,8 +127,34 @@ def render(
     return Rendered(ids, mask, truncated=len(kept) < len(body) or len(target) < len(whole))
 
 
-def answer_header(tokenizer: Tokenizer) -> list[int]:
-    """`<|channel|>final<|message|>`: three ids. Raises ValueError when `final` is not a single token."""
+def _pieces(
+    question: str, answer: str | None, tiles: Sequence[int], tokenizer: Tokenizer, spec: ModelSpec,
+    history: Sequence[Message],
+) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Ids before the question, of it, between it and the answer, and of the answer with what closes it."""
+    parts = _parts(question, tiles)
+    if spec.text == "llama":
+        earlier = [(message.role, message.text) for message in history]
+        return (chatml_head(tokenizer, spec.system, earlier), chatml_body(tiles, parts, tokenizer, spec),
+                chatml_tail(tokenizer), [] if answer is None else chatml_target(tokenizer, answer))
+    head = _system_turn(tokenizer, spec)
+    for message in history:
+        head += _turn(tokenizer, message.role, message.text, message.channel)
+    head += _opening(tokenizer, "user")
+    tail = [special_id(tokenizer, "<|end|>"), *_prefix(tokenizer)]
+    return (head, _user_body(tiles, parts, tokenizer, spec), tail,
+            [] if answer is None else _target(tokenizer, answer))
+
+
+def header_length(spec: ModelSpec) -> int:
+    """Supervised tokens before the answer proper: HEADER_LENGTH, none in ChatML."""
+    return 0 if spec.text == "llama" else HEADER_LENGTH
+
+
+def answer_header(tokenizer: Tokenizer, spec: ModelSpec | None = None) -> list[int]:
+    """`<|channel|>final<|message|>`: three ids; none in ChatML. ValueError when `final` is not a single token."""
+    if spec is not None and header_length(spec) == 0:
+        return []
     final = text_ids(tokenizer, "final")
     if len(final) != 1:
         raise ValueError("The tokenizer splits the word 'final'; use a Harmony tokenizer that keeps it whole.")
@@ -159,13 +183,20 @@ def _system_turn(tokenizer: Tokenizer, spec: ModelSpec) -> list[int]:
     return _turn(tokenizer, "system", spec.system) if spec.system else []
 
 
-def _user_body(question: str, tiles_per_image: Sequence[int], tokenizer: Tokenizer, spec: ModelSpec) -> list[int]:
-    """The user's text with every image in its place, as ids."""
+def _parts(question: str, tiles_per_image: Sequence[int]) -> list[str]:
+    """The question's text around its images, one piece more than there are images."""
     parts = question.split(IMAGE_PLACEHOLDER)
     if len(parts) == 1:
         parts = ["", *["\n"] * (len(tiles_per_image) - 1), "\n" + question] if tiles_per_image else parts
     if len(parts) != len(tiles_per_image) + 1:
         raise ValueError(f"render: the question must hold one {IMAGE_PLACEHOLDER} for each image, or none at all.")
+    return parts
+
+
+def _user_body(
+    tiles_per_image: Sequence[int], parts: Sequence[str], tokenizer: Tokenizer, spec: ModelSpec
+) -> list[int]:
+    """The user's text with every image in its place, as ids."""
     ids = text_ids(tokenizer, parts[0])
     opening, closing = special_id(tokenizer, "<img>"), special_id(tokenizer, "</img>")
     for tiles, text in zip(tiles_per_image, parts[1:], strict=True):

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from model.harmony import HEADER_LENGTH, render
+from model.harmony import HEADER_LENGTH, header_length, render
 from model.spec import ModelSpec
 from model.tiling import cut_tiles, normalised
 from model.tokenizer import text_ids
@@ -93,6 +93,13 @@ class PendingTiles:
         return tiles
 
 
+class FrozenStates(Protocol):
+    """What a sample's frozen layers put out; see `model.frozen_prefix`."""
+
+    def read(self) -> torch.Tensor:
+        """Floats (T, d) of this sample alone, unpadded."""
+
+
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """An Example as tensors; encode once, collate often.
@@ -100,7 +107,8 @@ class Encoded:
     input_ids, labels: int64 (T,), labels IGNORE outside the assistant's turn. pixel_values: float32
     (n_tiles, 3, S, S) or None. prompt_length: tokens before the answer proper, i.e. `<|channel|>final<|message|>`
     included. choices: token ids of each choice; answer: which of them is right, -1 without choices. stored: tiles that
-    are read when a batch needs them, in place of pixel_values.
+    are read when a batch needs them, in place of pixel_values. header: supervised tokens before the answer proper.
+    frozen: outputs of the frozen layers, from which the rest is computed (`model.frozen_prefix`).
     """
 
     input_ids: torch.Tensor
@@ -112,6 +120,8 @@ class Encoded:
     truncated: bool = False
     key: str = ""
     stored: PendingTiles | None = None
+    header: int = HEADER_LENGTH
+    frozen: FrozenStates | None = None
 
     @property
     def num_tiles(self) -> int:
@@ -134,6 +144,7 @@ class Batch:
 
     input_ids, attention_mask, labels: int64 (B, T). pixel_values: float32 (n_tiles, 3, S, S) in row order, or None.
     tile_rows: int64 (n_tiles,), the row each tile belongs to. num_logits: trailing positions that the loss needs.
+    header: of every row, as `Encoded.header`. states: (B, T, d) outputs of the frozen layers, zero on padding, or None.
     """
 
     input_ids: torch.Tensor
@@ -142,6 +153,8 @@ class Batch:
     pixel_values: torch.Tensor | None
     tile_rows: torch.Tensor
     num_logits: int
+    header: int = HEADER_LENGTH
+    states: torch.Tensor | None = None
 
     @property
     def position_ids(self) -> torch.Tensor:
@@ -154,7 +167,8 @@ class Batch:
         pixels = None if self.pixel_values is None else self.pixel_values.to(device)
         tensors = (self.input_ids, self.attention_mask, self.labels)
         ids, mask, labels = (tensor.to(device) for tensor in tensors)
-        return Batch(ids, mask, labels, pixels, self.tile_rows.to(device), self.num_logits)
+        states = None if self.states is None else self.states.to(device)
+        return Batch(ids, mask, labels, pixels, self.tile_rows.to(device), self.num_logits, self.header, states)
 
 
 def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
@@ -174,12 +188,13 @@ def encode(example: Example, tokenizer: Tokenizer, spec: ModelSpec) -> Encoded:
         input_ids=ids,
         labels=torch.where(mask, ids, IGNORE),
         pixel_values=None if lazy or not tiles.parts else tiles.read(),
-        prompt_length=rendered.mask.index(True) + HEADER_LENGTH,
+        prompt_length=rendered.mask.index(True) + header_length(spec),
         choices=tuple(tuple(text_ids(tokenizer, choice)) for choice in example.choices),
         answer=example.choices.index(example.answer) if example.choices else -1,
         truncated=rendered.truncated,
         key=example.key,
         stored=tiles if lazy else None,
+        header=header_length(spec),
     )
 
 
@@ -209,9 +224,12 @@ def encode_all(examples: Iterable[Example], tokenizer: Tokenizer, spec: ModelSpe
 
 
 def collate(samples: Sequence[Encoded]) -> Batch:
-    """Pad on the left and stack. Raises ValueError for an empty list: an empty draw needs no forward."""
+    """Pad on the left and stack. Raises ValueError for an empty list (an empty draw needs no forward) and for samples
+    of two formats; and whatever reading stored tiles or frozen states raises."""
     if not samples:
         raise ValueError("collate: a batch needs at least one sample.")
+    if len({sample.header for sample in samples}) > 1:
+        raise ValueError("collate: the samples of a batch must be of one conversation format.")
     length = max(map(len, samples))
     shape = (len(samples), length)
     input_ids = torch.zeros(shape, dtype=torch.int64)  # id 0 under the mask: never read
@@ -230,7 +248,20 @@ def collate(samples: Sequence[Encoded]) -> Batch:
         pixel_values=torch.cat(pixels) if pixels else None,
         tile_rows=torch.repeat_interleave(torch.arange(len(samples)), counts),
         num_logits=_num_logits(labels),
+        header=samples[0].header,
+        states=_padded_states(samples, length),
     )
+
+
+def _padded_states(samples: Sequence[Encoded], length: int) -> torch.Tensor | None:
+    """(B, length, d) where every sample has its frozen layers' outputs, else None: then all layers are computed."""
+    held = [sample.frozen.read() for sample in samples if sample.frozen is not None]
+    if len(held) < len(samples):
+        return None
+    states = held[0].new_zeros((len(held), length, held[0].shape[1]))
+    for row, own in enumerate(held):
+        states[row, length - len(own) :] = own
+    return states
 
 
 def length_buckets(samples: Sequence[Encoded], batch_size: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from model.frozen_layers import continued
 from model.harmony import HEADER_LENGTH
 from model.inputs import IGNORE, Batch
 
@@ -49,18 +50,22 @@ def answer_logits(model: Any, batch: Batch) -> torch.Tensor:
 
 
 def answer_losses(model: Any, batch: Batch) -> PerSample:
-    """Loss and correctness of each row (B,), from one forward of the model without its language head.
+    """Loss and correctness of each row (B,), from one forward of the model without its language head; of the layers
+    above the frozen ones only, where the batch has their outputs (`model.frozen_prefix`).
 
     The head must be frozen, as it is under adapters: ValueError. Raises ValueError when a row has no label.
     """
-    states = hidden_states(
-        model, input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
-        pixel_values=batch.pixel_values)
+    if batch.states is not None:
+        states = continued(_plain(model), batch.states, batch.attention_mask, batch.position_ids)
+    else:
+        states = hidden_states(
+            model, input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+            pixel_values=batch.pixel_values)
     targets = batch.labels[:, 1:].to(states.device)  # the last layer may lie on another than the first
     supervised = targets != IGNORE
     losses, hit = token_losses(states[:, :-1][supervised], _plain(model).lm_head.weight, targets[supervised])
     rows = torch.arange(len(targets), device=targets.device)[:, None].expand_as(targets)[supervised]
-    return means_of_samples(losses, hit, rows, len(targets))
+    return means_of_samples(losses, hit, rows, len(targets), batch.header)
 
 
 def hidden_states(model: Any, **inputs: Any) -> torch.Tensor:
@@ -81,20 +86,21 @@ def token_losses(states: torch.Tensor, head: torch.Tensor, targets: torch.Tensor
 
 
 def means_of_samples(
-    losses: torch.Tensor, hit: torch.Tensor, owners: torch.Tensor, num_samples: int
+    losses: torch.Tensor, hit: torch.Tensor, owners: torch.Tensor, num_samples: int, header: int = HEADER_LENGTH
 ) -> PerSample:
-    """Per sample from per token: losses and hit (K,), owners int64 (K,) in order. ValueError for a sample without."""
+    """Per sample from per token: losses and hit (K,), owners int64 (K,) in order; `header` tokens of each are not
+    scored. ValueError for a sample without tokens."""
     counts = torch.bincount(owners, minlength=num_samples)
     if bool((counts == 0).any()):
         raise ValueError("every sample needs at least one answer token.")
     mean = losses.new_zeros(num_samples).index_add(0, owners, losses) / counts
     # A sample's labelled tokens stand side by side: the first ones are the channel header.
     starts = torch.cumsum(counts, 0) - counts
-    scored = torch.arange(owners.numel(), device=owners.device) - starts[owners] >= HEADER_LENGTH
+    scored = torch.arange(owners.numel(), device=owners.device) - starts[owners] >= header
     return PerSample(loss=mean, correct=torch.bincount(owners[~hit & scored], minlength=num_samples) == 0)
 
 
-def per_sample(logits: torch.Tensor, labels: torch.Tensor) -> PerSample:
+def per_sample(logits: torch.Tensor, labels: torch.Tensor, header: int = HEADER_LENGTH) -> PerSample:
     """Loss and correctness of each row.
 
     logits (B, K, V): of the last K of T positions (K = T for all); labels int64 (B, T), IGNORE where no loss falls.
@@ -110,7 +116,7 @@ def per_sample(logits: torch.Tensor, labels: torch.Tensor) -> PerSample:
         raise ValueError("per_sample: every sample needs at least one answer token.")
     shifted = logits[:, :-1].float()
     losses = F.cross_entropy(shifted.transpose(1, 2), targets, ignore_index=IGNORE, reduction="none")
-    scored = supervised & (supervised.cumsum(dim=1) > HEADER_LENGTH)
+    scored = supervised & (supervised.cumsum(dim=1) > header)
     hit = shifted.detach().argmax(dim=-1) == targets
     return PerSample(loss=losses.sum(dim=1) / counts, correct=(hit | ~scored).all(dim=1))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,7 @@ __all__ = [
     "EXPERT_PARAMETERS",
     "FACTORS",
     "group_of",
+    "layers_in",
     "target_regex",
 ]
 
@@ -37,6 +39,9 @@ _PROJECTOR = r".*multi_modal_projector\.linear_[12]"
 
 # PEFT wraps the experts once for each adapted parameter: the second wrapper holds the first as its `base_layer`.
 _EXPERTS = r".*language_model\..*mlp\.experts(?:\.base_layer)?"
+
+_SOME_LAYERS = r".*language_model\.layers\.(?:{numbers})\.self_attn\.[qkvo]_proj"
+_NUMBERS = re.compile(re.escape(_SOME_LAYERS).replace(re.escape("{numbers}"), r"(\d{1,4}(?:\|\d{1,4})*)"))
 
 GROUPS = MappingProxyType({"attention": _ATTENTION, "projector": _PROJECTOR, "experts": _EXPERTS})
 """Adapter group -> regex (full match on the path of the module that holds the factors), in the order of the layout.
@@ -53,6 +58,7 @@ FACTORS = ("A", "B", "AB")
 """Which LoRA factor a selection covers: W + (alpha/r) B A, arXiv 2106.09685, section 4.1."""
 
 _CHOICES = {
+    "text": ("gpt-oss", "llama"),
     "dtype": ("float32", "bfloat16"),
     "experts": ("dense", "mxfp4"),
     "projector": ("llava", "internvl"),
@@ -60,16 +66,21 @@ _CHOICES = {
 }
 
 _MOST = {"num_layers": 512, "vision_layers": 1000, "num_experts": 1024, "num_heads": 4096, "head_dim": 4096,
-         "vocab_size": 1 << 30}  # an outline takes memory by layers, not by the size of a matrix
+         "vocab_size": 1 << 30, "adapted_layers": 512}  # an outline takes memory by layers, not by the size of a matrix
 _MOST_SIZE = 1 << 20  # of every other whole number
 _MOST_SIDE = 256  # patches of a tile's side
 _SPEC_BYTES = 1 << 20
+_MAY_BE_ZERO = ("vision_feature_layer", "adapted_layers")  # these two have bounds of their own
+_LATER = {"text": "gpt-oss", "adapted_layers": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """Every dimension of text, vision, projector and tiling. Two models of equal spec have equal parameter shapes.
 
+    text: the language backbone, `gpt-oss`, or `llama`: dense, untied, SiLU, one "expert" of width `expert_size`, plain
+    rotary positions (rope_factor 1), conversations in ChatML (`model.chatml`). adapted_layers: how many of the last
+    language layers carry attention adapters, 0 = all; what lies below them is frozen (`model.frozen_layers`).
     dtype: of the weights as stored and computed with. experts: `dense`, or `mxfp4` (`model.mxfp4`). projector: `llava`
     (two layers on each patch) or `internvl` (pixel shuffle by 2, layer norm, two layers). normalisation: of pixels.
 
@@ -114,6 +125,8 @@ class ModelSpec:
     experts: str = "dense"
     projector: str = "llava"
     normalisation: str = "imagenet"
+    text: str = "gpt-oss"
+    adapted_layers: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -133,6 +146,10 @@ class ModelSpec:
             raise ValueError("ModelSpec: heads must divide evenly (num_heads by num_kv_heads, vision width by heads).")
         if self.experts_per_token > self.num_experts:
             raise ValueError("ModelSpec: experts_per_token must not exceed num_experts.")
+        if self.text == "llama" and (self.num_experts, self.experts, self.rope_factor) != (1, "dense", 1.0):
+            raise ValueError("ModelSpec: a llama has one dense expert and rope_factor 1.")
+        if not 0 <= self.adapted_layers <= self.num_layers:
+            raise ValueError("ModelSpec: adapted_layers must be 0 (all) to num_layers.")
         if self.max_tokens > self.context:
             raise ValueError("ModelSpec: max_tokens must fit the context (rope_factor * original_context).")
         if not -self.vision_layers <= self.vision_feature_layer <= -1:
@@ -144,14 +161,23 @@ class ModelSpec:
         return int(self.rope_factor * self.original_context)
 
     @property
+    def first_adapted_layer(self) -> int:
+        """Index of the lowest language layer that may carry an adapter; those below it are frozen."""
+        return self.num_layers - self.adapted_layers if self.adapted_layers else 0
+
+    @property
     def tokens_per_tile(self) -> int:
         """Image tokens one tile becomes: its patches (CLS dropped), a quarter of them after pixel shuffle."""
         side = self.image_size // self.patch_size
         return int((side // 2) ** 2 if self.projector == "internvl" else side**2)
 
     def to_json(self) -> str:
-        """Canonical JSON (sorted keys); equal specs give equal text."""
-        return json.dumps(asdict(self), sort_keys=True, indent=1)
+        """Canonical JSON (sorted keys); equal specs give equal text.
+
+        Fields that later releases added are left out at their default: such a base keeps its bytes, and so its hash.
+        """
+        values = {name: value for name, value in asdict(self).items() if _LATER.get(name) != value}
+        return json.dumps(values, sort_keys=True, indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
@@ -177,7 +203,7 @@ def _check_field(spec: ModelSpec, name: str, kind: str) -> None:
     if name.endswith("_token_id"):
         if not 0 <= value < spec.vocab_size:
             raise ValueError(f"ModelSpec: {name} must lie inside the vocabulary.")
-    elif kind != "str" and name != "vision_feature_layer" and not 0 < value < 1e12:
+    elif kind != "str" and name not in _MAY_BE_ZERO and not 0 < value < 1e12:
         raise ValueError(f"ModelSpec: {name} must be positive.")
     elif kind == "int" and value > _MOST.get(name, _MOST_SIZE):
         raise ValueError(f"ModelSpec: {name} must be at most {_MOST.get(name, _MOST_SIZE)}.")
@@ -209,9 +235,20 @@ def group_of(module: str) -> str | None:
     return next((name for name, pattern in GROUPS.items() if re.fullmatch(pattern, module)), None)
 
 
-def target_regex(groups: tuple[str, ...] = DEFAULT_GROUPS) -> str:
-    """One regex for every adapted linear layer of `groups`, as PEFT's `target_modules` takes it; "" when none is."""
-    return "|".join(f"(?:{GROUPS[name]})" for name in GROUPS if name in groups and name != "experts")
+def target_regex(groups: tuple[str, ...] = DEFAULT_GROUPS, layers: Sequence[int] = ()) -> str:
+    """One regex for every adapted linear layer of `groups`, as PEFT's `target_modules` takes it; "" when none is.
+
+    layers: the language layers whose attention is adapted; () = all.
+    """
+    some = {"attention": _SOME_LAYERS.format(numbers="|".join(map(str, layers)))} if layers else {}
+    return "|".join(
+        f"(?:{some.get(name, GROUPS[name])})" for name in GROUPS if name in groups and name != "experts")
+
+
+def layers_in(regex: object) -> tuple[int, ...]:
+    """The layers that a `target_regex` names; () for one without, and for anything else."""
+    found = _NUMBERS.search(regex) if isinstance(regex, str) else None
+    return tuple(map(int, found[1].split("|"))) if found else ()
 
 
 TINY = ModelSpec(

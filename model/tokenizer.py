@@ -13,6 +13,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 __all__ = [
+    "CHATML_TOKENS",
     "SPECIAL_TOKENS",
     "WHOLE_WORDS",
     "train_tokenizer",
@@ -35,6 +36,9 @@ SPECIAL_TOKENS = (
     "<IMG_CONTEXT>",
 )
 """In id order for a trained tokenizer (ids 0..9); ModelSpec's token ids refer to these."""
+
+CHATML_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<empty_output>")
+"""What a ChatML tokenizer (SmolLM2's) must have: padding, start and end of a turn, and one that stands for an image."""
 
 WHOLE_WORDS = ("system", "user", "assistant", "final", "normal", "abnormal", "yes", "no", "A", "B")
 """Kept as single tokens: the headers of Harmony, and the short answers, so that a forced choice is one forward."""
@@ -83,23 +87,27 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Read a `tokenizer.json` that has every Harmony special. Raises ValueError when missing, malformed or without."""
+    """Read a `tokenizer.json` that has every Harmony special, or every ChatML one (`model.chatml`).
+
+    Raises ValueError when missing, malformed or without.
+    """
     if not path.is_file():
         raise ValueError(f"No tokenizer at {path}; a base model folder holds a tokenizer.json.")
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
         raise ValueError(f"The tokenizer at {path} is not a readable tokenizer.json.") from error
-    for token in SPECIAL_TOKENS:
+    chatml = tokenizer.token_to_id("<|im_start|>") is not None and tokenizer.token_to_id("<|channel|>") is None
+    for token in CHATML_TOKENS if chatml else SPECIAL_TOKENS:
         special_id(tokenizer, token)
     return _harden(tokenizer)
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """Id of one Harmony special. Raises ValueError when the tokenizer lacks it."""
+    """Id of one special. Raises ValueError when the tokenizer lacks it."""
     found = tokenizer.token_to_id(token)
     if found is None:
-        raise ValueError(f"The tokenizer has no {token} token; it is not a Harmony tokenizer.")
+        raise ValueError(f"The tokenizer has no {token} token; it is not a Harmony tokenizer (nor ChatML's).")
     return int(found)
 
 

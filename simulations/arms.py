@@ -23,7 +23,7 @@ from coordinator.manifest import planned_events
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.evaluate import answer, evaluate
-from model.example_file import by_kind
+from model.example_file import by_kind, load_examples
 from model.server_optimizer import ServerOptimizer
 from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
@@ -33,6 +33,7 @@ from simulations.central import train_centrally
 from simulations.distributed_arm import DISTRIBUTED, curriculum_of, shared_out
 from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles, lay_out
+from simulations.impressions import impression_scores
 from simulations.materials import Materials
 from simulations.plain_sums import train_by_plain_sums
 from simulations.seeded import SeededEntropy
@@ -91,7 +92,8 @@ def run_arm(job: ArmJob) -> dict[str, Any]:
     trained = time.monotonic() - begin
     adapted.write(adapter)
     result = {"name": job.name, "seconds": trained, "cpu_seconds": time.process_time() - begin_cpu, **facts,
-              **_evaluated(job, adapted)}
+              **(_impressions(job, adapted) if job.config.data.report_questions == "impression"
+                 else _evaluated(job, adapted))}
     partial = result_file.with_suffix(".partial")
     partial.write_text(json.dumps(result, indent=1))
     partial.replace(result_file)
@@ -206,6 +208,14 @@ def _plain_sums(
     return adapter, {"privacy": {
         terms.site_id: {"delta": terms.delta, "epsilon": epsilon(events, terms.delta), "private": False}
         for terms in files.manifest.sites}}
+
+
+def _impressions(job: ArmJob, adapted: AdaptedModel) -> dict[str, Any]:
+    """Losses and scores of held-out patients' impressions; see `simulations.impressions`."""
+    kept = job.materials.test_examples.with_suffix("")
+    return impression_scores(
+        adapted, load_examples(job.materials.test_examples), job.config.evaluation,
+        kept.with_name(f"{kept.name}-activations") if job.config.base.adapted_layers else None)
 
 
 def _evaluated(job: ArmJob, adapted: AdaptedModel) -> dict[str, Any]:

@@ -71,6 +71,9 @@ def lay_out(
         site_id=site, data=str(hospitals / site), state=str(folder / site / "state"), base_model=str(base_model),
         index=str(hospitals.with_name(f"{hospitals.name}-index-{config.seed}") / site),  # shared by every row
         roster=str(roster_file), roster_hash=roster.hash().hex(),
+        # Outputs of frozen layers are functions of base and sample: every row and seed finds the same ones.
+        activations=str(hospitals.with_name(f"{hospitals.name}-activations") / site)
+        if config.base.adapted_layers else "",
         policy=PolicyConfig(
             max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,
             allow_without_privacy=mode == "none", max_patients=config.site_max_patients,

@@ -35,7 +35,7 @@ class HospitalsConfig:
 
     ``fold`` says which fifth of the patients the test sets come from; None takes it from ``seed`` (modulo
     five), so that five consecutive seeds have pairwise disjoint test sets. ``max_reports`` and ``max_images``
-    limit the private patients of all sites together, for small runs.
+    limit the private patients of all sites together, for small runs. ``report_questions``: see `write_site_folder`.
     """
 
     seed: int = 0
@@ -47,6 +47,7 @@ class HospitalsConfig:
     site_shares: tuple[float, ...] = (0.35, 0.30, 0.20, 0.15)
     max_reports: int | None = None
     max_images: int | None = None
+    report_questions: str = "choices"
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -101,7 +102,10 @@ def read_manifest(out: Path) -> dict[str, Any]:
 def content_hash(config: HospitalsConfig, packages: dict[str, dict[str, str]] | None = None) -> str:
     """SHA-256 (hex) of everything the folders depend on: recipe, configuration and the data packages' files."""
     facts = package_facts() if packages is None else packages
-    basis = {"recipe": _RECIPE, "config": asdict(config) | {"fold": config.test_fold}, "packages": facts}
+    settings = asdict(config) | {"fold": config.test_fold}
+    if config.report_questions == "choices":  # the only ones at first: their hospitals keep their names
+        del settings["report_questions"]
+    basis = {"recipe": _RECIPE, "config": settings, "packages": facts}
     return hashlib.sha256(json.dumps(basis, sort_keys=True).encode()).hexdigest()
 
 
@@ -131,16 +135,18 @@ def _hash_files(folder: Path) -> str:
 
 
 def _write_all(folder: Path, config: HospitalsConfig) -> dict[str, dict[str, object]]:
-    reports, images = load_reports(), _images(load_pairs())
+    texts_only = config.report_questions == "impression"
+    reports, images = load_reports(), [] if texts_only else _images(load_pairs())
     # Streams of their own: a change to one part of the recipe leaves the other part's draws alone.
     report_sets = _report_sets(reports, config, np.random.default_rng([config.seed, 0]))
-    image_sets = _image_sets(images, config, np.random.default_rng([config.seed, 1]))
+    image_sets = {} if texts_only else _image_sets(images, config, np.random.default_rng([config.seed, 1]))
     public = [reports[i] for i in report_sets["public"]]
     counts = {}
     for name in report_sets:
-        chosen, pictures = [reports[i] for i in report_sets[name]], [images[i] for i in image_sets[name]]
-        write_site_folder(folder / name, chosen, pictures, public=public, seed=config.seed)
-        counts[name] = _count(chosen, pictures)
+        chosen, pictures = [reports[i] for i in report_sets[name]], [images[i] for i in image_sets.get(name, [])]
+        write_site_folder(folder / name, chosen, pictures, public=public, seed=config.seed,
+                          report_questions=config.report_questions)
+        counts[name] = _count(chosen, pictures, texts_only)
     return counts
 
 
@@ -176,7 +182,7 @@ def _brightness(pairs: Iterable[PatchPair]) -> float:
     return float(np.mean([[pair.first, pair.second] for pair in pairs]))
 
 
-def _count(reports: Sequence[Report], images: Sequence[Sequence[PatchPair]]) -> dict[str, object]:
+def _count(reports: Sequence[Report], images: Sequence[Sequence[PatchPair]], texts_only: bool) -> dict[str, object]:
     brightness = [_brightness(pairs) for pairs in images]
     return {
         "reports": len(reports),
@@ -186,5 +192,5 @@ def _count(reports: Sequence[Report], images: Sequence[Sequence[PatchPair]]) -> 
         "alike_pairs": sum(pair.alike for pairs in images for pair in pairs),
         "dicom_files": 2 * sum(len(pairs) for pairs in images),
         "mean_brightness": round(float(np.mean(brightness)), 2) if images else None,
-        "samples": 2 * len(reports) + sum(len(pairs) for pairs in images),
+        "samples": (1 if texts_only else 2) * len(reports) + sum(len(pairs) for pairs in images),
     }

@@ -13,6 +13,7 @@ from model.backbone import hash_model
 from model.example_file import by_kind, load_examples, save_examples
 from model.inputs import Example
 from model.pretrain import Recipe, cache_key, pretrain
+from model.smollm2 import smollm2_base
 from model.spec import TINY
 from simulations.hospitals import HospitalsConfig, content_hash, make_hospitals
 from simulations.seeded import derived_secret
@@ -75,12 +76,22 @@ def prepare(config: SimulationConfig, progress: Progress) -> Materials:
         chosen = [e for group in by_kind(load_examples(public)).values()
                   for e in group[: config.evaluation.public_questions]]
         save_examples(evaluation, chosen)
-    base = pretrain(
-        _base_examples(hospitals, public), TINY, root, recipe=_recipe(config),
-        progress=lambda done, total, loss: progress("base model", done, total))
+    base = _base_model(config, hospitals, public, progress)
     return Materials(
         hospitals=hospitals, declared=_declared(hospitals), base_model=base, base_hash=hash_model(base),
         public_examples=evaluation, test_examples=test)
+
+
+def _base_model(config: SimulationConfig, hospitals: Path, public: Path, progress: Progress) -> Path:
+    """The folder of the public base, made now or found."""
+    if config.base.kind == "smollm2":
+        progress("base model", 0, 1)
+        base = smollm2_base(cache_folder(), config.base.adapted_layers)
+        progress("base model", 1, 1)
+        return base
+    return pretrain(
+        _base_examples(hospitals, public), TINY, cache_folder(), recipe=_recipe(config),
+        progress=lambda done, total, loss: progress("base model", done, total))
 
 
 def is_prepared(config: SimulationConfig) -> bool:

@@ -1,4 +1,5 @@
-"""The result of a simulation: `report.json`, `report.html` with plots, the adapter, and the table on the screen."""
+"""The result of a simulation: `report.json`, a page (`report.html` with plots; of impressions `report.md`), adapter and
+table on the screen."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ from privacy.messages import SignedManifest
 from privacy.roster import SignedRoster
 from simulations.gate_section import gate_lines
 from simulations.hospitals import read_manifest
+from simulations.impression_report import impression_rows, impression_table
 from simulations.intervals import mean_interval, paired_interval
 from simulations.materials import Materials
 from simulations.report_page import render_page
@@ -34,8 +36,9 @@ def write_report(
     seconds: float, audit: Path | None = None,
 ) -> dict[str, Any]:
     """Write everything under `out`; the content of `report.json`."""
-    base = next((row for row in results if row["name"] == "base"), None)
-    rows = [_row(row, base) for row in _ordered(results)]
+    ordered, texts = _ordered(results), config.data.report_questions == "impression"
+    base = next((row for row in ordered if row["name"] == "base"), None)
+    rows = impression_rows(ordered) if texts else [_row(row, base) for row in ordered]
     facts: dict[str, Any] = {
         "name": config.name, "engine": engine, "seed": config.seed, "seconds": seconds, "not_private": NOT_PRIVATE,
         "base_model": materials.base_hash.hex(), "declared_patients": materials.declared, "rows": rows,
@@ -43,7 +46,7 @@ def write_report(
         "privacy": next((row["privacy"] for row in results if "privacy" in row), {}),
         "manifest": next((row["manifest"] for name in _PRIVATE for row in results if row["name"] == name), None),
         "stopped": {row["name"]: row["stopped"] for row in results if row.get("stopped")},
-        "samples": _side_by_side(results), "config": asdict(config),
+        "samples": [] if texts else _side_by_side(results), "config": asdict(config),
         "output": str(out),
     }
     adapter = _copy_adapter(out, results)
@@ -53,7 +56,10 @@ def write_report(
     if adapter is not None:
         stamp_audit(Path(adapter), claim.text)
     (out / "report.json").write_text(json.dumps(facts, indent=1), encoding="utf-8")
-    (out / "report.html").write_text(render_page(facts), encoding="utf-8")
+    if texts:
+        (out / "report.md").write_text(impression_table(rows), encoding="utf-8")
+    else:
+        (out / "report.html").write_text(render_page(facts), encoding="utf-8")
     return facts
 
 
@@ -118,6 +124,10 @@ def _copy_adapter(out: Path, results: Sequence[Mapping[str, Any]]) -> str | None
 
 def print_table(facts: Mapping[str, Any], console: Console) -> None:
     """The final table, and where the report is."""
+    if facts["config"]["data"]["report_questions"] == "impression":
+        console.print(impression_table(facts["rows"]), soft_wrap=True, markup=False, highlight=False)
+        _print_facts(facts, console, "report.md")
+        return
     kinds = [kind for kind in KIND_TITLES if any(kind in row["accuracy"] for row in facts["rows"])]
     table = Table(title=f"{facts['name']}: accuracy on patients that no training saw (95% interval)")
     table.add_column("row", no_wrap=True)
@@ -131,6 +141,10 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
             row["name"], *(share.replace(" ", "\n", 1) for share in shares), _epsilon(row),
             f"{row['bytes_from_sites'] / 1e6:.1f} MB" if row["bytes_from_sites"] else "-", f"{row['seconds']:.0f}")
     console.print(table)
+    _print_facts(facts, console, "report.html")
+
+
+def _print_facts(facts: Mapping[str, Any], console: Console, page: str) -> None:
     for site, values in facts["privacy"].items():
         console.print(f"{site}: epsilon {values['epsilon']:.2f} at delta {values['delta']:.0e} for each of "
                       f"{facts['declared_patients'][site]} declared patients" + _others(values))
@@ -138,7 +152,7 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
         console.print(line)
     console.print(facts["audit"])
     console.print(NOT_PRIVATE, style="dim")
-    console.print(f"report: {facts['output']}/report.html")
+    console.print(f"report: {facts['output']}/{page}")
 
 
 def _others(values: Mapping[str, Any]) -> str:

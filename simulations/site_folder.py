@@ -17,7 +17,7 @@ from simulations.packages import PAIRS_PER_IMAGE, PatchPair, Report
 
 __all__ = [
     "write_site_folder",
-    "ALIKE_QUESTION", "IMPRESSION_QUESTION", "NORMAL_QUESTION", "QUESTION_COLUMNS", "REPORT_COLUMNS",
+    "ALIKE_QUESTION", "IMPRESSION_QUESTION", "NORMAL_QUESTION", "QUESTION_COLUMNS", "REPORT_COLUMNS", "WRITE_QUESTION",
 ]  # fmt: skip
 
 REPORT_COLUMNS = ("PatientID", "AccessionNumber", "Findings", "Impression")
@@ -26,6 +26,7 @@ QUESTION_COLUMNS = (
 )  # fmt: skip
 NORMAL_QUESTION = "Is this chest X-ray normal or abnormal?"
 IMPRESSION_QUESTION = "Which impression fits these findings? A: {a} B: {b}"
+WRITE_QUESTION = "Findings: {findings} Write the impression."  # as `coordinator evaluate` asks (model.benchmarks)
 ALIKE_QUESTION = "Are these two skin patches alike?"
 
 Row = tuple[str, ...]
@@ -38,15 +39,20 @@ def write_site_folder(
     *,
     public: Sequence[Report],
     seed: int,
+    report_questions: str = "choices",
 ) -> None:
     """Make ``folder`` with ``reports.csv``, ``questions.csv`` and ``dicom/<PatientID>/<SOPInstanceUID>.dcm``.
 
     ``images`` holds the pairs of each dermoscopic image (one patient each). Wrong impressions come from
-    ``public`` reports; which one, and under which letter, depends on ``seed`` and the patient alone. Raises
-    ValueError when ``public`` has no impression that differs from a patient's own.
+    ``public`` reports; which one, and under which letter, depends on ``seed`` and the patient alone. With
+    ``report_questions="impression"`` a report carries one question instead: write the impression that follows from
+    the findings. Raises ValueError when ``public`` has no impression that differs from a patient's own.
     """
     folder.mkdir()
-    questions = [row for report in reports for row in _report_questions(report, public, seed)]
+    if report_questions == "impression":
+        questions = [_impression_question(report) for report in reports]
+    else:
+        questions = [row for report in reports for row in _report_questions(report, public, seed)]
     questions += [row for pairs in images for row in _write_image(folder, pairs)]
     rows = [(_patient(report), _accession(report), report.findings, report.impression) for report in reports]
     _write_table(folder / "reports.csv", REPORT_COLUMNS, rows)
@@ -73,6 +79,12 @@ def _report_questions(report: Report, public: Sequence[Report], seed: int) -> li
         (patient, f"{patient}-impression", "impression", accession, "",
          IMPRESSION_QUESTION.format(a=a, b=b), "A|B", "A" if own_first else "B"),
     ]  # fmt: skip
+
+
+def _impression_question(report: Report) -> Row:
+    patient = _patient(report)
+    return (patient, f"{patient}-write", "question", "", "", WRITE_QUESTION.format(findings=report.findings), "",
+            report.impression)
 
 
 def _distractor(report: Report, public: Sequence[Report], rng: np.random.Generator) -> str:

@@ -18,6 +18,7 @@ from model.inputs import Encoded, Example
 from model.spec import LoraSpec
 from privacy.identity import SigningKey
 from privacy.ledger import Ledger
+from site_client.activations import Activations
 from site_client.evidence_store import EvidenceStore
 from site_client.keystore import has_ledger, load_or_create_secret, note_ledger, signing_key
 from site_client.ledger_approval import LedgerApproval
@@ -48,6 +49,7 @@ class Installation:
         self.state = Path(config.state)
         self._encoded: dict[tuple[bytes, int], list[tuple[str, EncodedPatient]]] = {}
         self._opted_out: frozenset[str] = frozenset()
+        self._activations: Activations | None = None
         self._checked: SiteIndex | None = None
         pin = RosterPin(config)
         self.roster = pin.roster()
@@ -163,8 +165,14 @@ class Installation:
             found = sum(len(examples) for patient in ordered for examples in patient.examples.values())
             kept = sum(len(samples) for _, patient in self._encoded[key] for samples in patient.values())
             _log.info("encoded samples=%d refused=%d", kept, found - kept)
+            self._activations = Activations.of(self.config, adapted)
+            if self._activations is not None:
+                self._encoded[key] = self._activations.attach(self._encoded[key])
         self._opted_out |= opted_out(self.state, self.config.issuer) or frozenset()
-        return [(name, patient) for name, patient in self._encoded[key] if name not in self._opted_out]
+        taking_part = [(name, patient) for name, patient in self._encoded[key] if name not in self._opted_out]
+        if self._activations is not None:
+            self._activations.settle([patient for _, patient in taking_part])
+        return taking_part
 
 
 def require_bounded(index: SiteIndex, most: int | None) -> None:

@@ -152,6 +152,7 @@ def tensors_of(samples: Sequence[Encoded]) -> dict[str, Tensor]:
         "labels": torch.cat([sample.labels for sample in samples]),
         "lengths": torch.tensor([len(sample) for sample in samples]),
         "tiles": torch.tensor([sample.num_tiles for sample in samples]),
+        "headers": torch.tensor([sample.header for sample in samples]),
     }
     return beside | ({"pixels": torch.cat(tiles)} if tiles else {})
 
@@ -161,5 +162,6 @@ def samples_of(tensors: Tensors) -> list[Encoded]:
     lengths, tiles = tensors["lengths"].tolist(), tensors["tiles"].tolist()
     pixels = torch.split(tensors["pixels"], tiles) if "pixels" in tensors else [None] * len(tiles)
     texts = (torch.split(tensors[name], lengths) for name in ("ids", "labels"))
-    rows = zip(*texts, pixels, tiles, strict=True)
-    return [Encoded(ids, labels, part if count else None, prompt_length=0) for ids, labels, part, count in rows]
+    rows = zip(*texts, pixels, tiles, tensors["headers"].tolist(), strict=True)
+    return [Encoded(ids, labels, part if count else None, prompt_length=0, header=header)
+            for ids, labels, part, count, header in rows]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from model.adapted import AdaptedModel
 from model.adapter import Selection
+from model.frozen_prefix import FrozenPrefix
 from model.inputs import Encoded
 from privacy.entropy import Entropy, SystemEntropy
 from privacy.statistics import LANES
@@ -44,6 +45,9 @@ def rehearse(
 ) -> None:
     """One forward and backward over public samples: fails closed before a private file is opened.
 
+    Where the base freezes layers, samples without images are computed a second time from what these layers put out, as
+    with a site's cache.
+
     Args:
         public: samples that use every part of the model, each taken for one patient's.
 
@@ -54,6 +58,9 @@ def rehearse(
     step = mechanism(adapted, selection, task, SystemEntropy())
     try:
         step.rehearse(public)
+        texts = [sample for sample in public if not sample.num_tiles]
+        if texts and adapted.base.spec.first_adapted_layer:
+            step.rehearse(FrozenPrefix(adapted.model, adapted.base.content_hash).attach(texts))
     finally:
         step.close()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from model.smollm2 import PACKAGE, VERSION
 from simulations.packages import package_facts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +64,12 @@ def test_data_packages_are_those_that_the_readers_know() -> None:
     known = {normal(name): facts["version"] for name, facts in package_facts().items()}
     assert listed == known
     assert not set(listed) & set(declared())  # their own dependencies must stay out
+
+
+def test_the_model_package_is_the_one_that_its_reader_knows() -> None:
+    listed = pins((ROOT / "model-packages.txt").read_text(encoding="utf-8"))
+    assert listed == {PACKAGE: VERSION}
+    assert PACKAGE not in declared()  # its own dependencies must stay out
 
 
 def test_the_wheel_lists_every_package_and_nothing_else() -> None:

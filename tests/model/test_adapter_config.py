@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from model.adapter import AdapterLayout, attach
-from model.adapter_config import require_adapter_places
+from model.adapter_config import require_adapter_config, require_adapter_places
 from model.adapter_names import file_name
 from model.backbone import empty
 from model.spec import GROUPS, LoraSpec, ModelSpec
@@ -40,3 +42,39 @@ def test_a_layer_that_lacks_a_matrix_or_has_another_shape_is_refused(shapes: dic
         require_adapter_places({one: shape for one, shape in shapes.items() if one != name}, LORA)
     with pytest.raises(ValueError, match="not of one shape"):
         require_adapter_places({**shapes, name: (4, 7)}, LORA)
+
+
+def some_layers(spec: ModelSpec) -> tuple[dict[str, tuple[int, ...]], dict[str, object]]:
+    """Shapes and configuration of an adapter on the last two of four layers, as PEFT writes them."""
+    hollow = attach(empty(replace(spec, num_layers=4, adapted_layers=2)), SOME, seed=0)
+    held = {file_name(entry.name): entry.shape for entry in AdapterLayout(hollow).entries}
+    config = {name: value for name, value in hollow.peft_config["default"].to_dict().items() if value is not None}
+    return held, {**config, "peft_type": "LORA", "task_type": "CAUSAL_LM", "inference_mode": True,
+                  "target_parameters": None}
+
+
+SOME = LoraSpec(rank=4, groups=("attention",))
+
+
+def test_an_adapter_on_the_last_layers_names_them_and_has_no_other(spec: ModelSpec) -> None:
+    held, config = some_layers(spec)
+    assert {name.split("layers.")[1][0] for name in held} == {"2", "3"}
+    layers = require_adapter_config(config, SOME)
+    assert layers == (2, 3)
+    require_adapter_places(held, SOME, layers)
+    with pytest.raises(ValueError, match="not numbered from 0"):
+        require_adapter_places(held, SOME)
+    moved = {name.replace("layers.2.", "layers.1."): shape for name, shape in held.items()}
+    with pytest.raises(ValueError, match=r"not those that adapter_config\.json names"):
+        require_adapter_places(moved, SOME, layers)
+    with pytest.raises(ValueError, match="do not follow one another"):
+        require_adapter_places(held, SOME, (1, 3))
+
+
+@pytest.mark.parametrize("regex", [
+    r"(?:.*language_model\.layers\.(?:2|3)\.self_attn\.[qk]_proj)", r".*language_model\.layers\.(?:2|3)\..*",
+    r"(?:.*language_model\.layers\.(?:2|3|)\.self_attn\.[qkvo]_proj)"])
+def test_other_targets_are_refused(spec: ModelSpec, regex: str) -> None:
+    _, config = some_layers(spec)
+    with pytest.raises(ValueError, match="target_modules"):
+        require_adapter_config({**config, "target_modules": regex}, SOME)

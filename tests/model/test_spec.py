@@ -10,7 +10,7 @@ import torch
 
 from model.adapter import AdapterLayout, attach
 from model.backbone import build
-from model.spec import DEFAULT_GROUPS, MEDGPT_OSS_20B, TINY, LoraSpec, ModelSpec, group_of, target_regex
+from model.spec import DEFAULT_GROUPS, MEDGPT_OSS_20B, TINY, LoraSpec, ModelSpec, group_of, layers_in, target_regex
 
 
 def test_the_full_model_has_the_published_number_of_parameters() -> None:
@@ -81,3 +81,26 @@ def test_groups_hit_the_language_models_attention_and_experts_and_the_projector_
     assert any("vision_tower" in name and name.endswith("q_proj") for name in names)  # the trap exists
     assert set(hit.values()) == set(DEFAULT_GROUPS)
     assert all(re.fullmatch(target_regex(), name) for name in hit) and not re.fullmatch(target_regex(), "mlp.experts")
+
+
+def test_what_came_later_is_not_in_the_text_of_a_spec_that_does_not_use_it() -> None:
+    """Bases that exist keep their bytes, and so the hash that manifests name."""
+    assert "adapted_layers" not in TINY.to_json() and "llama" not in TINY.to_json()
+    some = replace(TINY, adapted_layers=1)
+    assert ModelSpec.from_json(some.to_json()) == some and some.first_adapted_layer == 1 != TINY.first_adapted_layer
+
+
+@pytest.mark.parametrize("change", [
+    {"text": "bert"}, {"adapted_layers": 3}, {"adapted_layers": -1}, {"adapted_layers": 1.0}, {"text": "llama"}])
+def test_impossible_text_models_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="ModelSpec: "):
+        replace(TINY, **change)
+
+
+def test_a_regex_names_its_layers_and_nothing_else_does() -> None:
+    regex = target_regex(("attention", "projector"), (28, 29))
+    assert layers_in(regex) == (28, 29) and re.fullmatch(regex, "x.language_model.layers.29.self_attn.q_proj")
+    assert not re.fullmatch(regex, "x.language_model.layers.9.self_attn.q_proj")
+    assert re.fullmatch(regex, "x.multi_modal_projector.linear_1")
+    for other in (target_regex(("attention",)), "", None, [], r".*layers\.(?:1)\.mlp"):
+        assert layers_in(other) == ()
