@@ -136,8 +136,8 @@ def run_cell(cell: Cell, recipe: Recipe, rate: float | None = None) -> dict[str,
 def public_losses(cell: Cell, recipe: Recipe, rates: Sequence[float]) -> dict[float, float]:
     """Loss on held-out public patients after training on the other public ones, for each rate.
 
-    The public patients are fewer than the private ones, so the noise is made smaller by as much: on the mean gradient it
-    is then what the private run has (`simulations.studies.tuning`).
+    The public patients are fewer than the private ones, so the noise is made smaller by as much: on the mean gradient
+    it is then what the private run has (`simulations.studies.tuning`).
     """
     materials, lora = _materials(cell.seed), recipe.config.lora
     adapted = open_adapted(str(materials.base_model), LoraSpec(lora.rank, lora.alpha, tuple(lora.groups)))
