@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from configs.checks import ConfigError, TransportConfig, one_of, positive, require, require_cohort
 from configs.coordination import CoordinatorConfig, HomeConfig
 from configs.site import ENGINES, PolicyConfig, SiteConfig
+from configs.trust import SharedNoiseConfig, TrustConfig
 
 __all__ = [
     "AdaptiveClipConfig", "ArmConfig", "BaseConfig", "ConfigError", "CoordinatorConfig", "CurriculumConfig",
     "DataConfig", "EvaluationConfig", "FaultConfig", "FederationConfig", "HomeConfig",
-    "LoraConfig", "PolicyConfig", "PrivacyConfig", "RunConfig", "SimulationConfig", "SiteConfig",
-    "StageConfig", "StopConfig", "TransportConfig", "TruncationConfig",
+    "LoraConfig", "PolicyConfig", "PrivacyConfig", "RunConfig", "SharedNoiseConfig", "SimulationConfig", "SiteConfig",
+    "StageConfig", "StopConfig", "TransportConfig", "TruncationConfig", "TrustConfig",
 ]
 
 SOURCES = ("reports", "impressions", "patches", "studies", "questions")
@@ -26,7 +27,8 @@ OPTIMIZERS = ("sgd", "adamw", "adamw-bc")
 CLIPPINGS = ("flat", "auto-s")
 STEPS = (
     "roster", "hello", "witness", "restore", "sa_train", "sa_share", "sa_mask", "sa_confirm", "sa_unmask", "sa_result")
-ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "pooled-dp")
+ARMS = ("base", "alone", "pooled", "federated", "federated-dp", "federated-distributed", "pooled-dp")
+NOISES = ("local", "distributed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,8 +135,13 @@ class PrivacyConfig:
     target_epsilon: float = 8.0
     clip_norm: float = 0.1       # C, bound on the L2 norm of one patient's [gradient, statistics]
     lane_share: float = 0.1      # share of C set aside for loss, accuracy and draw-count statistics
+    noise: str = "local"         # local: each site adds all of it; distributed: each a share of it
+    distributed: SharedNoiseConfig | None = None  # of noise: distributed
 
     def __post_init__(self) -> None:
+        one_of("privacy", "noise", self.noise, NOISES)
+        require(self.noise == "local" or self.distributed is not None,
+                "privacy.noise=distributed needs privacy.distributed with min_survivors; state it")
         positive("privacy", target_epsilon=self.target_epsilon, clip_norm=self.clip_norm)
         require(0 < self.lane_share < 1, f"privacy.lane_share={self.lane_share} must be in (0, 1)")
 
@@ -268,10 +275,17 @@ class SimulationConfig:
     federation: FederationConfig = field(default_factory=FederationConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     arms: ArmConfig = field(default_factory=ArmConfig)
+    distributed_curriculum: str = ""  # of row federated-distributed; "" = the same stages in steps of one sum each
+    site_max_epsilon_outside: float = 100.0  # caps of each simulated site on the other two guarantees (distributed)
+    site_max_epsilon_alone: float = 1000.0
     faults: list[FaultConfig] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         one_of("simulation", "site_engine", self.site_engine, ENGINES)
+        require("federated-distributed" not in self.arms.names or self.privacy.distributed is not None,
+                "arms.names has federated-distributed; state privacy.distributed with min_survivors")
+        positive("simulation", site_max_epsilon_outside=self.site_max_epsilon_outside,
+                 site_max_epsilon_alone=self.site_max_epsilon_alone)
         sites = len(self.data.site_shares)
         require(sites >= 3 or self.federation.two_sites,
                  f"data.site_shares has {sites} sites; give at least three, or set federation.two_sites")

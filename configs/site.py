@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from configs.checks import TransportConfig, one_of, positive, require, require_cohort
 from configs.site_data import ImagesConfig, PhiConfig, SourceConfig
+from configs.trust import TrustConfig
 
 __all__ = ["ENGINES", "PolicyConfig", "SiteConfig"]
 
@@ -43,6 +44,7 @@ class PolicyConfig:
     max_rounds: int = 1000               # of one run, all its stages together
     max_upload_mb: float = 1024.0        # of one masked upload
     working_hours: list[str] = field(default_factory=list)        # "22:00-06:00" local time; empty = always
+    distributed_noise: TrustConfig | None = None  # whose noise this site counts on; None = no run shares its noise out
 
     def __post_init__(self) -> None:
         positive("policy", max_epsilon=self.max_epsilon, max_delta=self.max_delta, min_patients=self.min_patients,

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal, cast
 
-from configs.schema import CurriculumConfig, FederationConfig, LoraConfig, PrivacyConfig, StageConfig
+from configs.schema import (
+    CurriculumConfig,
+    FederationConfig,
+    LoraConfig,
+    PrivacyConfig,
+    SharedNoiseConfig,
+    StageConfig,
+)
+from privacy.aggregation import DISTRIBUTED_BITS, DistributedNoise, ServerRule
 from privacy.dp.accounting import ReleaseEvent, calibrate
 from privacy.identity import Roster
 from privacy.manifest import Clipping, Optimizer, Schedule, Suite, standard_delta
@@ -35,10 +43,13 @@ def planned_event(stage: StageConfig, noise_multiplier: float) -> ReleaseEvent:
 
 def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
     """Every release that a signed manifest allows, as each site's ledger reserves it before the run."""
+    noise = manifest.distributed_noise
+    shared = (0, 0, 0) if noise is None else (noise.min_survivors, noise.colluders, noise.levels)
+    cuts = [(0, 0) if stage.truncation is None else (stage.truncation.batch_size, stage.truncation.most_patients)
+            for stage in manifest.stages]
     return [ReleaseEvent(
-        stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds,
-        truncated_batch=0 if stage.truncation is None else stage.truncation.batch_size,
-        most_patients=0 if stage.truncation is None else stage.truncation.most_patients) for stage in manifest.stages]
+        stage.sampling_rate, stage.noise_multiplier, stage.local_steps * stage.max_rounds, *cut, *shared)
+        for stage, cut in zip(manifest.stages, cuts, strict=True)]
 
 
 def solve_noise(curriculum: CurriculumConfig, target_epsilon: float, delta: float) -> list[float]:
@@ -56,19 +67,23 @@ def build_manifest(
     federation: FederationConfig, roster: Roster, base_model_hash: bytes, adapter_hash: bytes,
     mode: Literal["patient-dp", "none"],
 ) -> RunManifest:
-    """A run's manifest. Weights are the active sites' shares of their declared patients; mode `none` has zero noise.
+    """A run's manifest. Weights are the active sites' shares of their declared patients, and 1 with distributed noise,
+    where every patient counts the same; mode `none` has zero noise.
 
     Raises:
-        ValueError: the ring is too narrow for a site's noise; every site would refuse the run (P_RING).
+        ValueError: the ring is too narrow for a site's noise; every site would refuse the run (P_RING). Or distributed
+            noise with what it cannot have; the text names it.
     """
     active = [site for site in roster.sites if site.status == "active"]
     total = sum(site.declared_patients for site in active)
+    private = mode == "patient-dp"
+    shared = privacy.distributed if private and privacy.noise == "distributed" else None
     sites = tuple(
         SiteTerms(site_id=site.site_id, declared_patients=site.declared_patients,
-                  weight=site.declared_patients / total, delta=standard_delta(site.declared_patients))
+                  weight=site.declared_patients / total if shared is None else 1.0,
+                  delta=standard_delta(site.declared_patients))
         for site in active
     )
-    private = mode == "patient-dp"
     noise = (solve_noise(curriculum, privacy.target_epsilon, min(terms.delta for terms in sites)) if private
              else [0.0] * len(curriculum.stages))
     stages = tuple(
@@ -77,11 +92,13 @@ def build_manifest(
         federation_id=roster.federation_id, run_id=run_id, release=release_hash(), roster_hash=roster.hash(),
         base_model_hash=base_model_hash, adapter_hash=adapter_hash, lora_rank=lora.rank, lora_alpha=lora.alpha,
         privacy=mode, clip_norm=privacy.clip_norm, target_epsilon=privacy.target_epsilon if private else 0.0,
-        lane_share=privacy.lane_share, bits=federation.bits, saturation=federation.saturation, stages=stages,
+        lane_share=privacy.lane_share, bits=federation.bits if shared is None else DISTRIBUTED_BITS,
+        saturation=federation.saturation, stages=stages,
         sites=sites, lora_groups=tuple(lora.groups),
-        server=ServerUpdate(
-            federation.server_learning_rate, federation.server_momentum, federation.average_decay),
+        server=_server_update(federation, shared),
         suite=cast(Suite, federation.suite), integrity_tags=federation.integrity_tags,
+        distributed_noise=None if shared is None else DistributedNoise(
+            shared.min_survivors, shared.colluders, shared.levels),
     )
     for terms in sites:
         if too_narrow(manifest, len(roster.sites), terms.site_id):
@@ -89,6 +106,13 @@ def build_manifest(
                 f"federation.bits={federation.bits} rounds site {terms.site_id}'s coordinates by more than its noise "
                 "hides; set federation.bits to 24, or lower federation.saturation")
     return manifest
+
+
+def _server_update(federation: FederationConfig, shared: SharedNoiseConfig | None) -> ServerUpdate:
+    if shared is None:
+        return ServerUpdate(federation.server_learning_rate, federation.server_momentum, federation.average_decay)
+    return ServerUpdate(shared.learning_rate, shared.momentum, federation.average_decay,
+                        cast(ServerRule, shared.optimizer), shared.second_decay)
 
 
 def stage_spec(stage: StageConfig, noise_multiplier: float, private: bool) -> StageSpec:

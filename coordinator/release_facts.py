@@ -16,6 +16,7 @@ from importlib import metadata
 from typing import Any
 
 from coordinator.manifest import planned_events
+from coordinator.release_shared import shared_words
 from model.adapter_names import parts_in_words
 from model.spec import ModelSpec
 from model.vllm_names import vllm_sentence
@@ -143,7 +144,7 @@ def privacy_facts(manifest: RunManifest) -> dict[str, Any]:
         "composition": f"all {sum(event.steps for event in planned_events(manifest))} steps of all planned rounds and "
                        "stages at once; a step that is repeated after a crash comes out of the same reservation",
         "trust_model": _TRUST, "secure_aggregation": _SECURE_SUM,
-        "data_dependent_decisions": _DECISIONS, "not_covered": _NOT_COVERED,
+        "data_dependent_decisions": _DECISIONS, "not_covered": _NOT_COVERED, **shared_words(manifest),
     }
 
 

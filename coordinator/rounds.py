@@ -18,15 +18,17 @@ from coordinator.conversation import Conversation, RoundFailedError, StepObserve
 from coordinator.curriculum import Position, RoundSummary, position_after
 from coordinator.exchange import Link, Outgoing, Reply
 from coordinator.state_agreement import NOT_ADMITTED, Attestation, Closing, close_round, round_starts
-from model.server_optimizer import ServerOptimizer, ServerState, model_hash, total_weight
+from model.server_optimizer import ServerOptimizer, ServerState, model_hash
+from privacy.aggregation import fewest_survivors, sum_terms
 from privacy.errors import CohortTooSmallError, FaultySiteError, ProtocolError
 from privacy.evidence import Evidence
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Plan, RunManifest
-from privacy.secagg.params import RingParams, ring_params
+from privacy.secagg.params import RingParams
 from privacy.secagg.quantize import dequantize_sum, pack
+from privacy.secagg.rings import ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
-from privacy.statistics import WIRE_LANES, Statistics, lane_scale, mean_saturated
+from privacy.statistics import LANES, Statistics, lane_scale, mean_saturated
 
 __all__ = ["Federation", "Journal", "RoundFailedError", "RoundReport", "RunState", "report_fields", "run_rounds"]
 
@@ -151,22 +153,27 @@ def _one_round(federation: Federation, state: RunState, position: Position, jour
     manifest = federation.manifest
     stage = manifest.stages[position.stage]
     indices = federation.select(stage.groups, position.factor)
-    ring = ring_params(manifest.bits, manifest.saturation, len(federation.roster.sites))
+    lanes = wire_lanes(manifest)
+    dimension = len(indices) + lanes
+    ring = ring_of(manifest, position.stage, dimension, len(federation.roster.sites))
     number = len(state.history) + len(state.lost) + 1
-    plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, len(indices))
+    plan = _plan(federation, state, position, number, journal.next_attempt(number), ring, dimension)
     protocol = _Exchange(
         federation, CoordinatorRound(
             plan=plan, roster=federation.roster, signing_key=federation.signing_key, suite=manifest.suite,
-            integrity_tags=manifest.integrity_tags, on_evidence=federation.keep_evidence), number,
+            integrity_tags=manifest.integrity_tags, on_evidence=federation.keep_evidence, ring=ring,
+            fewest=fewest_survivors(manifest)), number,
         before_masking=lambda: journal.will_mask(number, position.stage))
     total = protocol.run(state)
     real = dequantize_sum(total, ring)
-    server = manifest.server
+    server, terms = manifest.server, sum_terms(manifest, position.stage, dimension, protocol.summed)
+    optimizer = ServerOptimizer(
+        terms.learning_rate, server.momentum, server.optimizer, server.second_decay, terms.noise_variance)
     after = state.server().after(
-        indices, real[: len(indices)], total_weight(manifest.terms(site).weight for site in protocol.summed),
-        optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
-    statistics = lane_scale(manifest, position.stage).decode(real[len(indices):-1])
-    saturated = mean_saturated(float(real[-1]), manifest.saturation, len(protocol.summed))
+        indices, real[: len(indices)], terms.divisor, optimizer=optimizer, average_decay=server.average_decay)
+    statistics = lane_scale(manifest, position.stage).decode(real[len(indices) : len(indices) + len(LANES)])
+    saturated = 0.0 if lanes == len(LANES) else mean_saturated(
+        float(real[-1]), manifest.saturation, len(protocol.summed))
     report = _report(protocol, plan, stage.name, statistics, saturated, time.monotonic() - begin)
     closing = close_round(
         plan, protocol.protocol.view, pack(total, ring.bits), protocol.protocol.tags, after, federation.signing_key)
@@ -218,13 +225,13 @@ def _with_restarted(federation: Federation, last: RoundReport) -> Federation:
 
 def _plan(
     federation: Federation, state: RunState, position: Position, number: int, attempt: int, ring: RingParams,
-    size: int,
+    dimension: int,
 ) -> Plan:
     manifest = federation.manifest
     return Plan(
         manifest_hash=manifest.hash(), round=number, attempt=attempt, stage=position.stage, factor=position.factor,
         model_hash=model_hash(state.adapter),
-        dimension=size + WIRE_LANES, num_lanes=WIRE_LANES, bits=manifest.bits, scale=ring.scale,
+        dimension=dimension, num_lanes=wire_lanes(manifest), bits=manifest.bits, scale=ring.scale,
         saturation=manifest.saturation, roster_hash=federation.roster.hash(),
         federation_id=manifest.federation_id, run_id=manifest.run_id,
     )
@@ -253,6 +260,7 @@ class _Exchange(Conversation):
             federation.observe_step)
         self.protocol = protocol
         self._before_masking = before_masking
+        self._fewest = fewest_survivors(federation.manifest)
         self.started: list[str] = []
         self.masked: list[str] = []
         self.summed: list[str] = []
@@ -262,7 +270,7 @@ class _Exchange(Conversation):
         protocol = self.protocol
         self.started = self._start(state)
         roster, count = self.roster, len(self.started)
-        floor, threshold = roster.floor(count), roster.threshold(count)
+        floor, threshold = max(roster.floor(count), self._fewest), roster.threshold(count)
         shared = self._close("sa_train", protocol.close_advertise, count, floor)
         dealt = self._step("sa_share", shared, lambda reply: protocol.receive_share(reply.site_id, reply.body))
         envelopes = self._close("sa_share", protocol.close_share, len(dealt), floor)

@@ -7,7 +7,9 @@ added one by one in the order of the site identifiers, because `sum` of Python 3
 ones do not. It assumes that the process keeps subnormal numbers (no library may switch on flush-to-zero).
 
 Each site multiplies its update by its manifest weight before it is quantised, so the sum is divided by the total
-weight of the sites that are in it. Momentum is FedAvgM (Hsu et al., arXiv 1909.06335, section 4.3).
+weight of the sites that are in it. Momentum is FedAvgM (Hsu et al., arXiv 1909.06335, section 4.3). Adam (Kingma and
+Ba, ICLR 2015, algorithm 1) is for sums of gradients with distributed noise: one step a sum, with the bias correction of
+a coordinate's own number of steps, since alternating factors are updated in different rounds.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
-    "STATE_BYTES", "NonFiniteUpdateError", "ServerOptimizer", "ServerState", "initial_velocity", "model_hash",
+    "STATE_BYTES", "NonFiniteUpdateError", "Rule", "ServerOptimizer", "ServerState", "initial_velocity", "model_hash",
     "moving_average", "state_hash", "total_weight",
 ]
 
 Vector = npt.NDArray[np.float64]
+Rule = Literal["momentum", "adam", "adam-bc"]
 STATE_BYTES = 4 + 8 + 8  # a coordinate of the whole state: adapter, velocity, average
+_ADAM_BYTES = STATE_BYTES + 8 + 8  # for Adam the velocity is first moment, second moment and number of steps
+_ADAM_EPSILON = 1e-8
+_MOST_STEPS = 10**7
+_BC_FLOOR = 0.01  # of the noise's variance, under the corrected second moment
 
 
 class NonFiniteUpdateError(RuntimeError):
@@ -75,38 +83,90 @@ def _hash(label: bytes, *arrays: npt.NDArray[np.floating]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ServerOptimizer:
-    """Heavy-ball momentum on the mean update: v <- momentum v + mean ; adapter <- adapter + learning_rate v."""
+    """One step on the mean update u: heavy-ball momentum, v <- momentum v + u ; adapter <- adapter + learning_rate v;
+    or Adam, m <- momentum m + (1 - momentum) u ; s <- second_decay s + (1 - second_decay) u**2 ;
+    adapter <- adapter + learning_rate m^ / (sqrt(s^) + 1e-8), m^ and s^ being corrected for their start at zero.
+
+    Args:
+        rule: "momentum", "adam", or "adam-bc" (DP-AdamBC: Tang, Shpilevskiy and Lecuyer, AAAI 2024, arXiv 2312.14334,
+            algorithm 1), where s adds up u**2 - `noise_variance` and sqrt(max(s^, 0.01 noise_variance)) divides.
+        noise_variance: of a coordinate of this mean update; known beforehand.
+    """
 
     learning_rate: float = 1.0
     momentum: float = 0.0
+    rule: Rule = "momentum"
+    second_decay: float = 0.999
+    noise_variance: float = 0.0
 
     def step(
         self, adapter: npt.NDArray[np.float32], velocity: Vector, indices: npt.NDArray[np.int64], update_sum: Vector,
         total_weight: float,
     ) -> tuple[npt.NDArray[np.float32], Vector]:
-        """The next (adapter float32[D], velocity float64[D]).
+        """The next (adapter float32[D], velocity float64[D], or float64[3 D] for Adam).
 
         Args:
             adapter: all D adapter coordinates before the round.
-            velocity: momentum of all D coordinates; only those of this round's factor change.
+            velocity: the optimiser's memory of all D coordinates; only those of this round's factor change. Adam's may
+                be the D zeros of `initial_velocity` before the first step.
             indices: int64[d], which coordinates `update_sum` covers.
             update_sum: float64[d], sum over sites of weight times update.
-            total_weight: sum of the weights of the sites in the sum.
+            total_weight: what the sum is divided by.
 
         Raises:
             NonFiniteUpdateError: a coordinate of the sum or of the result is not finite.
+            ValueError: a memory of another length.
         """
         if not (total_weight > 0 and np.isfinite(update_sum).all()):
             raise NonFiniteUpdateError("the aggregated update is not finite; the run stops at its last checkpoint")
-        new_velocity = velocity.copy()
-        new_velocity[indices] = self.momentum * velocity[indices] + update_sum / total_weight
+        mean = update_sum / total_weight
+        if self.rule == "momentum":
+            new_velocity, moved = self._heavy_ball(velocity, indices, mean)
+        else:
+            new_velocity, moved = self._adam(velocity, adapter.size, indices, mean)
         result = adapter.copy()
-        moved = adapter[indices].astype(np.float64) + self.learning_rate * new_velocity[indices]
+        moved = adapter[indices].astype(np.float64) + self.learning_rate * moved
         with np.errstate(over="ignore"):  # the next line says it
             result[indices] = moved.astype(np.float32)
         if not np.isfinite(result).all():
             raise NonFiniteUpdateError("the updated adapter is not finite; the run stops at its last checkpoint")
         return result, new_velocity
+
+    def _heavy_ball(self, velocity: Vector, indices: npt.NDArray[np.int64], mean: Vector) -> tuple[Vector, Vector]:
+        new = velocity.copy()
+        new[indices] = self.momentum * velocity[indices] + mean
+        return new, new[indices]
+
+    def _adam(
+        self, memory: Vector, size: int, indices: npt.NDArray[np.int64], mean: Vector
+    ) -> tuple[Vector, Vector]:
+        """The next memory float64[3 D], and the step float64[d] for a learning rate of 1."""
+        if memory.size == size and not memory.any():
+            memory = np.zeros(3 * size)
+        if memory.size != 3 * size:
+            raise ValueError(f"Adam's memory of {size} coordinates has {3 * size} numbers, not {memory.size}")
+        new = memory.copy()
+        first, second, steps = new[:size], new[size : 2 * size], new[2 * size :]
+        noise = self.noise_variance if self.rule == "adam-bc" else 0.0
+        first[indices] = self.momentum * first[indices] + (1.0 - self.momentum) * mean
+        second[indices] = self.second_decay * second[indices] + (1.0 - self.second_decay) * (mean * mean - noise)
+        steps[indices] += 1.0
+        taken = steps[indices].astype(np.int64)
+        if not 0 < taken.min(initial=1) <= taken.max(initial=1) <= _MOST_STEPS:
+            raise ValueError("Adam's memory counts steps that no run can have")
+        direction = first[indices] / _debias(self.momentum, taken)
+        square = second[indices] / _debias(self.second_decay, taken)
+        if self.rule == "adam":
+            return new, direction / (np.sqrt(square) + _ADAM_EPSILON)
+        return new, direction / np.sqrt(np.maximum(square, max(_BC_FLOOR * noise, _ADAM_EPSILON * _ADAM_EPSILON)))
+
+
+def _debias(decay: float, steps: npt.NDArray[np.int64]) -> Vector:
+    """1 - decay**steps, elementwise, from products that every machine computes alike."""
+    powers = [1.0]
+    for _ in range(int(steps.max(initial=0))):
+        powers.append(powers[-1] * decay)
+    return 1.0 - np.array(powers)[steps]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +175,7 @@ class ServerState:
 
     Args:
         adapter: float32[D], what is trained.
-        velocity: float64[D], the server's momentum.
+        velocity: float64[D], the server's momentum; float64[3 D] for Adam after its first step.
         average: float64[D], moving average of the adapters: what is evaluated and exported, never trained on.
         finished: how many rounds ended with a sum so far.
     """
@@ -150,7 +210,7 @@ class ServerState:
         return ServerState(adapter, velocity, average, self.finished + 1)
 
     def packed(self) -> npt.NDArray[np.uint8]:
-        """uint8[20 D]: adapter, velocity and average one after the other, little-endian."""
+        """uint8[20 D], or uint8[36 D] with Adam: adapter, velocity and average one after the other, little-endian."""
         parts = (self.adapter.astype("<f4", copy=False), self.velocity.astype("<f8", copy=False),
                  self.average.astype("<f8", copy=False))
         return np.concatenate([np.ascontiguousarray(part).view(np.uint8) for part in parts])
@@ -158,10 +218,11 @@ class ServerState:
     @classmethod
     def unpacked(cls, data: npt.NDArray[np.uint8], size: int, finished: int) -> ServerState:
         """The inverse of `packed` for D = `size`. Raises ValueError for another type or length."""
-        if data.dtype != np.uint8 or data.shape != (STATE_BYTES * size,):
-            raise ValueError(f"a packed state of {size} coordinates must be uint8[{STATE_BYTES * size}]")
+        if data.dtype != np.uint8 or data.shape not in ((STATE_BYTES * size,), (_ADAM_BYTES * size,)):
+            raise ValueError(f"a packed state of {size} coordinates must be uint8[{STATE_BYTES * size}], or "
+                             f"uint8[{_ADAM_BYTES * size}] with Adam")
         data = np.ascontiguousarray(data)
-        first, second = 4 * size, 12 * size
+        first, second = 4 * size, data.size - 8 * size
         return cls(
             np.frombuffer(data[:first].tobytes(), "<f4").astype(np.float32),
             np.frombuffer(data[first:second].tobytes(), "<f8").astype(np.float64),

@@ -86,6 +86,7 @@ def configuration_hash(manifest: RunManifest) -> str:
     values["stages"] = [
         {name: value for name, value in asdict(stage).items() if name not in _STAGE_NOT_PRIVACY}
         for stage in manifest.stages]
+    values["distributed_noise"] = None if manifest.distributed_noise is None else asdict(manifest.distributed_noise)
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 

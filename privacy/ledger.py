@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from privacy.dp.accounting import ReleaseEvent
+from privacy.dp.guarantees import Guarantees
 from privacy.identity import SigningKey
 from privacy.ledger_account import Account, Limits, NotPrivateError, Statement
 from privacy.ledger_chain import EXPORT_FORMAT, GENESIS, LedgerTamperedError, Row
@@ -50,14 +51,15 @@ class Ledger:
     def open(
         cls, path: Path | str, *, signing_key: SigningKey | None = None, epsilon_cap: float | None = None,
         delta_cap: float | None = None, composition: Composition = "sum", renyi_order: int = 8,
-        must_exist: bool = False, allow_unnoised: bool = False,
+        must_exist: bool = False, allow_unnoised: bool = False, shared: Guarantees | None = None,
     ) -> Ledger:
         """Open or create the ledger file (mode 0600) and check it.
 
         Without `signing_key` it can be read only. `epsilon_cap` and `delta_cap` are the site's own limits; nothing is
         reserved without the first, and `math.inf` says in so many words that there is no limit; without the second
-        delta is not limited. Steps without noise are booked only where `allow_unnoised`. `composition` and
-        `renyi_order` are fixed by the ledger's first run.
+        delta is not limited. Steps without noise are booked only where `allow_unnoised`, runs with distributed noise
+        only under the caps `shared` (`privacy.ledger_account.Limits`). `composition` and `renyi_order` are fixed by the
+        ledger's first run.
 
         Raises LedgerTamperedError; LedgerVersionError (a ValueError) for a file of another release; ValueError for
         bad caps or a key that is not the ledger's; FileNotFoundError when it `must_exist` or once did.
@@ -65,7 +67,7 @@ class Ledger:
         limits = None
         if epsilon_cap is not None:
             delta = 1.0 if delta_cap is None else delta_cap
-            limits = Limits(epsilon_cap, delta, composition, renyi_order, allow_unnoised)
+            limits = Limits(epsilon_cap, delta, composition, renyi_order, allow_unnoised, shared)
         return cls(LedgerFile(Path(path), signing_key, must_exist), limits)
 
     def close(self) -> None:

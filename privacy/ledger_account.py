@@ -10,6 +10,9 @@
       when it is booked, so everything may be chosen adaptively (Feldman, Zrnic, NeurIPS 2021, arXiv 2008.11193,
       section 3). One delta, the site's largest.
     * One budget for the whole site: run, data folder, index and pseudonyms play no part in the sums.
+    * Distributed noise is charged three times: `spent` counts the noise of the honest sites that the run states, and
+      `guarantees` also that of all sites in a smallest sum and that of this site alone; each has its cap, and without
+      stated caps nothing with distributed noise is reserved.
     * A step without noise makes epsilon infinite for good; a statement is refused over such a step and over noise
       from a simulated source.
 
@@ -21,10 +24,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from privacy.dp.accounting import ReleaseEvent, epsilon, epsilon_at_order
+from privacy.dp.guarantees import VIEWS, Guarantees, View, seen_by
 from privacy.errors import BudgetExceededError
 from privacy.ledger_entries import Composition, LedgerEntry, Reservation
 
@@ -40,6 +44,7 @@ class Limits:
     """The site's own caps. `epsilon` and `delta` hold for the whole ledger; `renyi_order` is for "rdp" only.
 
     `allow_unnoised` lets steps without noise be booked, in simulations; it lifts no cap on those with noise.
+    `shared` are the caps against each adversary, which a run with distributed noise needs; None = no such run.
 
     Raises ValueError for a cap that is not above 0, an order below 2, or an unknown composition.
     """
@@ -49,6 +54,7 @@ class Limits:
     composition: Composition = "sum"
     renyi_order: int = 8
     allow_unnoised: bool = False
+    shared: Guarantees | None = None
 
     def __post_init__(self) -> None:
         if not self.epsilon > 0:
@@ -153,6 +159,15 @@ class Account:
             return math.fsum(reservation.delta for reservation in self.reservations)
         return self._filter_delta()
 
+    def guarantees(self) -> Guarantees:
+        """`spent` against each adversary; the three are equal where no run had distributed noise."""
+        return Guarantees.of(lambda view: self._seen_by(view).spent())
+
+    def guarantees_with_run(self, events: Sequence[ReleaseEvent], delta: float) -> Guarantees:
+        """`with_run` against each adversary."""
+        return Guarantees.of(
+            lambda view: self._seen_by(view).with_run([seen_by(event, view) for event in events], delta))
+
     def ran(self, delta: float | None = None) -> float:
         """PLD epsilon of what is booked as released, at `delta` or the smallest of any entry; for information."""
         return _ran(self.entries, delta)
@@ -174,16 +189,19 @@ class Account:
         """
         limits = self._limits()
         self._require_composition(limits)
-        if self.reservation(run_id) is not None:
+        held = self.reservation(run_id) is not None
+        self._require_shared(limits, any(event.levels for event in events),
+                             lambda: self.guarantees() if held else self.guarantees_with_run(events, delta))
+        if held:
             self._require_spent(limits)
             return
         asked = self.with_run(events, delta)
         if not asked <= limits.epsilon:
             raise BudgetExceededError(self.spent(), asked, limits.epsilon)
-        held = self.delta()
+        held_delta = self.delta()
         asked_delta = math.fsum([*(r.delta for r in self.reservations), delta]) if limits.order == 0 else delta
         if asked_delta > limits.delta:
-            raise BudgetExceededError(held, asked_delta, limits.delta, "P_DELTA")
+            raise BudgetExceededError(held_delta, asked_delta, limits.delta, "P_DELTA")
 
     def require_fits(self, entry: LedgerEntry) -> None:
         """Refuse a round outside what is left of its run's reserved schedule, or past the caps.
@@ -207,9 +225,10 @@ class Account:
             mine = [e for e in self.entries if e.run_id == entry.run_id]
             raise BudgetExceededError(
                 _ran(mine, entry.delta), _ran([*mine, entry], entry.delta), _charge(reservation))
-        after = replace(self, entries=(*self.entries, entry)).spent()
-        if not after <= limits.epsilon:
-            raise BudgetExceededError(self.spent(), after, limits.epsilon)
+        after = replace(self, entries=(*self.entries, entry))
+        if not after.spent() <= limits.epsilon:
+            raise BudgetExceededError(self.spent(), after.spent(), limits.epsilon)
+        self._require_shared(limits, entry.levels > 0, after.guarantees)
         self._require_spent(limits)
 
     def wasted(self, *, next_round: bool = False) -> int:
@@ -271,6 +290,29 @@ class Account:
             raise ValueError(f'this ledger composes runs by "{first.composition}"{order} since its first run, and the '
                              "policy names another way: set policy.composition and policy.renyi_order back")
 
+    def _require_shared(self, limits: Limits, shares: bool, asked: Callable[[], Guarantees]) -> None:
+        """The site's caps against each adversary hold for what the ledger would then say; noise is shared only under
+        stated caps."""
+        caps = limits.shared
+        if caps is None:
+            if shares:
+                raise BudgetExceededError(self.spent(), math.inf, limits.epsilon, "P_TRUST")
+            return
+        held, after = self.guarantees(), asked()
+        for view in VIEWS:
+            if not after.against(view) <= caps.against(view):
+                raise BudgetExceededError(held.against(view), after.against(view), caps.against(view))
+
+    def _seen_by(self, view: View) -> Account:
+        """These rows as releases of the noise that `view` faces; itself where no noise is distributed."""
+        shared = any(event.levels for reservation in self.reservations for event in reservation.events)
+        if not shared and not any(entry.levels for entry in self.entries):
+            return self
+        return replace(
+            self, entries=tuple(_entry_seen_by(entry, view) for entry in self.entries),
+            reservations=tuple(replace(reservation, events=tuple(seen_by(e, view) for e in reservation.events))
+                               for reservation in self.reservations))
+
     def _require_spent(self, limits: Limits) -> None:
         spent = self.spent()
         if not spent <= limits.epsilon:
@@ -288,6 +330,13 @@ def steps_left(reservation: Reservation, entries: Sequence[LedgerEntry], event: 
     planned = sum(e.steps for e in reservation.events if replace(e, steps=1) == mechanism)
     mine = (e for e in entries if e.run_id == reservation.run_id and e.mechanism != "none")
     return planned - sum(e.steps for e in mine if replace(e.event(), steps=1) == mechanism)
+
+
+def _entry_seen_by(entry: LedgerEntry, view: View) -> LedgerEntry:
+    if not entry.levels:
+        return entry
+    worth = seen_by(entry.event(), view).noise_multiplier
+    return replace(entry, mechanism="poisson-gaussian", noise_multiplier=worth, min_survivors=0, colluders=0, levels=0)
 
 
 def _charge(reservation: Reservation) -> float:

@@ -19,7 +19,7 @@ from privacy.dp.accounting import ReleaseEvent
 
 __all__ = ["Composition", "LedgerEntry", "Mechanism", "Reservation", "parse_entry", "parse_reservation"]
 
-Mechanism = Literal["poisson-gaussian", "none"]
+Mechanism = Literal["poisson-gaussian", "distributed-gaussian", "none"]
 Composition = Literal["sum", "rdp"]
 
 
@@ -28,7 +28,8 @@ class LedgerEntry:
     """One reservation: `steps` releases of one attempt of one round.
 
     `accountant` names what epsilon was planned with, `delta` is the site's; `created_utc` is an ISO 8601 time.
-    `truncated_batch` and `most_patients` are those of `ReleaseEvent`, 0 for plain Poisson sampling. For mechanism
+    `truncated_batch` and `most_patients` are those of `ReleaseEvent`, 0 for plain Poisson sampling; so are
+    `min_survivors`, `colluders` and `levels`, above 0 for mechanism "distributed-gaussian" only. For mechanism
     "none" the sampling rate and noise multiplier are recorded and not interpreted. Raises ValueError for values
     that the accountant could not book.
     """
@@ -50,10 +51,15 @@ class LedgerEntry:
     unit: str = "patient"
     neighbouring: str = "add-remove-one-patient"
     accountant: str = "dp-accounting PLD 1e-3"
+    min_survivors: int = 0
+    colluders: int = 0
+    levels: int = 0
 
     def __post_init__(self) -> None:
-        if self.mechanism not in ("poisson-gaussian", "none"):
-            raise ValueError("mechanism must be 'poisson-gaussian' or 'none'")
+        if self.mechanism not in ("poisson-gaussian", "distributed-gaussian", "none"):
+            raise ValueError("mechanism must be 'poisson-gaussian', 'distributed-gaussian' or 'none'")
+        if (self.mechanism == "distributed-gaussian") != (self.levels > 0):
+            raise ValueError("mechanism 'distributed-gaussian' goes with the levels and sites of its noise, no other")
         if self.entropy not in ("system", "simulated"):
             raise ValueError("entropy must be 'system' or 'simulated'")
         if (self.unit, self.neighbouring) != ("patient", "add-remove-one-patient"):
@@ -64,13 +70,14 @@ class LedgerEntry:
             raise ValueError(f"delta must lie in (0, 1), not {self.delta}")
         if not all(map(math.isfinite, (self.sampling_rate, self.noise_multiplier, self.clip_norm))):
             raise ValueError("sampling_rate, noise_multiplier and clip_norm must be finite numbers")
-        if self.mechanism == "poisson-gaussian":
+        if self.mechanism != "none":
             self.event()
 
     def event(self) -> ReleaseEvent:
         """What the accountant reads."""
         return ReleaseEvent(
-            self.sampling_rate, self.noise_multiplier, self.steps, self.truncated_batch, self.most_patients)
+            self.sampling_rate, self.noise_multiplier, self.steps, self.truncated_batch, self.most_patients,
+            self.min_survivors, self.colluders, self.levels)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from privacy.aggregation import DEFAULT_UPDATE, DistributedNoise, ServerUpdate, check_distributed
 from privacy.identity import MAX_DIMENSION
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
@@ -21,6 +22,7 @@ from privacy.wire import Message, check_hash, check_id, check_range
 __all__ = [
     "AdaptiveClip",
     "Clipping",
+    "DistributedNoise",
     "Optimizer",
     "Plan",
     "RunManifest",
@@ -200,25 +202,6 @@ class SiteTerms(Message):
 
 
 @dataclass(frozen=True)
-class ServerUpdate(Message):
-    """How the sum becomes the next adapter; coordinator and sites compute it alike (`model.server_optimizer`).
-
-    Args:
-        learning_rate, momentum: of the step on the mean update.
-        average_decay: of the average over rounds that is evaluated and exported; 0 = the last round's adapter.
-    """
-
-    learning_rate: float = 1.0
-    momentum: float = 0.0
-    average_decay: float = 0.7
-
-    def check(self) -> None:
-        check_range("server.learning_rate", self.learning_rate, _LOWEST, 1e6)
-        check_range("server.momentum", self.momentum, 0.0, 0.9999)
-        check_range("server.average_decay", self.average_decay, 0.0, 0.9999)
-
-
-@dataclass(frozen=True)
 class RunManifest(Message):
     """A whole run, as each site approves it. Sites are kept in ascending order of their identifiers.
 
@@ -238,6 +221,7 @@ class RunManifest(Message):
         server: how the sum becomes the next adapter.
         suite: how the sites agree on keys; one that the roster allows.
         integrity_tags: 64-bit lanes of the tag over the sum, 0 to 4 (`privacy.secagg.tags`).
+        distributed_noise: how the noise is shared out; None = local, each site adds all of it to its own update.
     """
 
     federation_id: str
@@ -257,9 +241,10 @@ class RunManifest(Message):
     stages: tuple[StageSpec, ...]
     sites: tuple[SiteTerms, ...]
     lora_groups: tuple[str, ...] = ("attention", "projector")
-    server: ServerUpdate = ServerUpdate()
+    server: ServerUpdate = DEFAULT_UPDATE
     suite: Suite = "x25519"
     integrity_tags: int = 0
+    distributed_noise: DistributedNoise | None = None
 
     def check(self) -> None:
         check_id("federation_id", self.federation_id)
@@ -281,6 +266,7 @@ class RunManifest(Message):
             check_id("a LoRA group", group)
         self._check_stages()
         self._check_privacy()
+        check_distributed(self)
         object.__setattr__(self, "sites", tuple(sorted(self.sites, key=lambda terms: terms.site_id)))
 
     def _check_privacy(self) -> None:

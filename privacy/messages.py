@@ -348,8 +348,10 @@ CLEAR_FIELDS: dict[str, tuple[str, ...]] = {
         *("federation_id", "run_id", "release", "roster_hash", "base_model_hash", "adapter_hash"),
         *("lora_rank", "lora_alpha", "privacy", "clip_norm", "target_epsilon", "lane_share"),
         *("bits", "saturation", "stages", "sites", "lora_groups", "server", "suite", "integrity_tags"),
+        "distributed_noise",
     ),
-    "ServerUpdate": ("learning_rate", "momentum", "average_decay"),
+    "ServerUpdate": ("learning_rate", "momentum", "average_decay", "optimizer", "second_decay"),
+    "DistributedNoise": ("min_survivors", "colluders", "levels"),
     "Plan": (
         *("federation_id", "run_id", "roster_hash", "manifest_hash", "round", "attempt", "stage", "factor"),
         *("model_hash", "dimension", "num_lanes", "bits", "scale", "saturation"),

@@ -10,7 +10,8 @@ the manifest.
 *Does not cover*: any exact count or loss. An un-noised draw count has unbounded epsilon under add/remove.
 
 One more lane tells the share of coordinates that saturation cut off. It is computed from the vector that is already
-noised, so it is post-processing. That holds where each site adds all of its noise itself, the only mode there is.
+noised, so it is post-processing. That holds where each site adds all of its noise itself; with distributed noise
+nothing is saturated and there is no such lane. The others are then coordinates of a rounded patient like the rest.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ class LaneScale:
 def lane_scale(manifest: RunManifest, stage: int) -> LaneScale:
     """The lanes' scale in `stage`, from the manifest alone: both sides compute it, nobody sends it."""
     spec = manifest.stages[stage]
+    if manifest.distributed_noise is not None:  # lanes are rounded and noised with the gradient, in its units
+        return LaneScale(manifest.lane_share * manifest.clip_norm / math.sqrt(len(LANES)), 1.0)
     return LaneScale.of(
         clip_norm=manifest.clip_norm, lane_share=manifest.lane_share, noise_multiplier=spec.noise_multiplier,
         local_steps=spec.local_steps, sampling_rate=spec.sampling_rate, saturation=manifest.saturation,

@@ -10,15 +10,14 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from configs.load import load_config
-from configs.schema import CurriculumConfig, SimulationConfig
+from configs.schema import SimulationConfig
 from coordinator.manifest import planned_events
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
@@ -27,8 +26,10 @@ from model.example_file import by_kind
 from model.server_optimizer import ServerOptimizer
 from model.spec import LoraSpec
 from privacy.dp.accounting import epsilon
+from privacy.dp.guarantees import guarantees
 from privacy.ledger import Ledger
 from simulations.central import train_centrally
+from simulations.distributed_arm import DISTRIBUTED, curriculum_of, shared_out
 from simulations.engines import SimulatedRun, run_engine
 from simulations.federation import FederationFiles, lay_out
 from simulations.materials import Materials
@@ -43,8 +44,8 @@ Note = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class ArmJob:
-    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`, and in ablations
-    `plain-sums-dp`) and its inputs.
+    """One row: its name (`base`, `alone:SITE`, `pooled`, `pooled-dp`, `federated`, `federated-dp`,
+    `federated-distributed`, and in ablations `plain-sums-dp`) and its inputs.
 
     `audit` is the `audit.json` that the coordinator of a federated row is given, or None.
     """
@@ -59,7 +60,8 @@ class ArmJob:
 
 def arm_names(config: SimulationConfig, sites: Sequence[str]) -> list[str]:
     """The configured rows, `alone` once for each site; the longest first so that two processes end together."""
-    order = ["federated-dp", "federated", "pooled-dp", "pooled", *(f"alone:{site}" for site in sites), "base"]
+    alone = (f"alone:{site}" for site in sites)
+    order = ["federated-dp", DISTRIBUTED, "federated", "pooled-dp", "pooled", *alone, "base"]
     return [name for name in order if name.split(":")[0] in config.arms.names]
 
 
@@ -77,6 +79,8 @@ def run_arm(job: ArmJob) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if job.name == "base":
         adapter = adapted.initial
+    elif job.name == DISTRIBUTED:
+        adapter, facts = _federated(replace(job, config=shared_out(job.config)), adapted)
     elif job.name in ("federated", "federated-dp"):
         adapter, facts = _federated(job, adapted)
     elif job.name == "plain-sums-dp":
@@ -107,7 +111,7 @@ def _layout_files(
 ) -> FederationFiles:
     materials = job.materials
     return lay_out(
-        folder, job.config, load_config(CurriculumConfig, job.config.curriculum), hospitals=materials.hospitals,
+        folder, job.config, curriculum_of(job.config), hospitals=materials.hospitals,
         declared=materials.declared, base_model=materials.base_model, base_hash=materials.base_hash,
         adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples, mode=mode,
         audit=job.audit)
@@ -117,7 +121,7 @@ def _federated(job: ArmJob, adapted: AdaptedModel) -> tuple[npt.NDArray[np.float
     """Run the real ServerApp and ClientApps; the adapter is read back from the coordinator's last checkpoint."""
     from coordinator import checkpoint
 
-    private = job.name == "federated-dp"
+    private = job.name in ("federated-dp", DISTRIBUTED)
     files = _layout_files(job, job.folder, adapted, "patient-dp" if private else "none")
     run = SimulatedRun(files.coordinator_file, files.site_files, job.config.seed, tuple(job.config.faults))
     traffic = run_engine(job.engine, run)
@@ -149,8 +153,18 @@ def _spent(folder: Path, site: str, delta: float) -> dict[str, Any]:
     ledger = Ledger.open(folder / site / "state" / "ledger.sqlite", must_exist=True)
     events, private = [entry.event() for entry in ledger.entries()], ledger.is_private()
     ledger.close()
-    return {"delta": delta, "epsilon": epsilon(events, delta), "private": private,
-            "curve": [epsilon(events[:number], delta) for number in range(1, len(events) + 1)]}
+    facts = {"delta": delta, "epsilon": epsilon(events, delta), "private": private,
+             "curve": [epsilon(events[:number], delta) for number in _curve_points(len(events))],
+             "curve_rounds": _curve_points(len(events))}
+    if any(event.levels for event in events):
+        facts["guarantees"] = asdict(guarantees(events, delta))
+    return facts
+
+
+def _curve_points(rounds: int) -> list[int]:
+    """Numbers of rounds after which epsilon is computed: each up to 60 of them, then 60 in even steps."""
+    most = 60
+    return list(range(1, rounds + 1)) if rounds <= most else [round(rounds * k / most) for k in range(1, most + 1)]
 
 
 def _central(job: ArmJob, adapted: AdaptedModel, note: Note) -> npt.NDArray[np.float64]:

@@ -25,8 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from configs.load import load_config
-from configs.schema import CurriculumConfig, SimulationConfig
+from configs.schema import SimulationConfig
 from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.spec import LoraSpec
@@ -35,6 +34,7 @@ from privacy.dp.audit import decide
 from privacy.entropy import Entropy, SystemEntropy
 from privacy.messages import RunManifest
 from simulations.audit_stage import AuditSettings, audit_stage
+from simulations.distributed_arm import curriculum_of
 from simulations.faulty_mechanisms import FAULTS, fault_named
 from simulations.federation import lay_out
 from simulations.hospitals import read_manifest
@@ -84,7 +84,7 @@ def open_audited_run(config: SimulationConfig, settings: AuditSettings, progress
     adapted = open_adapted(str(materials.base_model), lora)
     with TemporaryDirectory() as folder:
         manifest = lay_out(
-            Path(folder), config, load_config(CurriculumConfig, config.curriculum), hospitals=materials.hospitals,
+            Path(folder), config, curriculum_of(config), hospitals=materials.hospitals,
             declared=materials.declared, base_model=materials.base_model, base_hash=materials.base_hash,
             adapter_hash=adapter_hash(adapted.initial), public_examples=materials.public_examples,
             mode="patient-dp").manifest

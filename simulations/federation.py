@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from configs.schema import CoordinatorConfig, CurriculumConfig, PolicyConfig, SimulationConfig, SiteConfig
+from configs.schema import CoordinatorConfig, CurriculumConfig, PolicyConfig, SimulationConfig, SiteConfig, TrustConfig
 from coordinator.manifest import build_manifest
 from privacy.identity import Officer, Roster, RosterSite, SigningKey
 from privacy.messages import RunManifest, SignedManifest
@@ -57,8 +57,10 @@ def lay_out(
     keys = {site: _site_secrets(folder / site, config.seed, site) for site in declared}
     signed = _signed_roster(config, coordinator_key, keys, declared)
     roster = signed.roster
+    trust = _trust(config) if mode == "patient-dp" else None
     manifest = build_manifest(
-        run_id=f"{config.name}-{mode}-{config.seed}", curriculum=curriculum, privacy=config.privacy,
+        run_id=f"{config.name}-{mode}-{config.seed}" + "-distributed" * (trust is not None), curriculum=curriculum,
+        privacy=config.privacy,
         lora=config.lora, federation=config.federation, roster=roster, base_model_hash=base_hash,
         adapter_hash=adapter_hash, mode=mode)
     roster_file, manifest_file = folder / "roster.bin", folder / "manifest.bin"
@@ -73,7 +75,8 @@ def lay_out(
             max_epsilon=config.site_max_epsilon, min_patients=config.site_min_patients,
             allow_without_privacy=mode == "none", max_patients=config.site_max_patients,
             require_scheduled_replies=False,  # many sites share one machine, so they keep no schedule
-            two_sites=config.federation.two_sites, min_cohort=2 if config.federation.two_sites else 3),
+            two_sites=config.federation.two_sites, min_cohort=2 if config.federation.two_sites else 3,
+            distributed_noise=trust, max_rounds=max(1000, sum(stage.rounds for stage in curriculum.stages))),
         engine=config.site_engine)) for site in declared]
     for site in declared:  # as its operator would approve it; a folder that is laid out anew gets the new one
         _write(folder / site / "state" / "roster.pin", PinnedRoster(roster.hash(), signed).to_bytes(), mode=0o600)
@@ -86,6 +89,16 @@ def lay_out(
     coordinator_file = folder / "coordinator.yaml"
     _write_yaml(coordinator_file, asdict(coordinator))
     return FederationFiles(str(coordinator_file), tuple(sites), tuple(declared), manifest, folder / "coordinator")
+
+
+def _trust(config: SimulationConfig) -> TrustConfig | None:
+    """Each simulated site's statement on shared noise: what the run asks for, under the configuration's caps."""
+    shared = config.privacy.distributed
+    if shared is None or config.privacy.noise != "distributed":
+        return None
+    return TrustConfig(
+        colluders=shared.colluders, min_survivors=shared.min_survivors,
+        max_epsilon_outside=config.site_max_epsilon_outside, max_epsilon_alone=config.site_max_epsilon_alone)
 
 
 def _signed_roster(

@@ -25,6 +25,8 @@ from simulations.report_text import KIND_TITLES, NOT_PRIVATE, percent
 
 __all__ = ["print_table", "write_report"]
 
+_PRIVATE = ("federated-dp", "federated-distributed")  # the rows whose manifest and adapter a report is about, in order
+
 
 def write_report(
     out: Path, config: SimulationConfig, materials: Materials, results: Sequence[Mapping[str, Any]], engine: str,
@@ -38,7 +40,7 @@ def write_report(
         "base_model": materials.base_hash.hex(), "declared_patients": materials.declared, "rows": rows,
         "rounds": {row["name"]: row["rounds"] for row in results if "rounds" in row},
         "privacy": next((row["privacy"] for row in results if "privacy" in row), {}),
-        "manifest": next((row["manifest"] for row in results if row["name"] == "federated-dp"), None),
+        "manifest": next((row["manifest"] for name in _PRIVATE for row in results if row["name"] == name), None),
         "samples": _side_by_side(results), "config": asdict(config),
         "output": str(out),
     }
@@ -55,8 +57,9 @@ def write_report(
 
 def _audit_claim(config: SimulationConfig, out: Path, materials: Materials, audit: Path | None) -> AuditClaim:
     """What the report and the adapter may say about an audit: of the manifest that the private federation ran."""
-    signed = out / "arms" / "federated-dp" / "manifest.bin"
-    if not signed.is_file():
+    found = [path for name in _PRIVATE if (path := out / "arms" / name / "manifest.bin").is_file()]
+    signed = found[0] if found else out
+    if not found:
         return AuditClaim(False, "not audited: no federated row of this run has differential privacy")
     manifest = SignedManifest.open(signed.read_bytes(), SignedRoster.open((signed.parent / "roster.bin").read_bytes()))
     data = str(read_manifest(materials.hospitals)["files_sha256"])
@@ -64,7 +67,7 @@ def _audit_claim(config: SimulationConfig, out: Path, materials: Materials, audi
 
 
 def _ordered(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    order = ["base", "alone", "pooled", "pooled-dp", "federated", "federated-dp"]
+    order = ["base", "alone", "pooled", "pooled-dp", "federated", "federated-dp", "federated-distributed"]
     return sorted(results, key=lambda row: (order.index(row["name"].split(":")[0]), row["name"]))
 
 
@@ -91,7 +94,7 @@ def _side_by_side(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     by_name = {row["name"]: row["samples"] for row in results}
     if "base" not in by_name:
         return []
-    others = [name for name in ("federated", "federated-dp") if name in by_name]
+    others = [name for name in ("federated", "federated-dp", "federated-distributed") if name in by_name]
     return [
         {"kind": sample["kind"], "question": sample["question"], "truth": sample["truth"], "base": sample["answer"],
          **{name: by_name[name][number]["answer"] for name in others}}
@@ -102,7 +105,7 @@ def _side_by_side(results: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def _copy_adapter(out: Path, results: Sequence[Mapping[str, Any]]) -> str | None:
     """The federated adapter (with privacy where that row exists) as `adapter/`, in PEFT layout."""
     names = {row["name"] for row in results}
-    for name in ("federated-dp", "federated"):
+    for name in (*_PRIVATE, "federated"):
         source = out / "arms" / name / "coordinator" / "adapter"
         if name in names and source.is_dir():
             shutil.rmtree(out / "adapter", ignore_errors=True)
@@ -128,10 +131,18 @@ def print_table(facts: Mapping[str, Any], console: Console) -> None:
     console.print(table)
     for site, values in facts["privacy"].items():
         console.print(f"{site}: epsilon {values['epsilon']:.2f} at delta {values['delta']:.0e} for each of "
-                      f"{facts['declared_patients'][site]} declared patients")
+                      f"{facts['declared_patients'][site]} declared patients" + _others(values))
     console.print(facts["audit"])
     console.print(NOT_PRIVATE, style="dim")
     console.print(f"report: {facts['output']}/report.html")
+
+
+def _others(values: Mapping[str, Any]) -> str:
+    """The other two guarantees of distributed noise."""
+    if "guarantees" not in values:
+        return ""
+    found = values["guarantees"]
+    return f"; {found['outside']:.2f} against outsiders, {found['alone']:.2f} for its own share alone"
 
 
 def _epsilon(row: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ th:first-child, td:first-child, .text td, .text th { text-align:left; }
 td small { color:var(--soft); display:block; } tr.ours td { font-weight:600; }
 svg { max-width:100%; height:auto; } code { font-size:.85em; }
 """
-INK = {"federated": "#7a8794", "federated-dp": "#0b6e99"}
+INK = {"federated": "#7a8794", "federated-dp": "#0b6e99", "federated-distributed": "#c8553d"}
 SITE_INKS = ("#0b6e99", "#c8553d", "#5b8c5a", "#8a5a9e", "#b08900", "#4a4e69")
 
 
@@ -106,7 +106,8 @@ def _privacy(facts: Mapping[str, Any]) -> str:
 def _samples(facts: Mapping[str, Any]) -> str:
     if not facts["samples"]:
         return "<p>No base row in this run.</p>"
-    columns = [name for name in ("base", "federated", "federated-dp") if name in facts["samples"][0]]
+    known = ("base", "federated", "federated-dp", "federated-distributed")
+    columns = [name for name in known if name in facts["samples"][0]]
     lines = "".join(
         f"<tr><td>{_e(sample['question'][:400])}</td><td>{_e(sample['truth'])}</td>"
         + "".join(f"<td>{_e(sample[name])}</td>" for name in columns) + "</tr>" for sample in facts["samples"])
@@ -184,7 +185,7 @@ def _plot_epsilon(axis: Any, privacy: Mapping[str, Mapping[str, Any]]) -> None:
     axis.set_title("epsilon spent, from each site's ledger")
     for (site, values), ink in zip(privacy.items(), SITE_INKS * 9, strict=False):
         curve = values["curve"]
-        axis.step(range(1, len(curve) + 1), curve, where="post", color=ink, label=site)
+        axis.step(values.get("curve_rounds", range(1, len(curve) + 1)), curve, where="post", color=ink, label=site)
     if privacy:
         axis.legend(frameon=False)
 

@@ -32,6 +32,7 @@ from site_client.run_approval import RunApprovals
 from site_client.site_index import read_site
 from site_client.spool import Spool
 from site_client.training import EncodedPatient
+from site_client.trust import shared_caps
 
 __all__ = ["Installation", "require_bounded"]
 
@@ -81,7 +82,8 @@ class Installation:
                 self.state / "ledger.sqlite", signing_key=self.key, must_exist=has_ledger(self.state),
                 epsilon_cap=policy.max_epsilon, allow_unnoised=policy.allow_without_privacy,
                 delta_cap=delta_cap(policy, self.roster.site(self.config.site_id).declared_patients),
-                composition="rdp" if policy.composition == "rdp" else "sum", renyi_order=policy.renyi_order)
+                composition="rdp" if policy.composition == "rdp" else "sum", renyi_order=policy.renyi_order,
+                shared=shared_caps(policy))
         except FileNotFoundError:
             raise ConfigError(
                 f"this site has kept a ledger in {self.state} before and it is gone; restore the whole state folder "

@@ -24,8 +24,10 @@ from privacy.dp.adaptive_clip import AdaptiveThreshold, bit_weight
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.engine import PatientGradients
 from privacy.dp.noise import noisy_sum
+from privacy.dp.noise_share import add_share
 from privacy.dp.opacus_engine import OpacusGradients
 from privacy.dp.sampling import choose_samples, poisson_draw, truncated_poisson_draw
+from privacy.dp.shares import NoiseShare
 from privacy.entropy import Entropy
 from privacy.messages import StageSpec
 from privacy.statistics import LANES, LaneScale
@@ -52,6 +54,7 @@ class LocalTask:
         expected_patients: sampling rate times *declared* patients; the gradient's divisor.
         max_rows, max_tokens: samples, and tokens with padding, in one micro-batch (`site-client plan-memory`).
         engine: of the per-patient gradients, this site's own choice: "opacus" is for comparison only.
+        share: of distributed noise; None where this site adds all of the stage's noise itself.
     """
 
     stage: StageSpec
@@ -63,6 +66,7 @@ class LocalTask:
     max_rows: int = 48
     max_tokens: int = 1 << 16
     engine: Literal["own", "opacus"] = "own"
+    share: NoiseShare | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,7 @@ class PatientSums:
         kind = OpacusGradients if task.engine == "opacus" else PatientGradients
         self._engine = kind(
             adapted.model, adapted.set_trainable(selection), clip_norm=task.clip_norm, num_lanes=len(LANES),
-            lane_bound=task.lane_bound, clipping=task.stage.clipping, bit_weight=bounds.bit_weight)
+            lane_bound=task.lane_bound, clipping=task.stage.clipping, bit_weight=bounds.bit_weight, share=task.share)
 
     def rehearse(self, public: Sequence[Encoded]) -> None:
         """One forward and backward over public samples, each taken for one patient's; nothing is summed."""
@@ -190,7 +194,7 @@ class PatientSums:
             else:
                 total += alone.vector
                 zeros += alone.num_nonfinite_local
-        return ClippedSum(total, self._task.clip_norm, len(chosen), zeros)
+        return self._engine.sum_of(total, len(chosen), zeros)
 
 
 class PatientMechanism(PatientSums):
@@ -226,11 +230,17 @@ class PatientMechanism(PatientSums):
         return samples
 
     def release(self, clipped: ClippedSum) -> Vector:
-        """What may be used and sent: the sum with noise (in a simulation without privacy, the sum)."""
+        """What may be used and sent: the sum with noise (in a simulation without privacy, the sum).
+
+        With a share of distributed noise it is in levels, and may leave under a mask only: the noise of this site alone
+        is less than the stage's.
+        """
         if clipped.num_nonfinite_local:
             _log.warning("patients that contributed zero=%d", clipped.num_nonfinite_local)
         if not self._task.private:
             return clipped.vector
+        if self._task.share is not None:
+            return add_share(clipped, self._task.share, self._entropy).astype(np.float64)
         return noisy_sum(clipped, self._task.stage.noise_multiplier, self._entropy)
 
     def read(self, released: Vector) -> StepReading:

@@ -15,9 +15,11 @@ from privacy.errors import BudgetExceededError, FaultyCoordinatorError, PolicyRe
 from privacy.identity import Roster
 from privacy.ledger import LedgerEntry
 from privacy.ledger_account import Account
+from privacy.manifest import DistributedNoise
 from privacy.messages import Plan, RunManifest, SiteTerms, StageSpec
 from privacy.release import release_hash
 from privacy.secagg.compact import too_narrow
+from site_client.trust import trust_rules
 
 __all__ = [
     "BYTES_PER_MB", "check_hours", "check_manifest", "check_rounds_left", "check_schedule", "check_upload",
@@ -43,14 +45,16 @@ def terms_of(manifest: RunManifest, site_id: str) -> SiteTerms:
 
 def planned_events(manifest: RunManifest) -> list[ReleaseEvent]:
     """Every release that the manifest's maximum of rounds can make: the budget is checked for all of it."""
-    return [stage_event(stage, stage.local_steps * stage.max_rounds) for stage in manifest.stages]
+    return [stage_event(stage, stage.local_steps * stage.max_rounds, manifest.distributed_noise)
+            for stage in manifest.stages]
 
 
-def stage_event(stage: StageSpec, steps: int) -> ReleaseEvent:
+def stage_event(stage: StageSpec, steps: int, noise: DistributedNoise | None = None) -> ReleaseEvent:
     """What `steps` releases of a stage cost: the plan's events and the ledger's entries are both made from this."""
     cut = stage.truncation
     cap, patients = (0, 0) if cut is None else (cut.batch_size, cut.most_patients)
-    return ReleaseEvent(stage.sampling_rate, stage.noise_multiplier, steps, cap, patients)
+    shared = (0, 0, 0) if noise is None else (noise.min_survivors, noise.colluders, noise.levels)
+    return ReleaseEvent(stage.sampling_rate, stage.noise_multiplier, steps, cap, patients, *shared)
 
 
 def delta_cap(policy: PolicyConfig, declared_patients: int) -> float:
@@ -133,6 +137,7 @@ def _rules(
     yield sum(stage.max_rounds for stage in manifest.stages) > policy.max_rounds, "P_ROUNDS"
     for stage in manifest.stages:
         yield from _stage_rules(stage, policy)
+    yield from trust_rules(manifest, policy)
     if manifest.privacy == "none":
         yield not policy.allow_without_privacy, "P_PRIVACY"
         return

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from model.inputs import Encoded
 from privacy.dp.ranks import RankError, StepFacts
+from privacy.dp.shares import NoiseShare
 from privacy.errors import MessageFormatError
 from privacy.messages import StageSpec
 from privacy.statistics import LaneScale
@@ -54,6 +55,9 @@ class Begin(Message):
     max_rows: int
     max_tokens: int
     engine: Literal["own", "opacus"]
+    share_levels: int = 0     # of distributed noise; 0 = none
+    share_dimension: int = 0
+    share_honest: int = 0
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,15 @@ def unpack(frame: bytes, *kinds: type[Message]) -> tuple[Message, dict[str, Tens
 
 def task_of(begin: Begin) -> LocalTask:
     """The round's constants."""
+    share = None
+    if begin.share_levels:
+        share = NoiseShare(begin.share_levels, begin.share_dimension, begin.clip_norm, begin.stage.noise_multiplier,
+                           begin.share_honest)
     return LocalTask(
         stage=begin.stage, clip_norm=begin.clip_norm, private=begin.private,
         lanes=LaneScale(begin.lane_unit, begin.lane_gain), lane_bound=begin.lane_bound,
         expected_patients=begin.expected_patients, max_rows=begin.max_rows, max_tokens=begin.max_tokens,
-        engine=begin.engine)
+        engine=begin.engine, share=share)
 
 
 def tensors_of(samples: Sequence[Encoded]) -> dict[str, Tensor]:

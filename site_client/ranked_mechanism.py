@@ -78,7 +78,8 @@ class RankedMechanism(PatientMechanism):
                 self._send_share(rank, facts, chosen)
             own = super().clipped_sum([chosen[position] for position in shares[0]])
             parts = [RankSum(0, facts.digest(), own), *(_sum_of(*answer) for answer in self._group.answers(Part))]
-            return joined(parts, facts, self._task.clip_norm, own.vector.size)
+            total = joined(parts, facts, own.l2_bound, own.vector.size)
+            return self._engine.sum_of(total.vector, total.num_patients_local, total.num_nonfinite_local)
 
     def close(self) -> None:
         """Give the model back, on every rank."""
@@ -105,8 +106,8 @@ class RankedMechanism(PatientMechanism):
         begin = Begin(
             self._session, release_hash(), self._adapted.base.content_hash, lora.rank, lora.alpha, tuple(lora.groups),
             self._selection.names, task.stage, task.clip_norm, task.private, task.lanes.unit, task.lanes.gain,
-            task.lane_bound, task.expected_patients, task.max_rows, task.max_tokens,
-            task.engine)
+            task.lane_bound, task.expected_patients, task.max_rows, task.max_tokens, task.engine,
+            *((0, 0, 0) if task.share is None else (task.share.levels, task.share.dimension, task.share.honest)))
         for rank in range(1, self._group.size):
             self._group.send(rank, begin, {"adapter": torch.from_numpy(self._adapted.read())})
         self._require_ready()

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import extract_tb
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,13 +42,12 @@ from privacy.messages import (
     RunManifest,
     SignedManifest,
     SignedResult,
-    SiteTerms,
 )
 from privacy.results import open_result, open_round_start
 from privacy.secagg.client import SiteRound
-from privacy.secagg.params import RingParams, ring_params
-from privacy.secagg.quantize import QuantizedVector, quantize
-from privacy.statistics import WIRE_LANES, lane_scale, with_saturated
+from privacy.secagg.params import RingParams
+from privacy.secagg.quantize import QuantizedVector
+from privacy.secagg.rings import ring_of, wire_lanes
 from site_client.admission import MOST_RUNS, Admission
 from site_client.installation import Installation
 from site_client.policy import (
@@ -60,12 +58,13 @@ from site_client.policy import (
     check_upload,
     check_wasted,
     planned_events,
-    stage_event,
     terms_of,
 )
+from site_client.round_terms import round_entry, round_task
 from site_client.schedule import ReplySchedule
 from site_client.state_agreement import Attestor
-from site_client.training import LocalTask, Mechanism, rehearse, run_local_steps
+from site_client.training import Mechanism, rehearse
+from site_client.upload import trained_vector
 
 __all__ = ["SiteSession"]
 
@@ -240,27 +239,23 @@ class SiteSession:
         """This round's update: the one that waits from an earlier attempt (nothing is spent again), or a new one."""
         adapted = self._site.model(_lora(manifest))
         selection = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor)
-        ring = ring_params(manifest.bits, manifest.saturation, len(self._site.roster.sites))
-        _check_sizes(plan, selection, ring)
+        ring = ring_of(manifest, plan.stage, plan.dimension, len(self._site.roster.sites))
+        _check_sizes(plan, selection, ring, wire_lanes(manifest))
         waiting = self._site.spool.find(plan)
         if waiting is not None:
             self._site.ledger.record_attempt(manifest.run_id, plan.round, plan.attempt)
             return QuantizedVector(waiting, ring)
         begin = self._schedule.now()
-        trained = self._trained(manifest, plan, adapter, adapted, selection, arrived_utc)
+        trained = self._trained(manifest, plan, adapter, adapted, selection, ring, arrived_utc)
         _log.info("trained seconds=%.3f", self._schedule.now() - begin)  # a site's log stays with the site
-        # Few bits and no noise to hide the rounding: keep it unbiased.
-        coarse = manifest.bits == 16 and manifest.privacy == "none"
-        quantized = quantize(trained, ring, rounding="stochastic", entropy=self._entropy(
-            f"{manifest.run_id}/{plan.round}/rounding")) if coarse else quantize(trained, ring)
-        self._site.spool.keep(plan, quantized.values)
-        return quantized
+        self._site.spool.keep(plan, trained.values)
+        return trained
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: AdaptedModel,
-        selection: Selection, arrived_utc: str,
-    ) -> npt.NDArray[np.float64]:
-        """Reserve the budget, train and weight: float64[d], the update and its statistic lanes.
+        selection: Selection, ring: RingParams, arrived_utc: str,
+    ) -> QuantizedVector:
+        """Reserve the budget and train: the vector to be masked, the update and its statistic lanes.
 
         The ledger's rows get the time at which the plan arrived: their hash leaves in the mark, so a time taken after
         the patients were read would tell how long that took.
@@ -271,7 +266,7 @@ class SiteSession:
         if not _is_finite(adapted, adapter):
             raise PolicyRefusalError("P_NOT_FINITE")
         terms = terms_of(manifest, self._site.site_id)
-        task = _task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
+        task = round_task(manifest, plan, terms, self._site.engine, self._site.microbatch_tokens(adapted))
         rehearse(adapted, selection, adapted.encode(PUBLIC_PROBE), task, *self._mechanism)
         if not self._site.ledger.bind_run(manifest.run_id, manifest.hash().hex()):  # before a patient is read
             raise PolicyRefusalError("P_RUN_ID")
@@ -280,10 +275,12 @@ class SiteSession:
         if task.private:
             self._site.ledger.reserve_run(
                 manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
-        self._site.ledger.reserve(_entry(manifest, plan, terms.delta, source, arrived_utc))
-        update = run_local_steps(adapted, selection, patients, task, source, *self._mechanism)
-        noised = np.concatenate([terms.weight * update.delta, task.lanes.gain * update.lanes])
-        return with_saturated(noised, manifest.saturation)
+        self._site.ledger.reserve(round_entry(manifest, plan, terms.delta, source, arrived_utc))
+        # Few bits and no noise to hide the rounding: keep it unbiased.
+        coarse = manifest.bits == 16 and manifest.privacy == "none"
+        rounding = self._entropy(f"{manifest.run_id}/{plan.round}/rounding") if coarse else None
+        return trained_vector(
+            adapted, selection, patients, task, manifest, terms.weight, ring, source, rounding, *self._mechanism)
 
     def _share(self, body: bytes, _: npt.NDArray[np.generic] | None) -> Answer:
         return self._current().protocol.share(body), None
@@ -334,28 +331,16 @@ def _lora(manifest: RunManifest) -> LoraSpec:
 
 def _largest_upload(manifest: RunManifest, adapted: AdaptedModel) -> int:
     """Coordinates of the longest vector that the run can ask for."""
-    return WIRE_LANES + max(
+    return wire_lanes(manifest) + max(
         adapted.layout.select(stage.groups, factor).size
         for stage in manifest.stages for factor in FACTORS[stage.schedule])
 
 
-def _check_sizes(plan: Plan, selection: Selection, ring: RingParams) -> None:
+def _check_sizes(plan: Plan, selection: Selection, ring: RingParams, lanes: int) -> None:
     """Before anything is spent: the plan's vector is the one that this site would upload."""
     sizes = (plan.dimension, plan.num_lanes, plan.scale)
-    if sizes != (selection.size + WIRE_LANES, WIRE_LANES, ring.scale):
+    if sizes != (selection.size + lanes, lanes, ring.scale):
         raise FaultyCoordinatorError("E_PARAMS")
-
-
-def _task(
-    manifest: RunManifest, plan: Plan, terms: SiteTerms, engine: Literal["own", "opacus"], max_tokens: int
-) -> LocalTask:
-    """Everything that training needs to know, from the manifest alone; engine and micro-batches are the site's."""
-    stage = manifest.stages[plan.stage]
-    return LocalTask(
-        stage=stage, clip_norm=manifest.clip_norm, private=manifest.privacy != "none",
-        lanes=lane_scale(manifest, plan.stage), lane_bound=manifest.lane_share * manifest.clip_norm,
-        expected_patients=stage.sampling_rate * terms.declared_patients, engine=engine,
-        max_tokens=max_tokens)
 
 
 def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
@@ -364,20 +349,6 @@ def _is_finite(adapted: AdaptedModel, adapter: npt.NDArray[np.float32]) -> bool:
         return False
     adapted.write(adapter.astype(np.float64))
     return probe_is_finite(adapted.model, adapted.encode(PUBLIC_PROBE))
-
-
-def _entry(manifest: RunManifest, plan: Plan, delta: float, source: Entropy, created_utc: str) -> LedgerEntry:
-    stage = manifest.stages[plan.stage]
-    event = stage_event(stage, stage.local_steps) if manifest.privacy != "none" else None
-    return LedgerEntry(
-        run_id=manifest.run_id, round=plan.round, attempt=plan.attempt, stage=plan.stage,
-        mechanism="none" if event is None else "poisson-gaussian",
-        sampling_rate=stage.sampling_rate if event is None else event.sampling_rate,
-        noise_multiplier=stage.noise_multiplier if event is None else event.noise_multiplier,
-        steps=stage.local_steps, truncated_batch=0 if event is None else event.truncated_batch,
-        most_patients=0 if event is None else event.most_patients, clip_norm=manifest.clip_norm,
-        delta=delta, entropy="simulated" if source.simulated else "system",
-        created_utc=created_utc)
 
 
 def _place(error: Exception) -> str:

@@ -19,14 +19,14 @@ from model.server_optimizer import (
     NonFiniteUpdateError,
     ServerOptimizer,
     ServerState,
-    total_weight,
 )
+from privacy.aggregation import sum_terms
 from privacy.errors import FaultyCoordinatorError, PolicyRefusalError
 from privacy.identity import Roster, SigningKey
 from privacy.messages import Attest, Plan, Result, RoundStart, RunManifest, SignedResult
 from privacy.results import check_result, check_round_start
-from privacy.secagg.params import ring_params
 from privacy.secagg.quantize import dequantize_sum, packed_size, unpack
+from privacy.secagg.rings import ring_of
 from site_client.round_store import RoundStore
 
 __all__ = ["Attestor"]
@@ -129,15 +129,15 @@ class Attestor:
         self, before: ServerState, result: Result, manifest: RunManifest, plan: Plan, adapted: AdaptedModel,
         total: npt.NDArray[np.uint32],
     ) -> ServerState:
-        ring = ring_params(manifest.bits, manifest.saturation, len(self._roster.sites))
+        ring = ring_of(manifest, plan.stage, plan.dimension, len(self._roster.sites))
         indices = adapted.layout.select(manifest.stages[plan.stage].groups, plan.factor).indices
         real = dequantize_sum(total, ring)
-        server = manifest.server
+        server, terms = manifest.server, sum_terms(manifest, plan.stage, plan.dimension, result.survivors)
+        optimizer = ServerOptimizer(
+            terms.learning_rate, server.momentum, server.optimizer, server.second_decay, terms.noise_variance)
         try:
-            return before.after(
-                indices, real[: indices.size],
-                total_weight(manifest.terms(site).weight for site in result.survivors),
-                optimizer=ServerOptimizer(server.learning_rate, server.momentum), average_decay=server.average_decay)
+            return before.after(indices, real[: indices.size], terms.divisor, optimizer=optimizer,
+                                average_decay=server.average_decay)
         except NonFiniteUpdateError:  # an honest coordinator stops there and shows no result
             raise FaultyCoordinatorError("E_RESULT_MISMATCH") from None
 

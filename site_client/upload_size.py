@@ -11,8 +11,8 @@ from model.adapter_size import adapter_numbers
 from model.spec import ModelSpec
 from privacy.manifest import FACTORS, RunManifest, StageSpec
 from privacy.secagg.quantize import packed_size
+from privacy.secagg.rings import wire_lanes
 from privacy.secagg.tags import LANE_BYTES
-from privacy.statistics import WIRE_LANES
 
 __all__ = ["adapter_numbers", "round_dimensions", "spec_of", "upload_bytes"]
 
@@ -27,7 +27,7 @@ def spec_of(base_model: str) -> ModelSpec | None:
 
 def round_dimensions(manifest: RunManifest, stage: StageSpec, spec: ModelSpec) -> list[int]:
     """Coordinates of the upload of each round of a stage that runs all its rounds; alternation starts with B."""
-    by_factor = [adapter_numbers(spec, manifest.lora_rank, stage.groups, one) + WIRE_LANES
+    by_factor = [adapter_numbers(spec, manifest.lora_rank, stage.groups, one) + wire_lanes(manifest)
                  for one in reversed(FACTORS[stage.schedule])]
     return [by_factor[number % len(by_factor)] for number in range(stage.max_rounds)]
 

@@ -9,6 +9,8 @@
     * Memory does not grow with the number of patients: one sum, and one float64 carry for a patient that is open.
     * Where the gradient's columns lie on several devices, the norm is that of all of them together and the clip is
       one: each device scales its own columns by the patient's one factor.
+    * With a share of distributed noise each patient's clipped vector is scaled to S - sqrt(d) / 2 and rounded to
+      nearest before it is added: `finish` returns an `IntegerSum` (`privacy.dp.noise_share`).
 
 *Assumes.*
     * A row handed in is that patient's whole gradient in this micro-batch, a function of that patient alone.
@@ -25,10 +27,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from privacy.dp.clipping import ClipBounds, ClippedSum
+from privacy.dp.noise_share import IntegerSum
+from privacy.dp.shares import NoiseShare
 
 __all__ = ["ClippedAccumulator", "ColumnBlock"]
 
@@ -64,17 +69,21 @@ class ClippedAccumulator:
         dimension: D, gradient coordinates. num_lanes: statistic lanes after them.
         bounds: how C is shared between them; where they have a bit, the threshold starts at the gradient's room.
         blocks: where the columns lie, each of them in exactly one block; () = all on `device`.
+        share: patients are rounded to its levels; None adds them as they are.
     """
 
     def __init__(
         self, dimension: int, num_lanes: int, bounds: ClipBounds, device: torch.device,
-        blocks: Sequence[ColumnBlock] = (),
+        blocks: Sequence[ColumnBlock] = (), share: NoiseShare | None = None,
     ) -> None:
+        if share is not None and (bounds.num_bits or share.dimension != dimension + num_lanes):
+            raise ValueError("distributed noise takes no adaptive clip, and its share is for the vector's own length")
         if num_lanes < 0 or (num_lanes > 0) != (bounds.lane_bound > 0):
             raise ValueError("statistic lanes need a lane_bound above 0, and a lane_bound needs lanes")
         self._dimension = dimension
         self._num_lanes = num_lanes
         self._bounds = bounds
+        self._share = share
         self._device = device
         self._blocks = tuple(blocks) or (ColumnBlock(device, (slice(0, dimension),)),)
         _require_partition(self._blocks, dimension)
@@ -134,9 +143,15 @@ class ClippedAccumulator:
                 vector[columns] = values[start:stop]
                 start = stop
         vector[self._dimension :] = self._tail.cpu().numpy()
-        total_sum = ClippedSum(vector, self._bounds.clip_norm, self._num_patients, self._num_nonfinite)
+        total_sum = self.sum_of(vector, self._num_patients, self._num_nonfinite)
         self.discard()
         return total_sum
+
+    def sum_of(self, vector: npt.NDArray[np.float64], num_patients: int, num_nonfinite: int) -> ClippedSum:
+        """`vector` float64[d] as a sum of this accumulator's kind and bound: of whole patients that it clipped."""
+        if self._share is not None:
+            return IntegerSum(vector, float(self._share.levels), num_patients, num_nonfinite)
+        return ClippedSum(vector, self._bounds.clip_norm, num_patients, num_nonfinite)
 
     def discard(self) -> None:
         """Drop everything that was added since the last `finish`."""
@@ -172,12 +187,20 @@ class ClippedAccumulator:
         for part, total in zip(parts, self._sums, strict=True):
             factors = gradient_factors.to(part.device)
             for columns in _chunks(part):
-                total[columns].addmv_(part[:, columns].double().mT, factors)
-        self._tail[: self._num_lanes] += lanes.mT @ lane_factors
+                self._add_scaled(total[columns], part[:, columns].double(), factors)
+        self._add_scaled(self._tail[: self._num_lanes], lanes, lane_factors)
         if self._threshold is not None:
             self._tail[-1] += self._bounds.bits(gradient_norms, lane_norms, self._threshold).sum()
         self._num_patients += lanes.shape[0]
         self._num_nonfinite += int(broken.sum())
+
+
+    def _add_scaled(self, total: Tensor, rows: Tensor, factors: Tensor) -> None:
+        """total float64[d] += sum over patients of factor times row; each patient's product rounded where it must."""
+        if self._share is None:
+            total.addmv_(rows.mT, factors)
+        else:
+            total += (rows * (factors * self._share.scale)[:, None]).round_().sum(dim=0)
 
 
 def joint_norms(parts: Sequence[Tensor], device: torch.device) -> Tensor:

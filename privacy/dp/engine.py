@@ -28,6 +28,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,7 @@ from privacy.dp.segments import (
     UnsegmentedPackingError,
     refuse_nonfinite,
 )
+from privacy.dp.shares import NoiseShare
 from privacy.manifest import Clipping
 
 __all__ = [
@@ -74,6 +77,7 @@ class PatientGradients:
         lane_bound: L, the lanes' share: their joint norm keeps within L, the gradient within sqrt(C^2 - L^2).
         image_modules: regular expression for the names of layers whose rows are image tiles.
         clipping, bit_weight: the clip rule and the weight of an adaptive clip's bit (`privacy.dp.clipping`).
+        share: of distributed noise: patients are rounded to its levels (`privacy.dp.noise_share`).
 
     Raises UncoveredParameterError or ValueError as `privacy.dp.coverage.cover`, RouterLossError when the router's
     balancing loss is on, and ValueError for bounds out of range.
@@ -93,6 +97,7 @@ class PatientGradients:
         image_modules: str = "multi_modal_projector|vision_tower",
         clipping: Clipping = "flat",
         bit_weight: float = 0.0,
+        share: NoiseShare | None = None,
     ) -> None:
         bounds = ClipBounds(clip_norm, lane_bound, clipping, bit_weight)
         self._layers = cover(model, parameters, image_modules)
@@ -104,7 +109,7 @@ class PatientGradients:
         self._device = self._blocks[0].device  # where norms, factors and lanes are
         self._buffers = [torch.empty(0, b.size, dtype=self._dtype, device=b.device) for b in self._blocks]
         self._sum = ClippedAccumulator(
-            self._dimension, num_lanes, bounds, self._device, [block.columns for block in self._blocks])
+            self._dimension, num_lanes, bounds, self._device, [block.columns for block in self._blocks], share)
         self._batch: OpenBatch | None = None
         self._failed = False
         self._router = RouterGuard(model)
@@ -183,6 +188,10 @@ class PatientGradients:
         if self._batch is not None or self._sum.is_open:
             raise EngineStateError("a micro-batch or a patient is still open: collect it before finish()")
         return self._sum.finish()
+
+    def sum_of(self, vector: npt.NDArray[np.float64], num_patients: int, num_nonfinite: int) -> ClippedSum:
+        """Sums of this engine that were added up elsewhere, as one of its sums."""
+        return self._sum.sum_of(vector, num_patients, num_nonfinite)
 
     def set_threshold(self, threshold: float) -> None:
         """The adaptive clip's threshold for the next step; ValueError inside a step."""

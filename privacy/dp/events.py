@@ -26,8 +26,12 @@ class ReleaseEvent:
     number up to `most_patients`, a public upper bound that the site enforces (see `charged`). 0 and 0 mean plain
     Poisson sampling.
 
-    Raises ValueError for a rate outside [0, 1], noise not above 0, a negative number of steps, or a truncation
-    that names only one of its two numbers.
+    With distributed noise (`levels` above 0) the noise is that of `min_survivors` - `colluders` sites together, each
+    with its share, on a sum of patients rounded to `levels` (`privacy.dp.shares`); `privacy.dp.guarantees` says
+    what that is worth against others. 0, 0 and 0 mean that the site adds all of the noise itself.
+
+    Raises ValueError for a rate outside [0, 1], noise not above 0, a negative number of steps, a truncation that names
+    only one of its two numbers, or shares without an honest site.
     """
 
     sampling_rate: float
@@ -35,8 +39,15 @@ class ReleaseEvent:
     steps: int
     truncated_batch: int = 0
     most_patients: int = 0
+    min_survivors: int = 0
+    colluders: int = 0
+    levels: int = 0
 
     def __post_init__(self) -> None:
+        shared = (self.min_survivors, self.colluders, self.levels)
+        if shared != (0, 0, 0) and not (self.levels > 0 and 0 <= self.colluders < self.min_survivors):
+            raise ValueError("shared noise needs levels above 0 and more min_survivors than colluders, not "
+                             f"{self.levels}, {self.min_survivors} and {self.colluders}")
         if not 0 <= self.sampling_rate <= 1:
             raise ValueError(f"sampling_rate must lie in [0, 1], not {self.sampling_rate}")
         if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier > 0):
@@ -52,6 +63,11 @@ class ReleaseEvent:
         """Whether truncation can happen: a cap of at least the number of patients never cuts a draw."""
         return 0 < self.truncated_batch < self.most_patients
 
+    @property
+    def honest(self) -> int:
+        """h: how many shares make up the noise; 0 where the site adds all of it."""
+        return self.min_survivors - self.colluders
+
 
 def charged(event: ReleaseEvent) -> ReleaseEvent:
     """The event whose cost covers `event` at every number of patients up to `most_patients`.
@@ -62,7 +78,10 @@ def charged(event: ReleaseEvent) -> ReleaseEvent:
     for any number: given the others' draw, a patient enters with probability q and then changes the sum by at most
     2 C, displacing another (joint convexity of the hockey-stick divergence). That the charge grows below the cap was
     checked on grids (tests), not proved.
+
+    Shared noise is charged as what its h shares are together.
     """
+    event = replace(event, min_survivors=0, colluders=0, levels=0)
     if not event.is_truncated:
         return event
     if event.sampling_rate * event.most_patients <= event.truncated_batch:

@@ -27,6 +27,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +36,7 @@ from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.coverage import UncoveredParameterError
 from privacy.dp.refusals import MissingGradientError, RouterGuard, refuse_couplings
+from privacy.dp.shares import NoiseShare
 from privacy.manifest import Clipping
 
 __all__ = ["MissingGradientError", "OpacusGradients", "OpacusUnsupportedError"]
@@ -52,7 +55,7 @@ class OpacusGradients:
     """The methods of `privacy.dp.engine.PatientGradients` over `opacus.GradSampleModule`.
 
     Args:
-        model, parameters, clip_norm, num_lanes, lane_bound, image_modules, clipping, bit_weight: as there.
+        model, parameters, clip_norm, num_lanes, lane_bound, image_modules, clipping, bit_weight, share: as there.
 
     Raises ImportError without Opacus, OpacusUnsupportedError for what it cannot do, UncoveredParameterError for a
     trainable parameter that is not listed, ValueError for bounds out of range and for what couples patients.
@@ -69,6 +72,7 @@ class OpacusGradients:
         image_modules: str = "multi_modal_projector|vision_tower",
         clipping: Clipping = "flat",
         bit_weight: float = 0.0,
+        share: NoiseShare | None = None,
     ) -> None:
         bounds = ClipBounds(clip_norm, lane_bound, clipping, bit_weight)
         self._model = model
@@ -84,7 +88,7 @@ class OpacusGradients:
             layer.training = True  # Opacus records nothing of a layer in evaluation; a linear layer has no modes
         self._dimension = sum(parameter.numel() for _, parameter in self._parameters)
         self._device = self._parameters[0][1].device
-        self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device)
+        self._sum = ClippedAccumulator(self._dimension, num_lanes, bounds, self._device, share=share)
         self._maps: tuple[Tensor, Tensor, int] | None = None
 
     @property
@@ -147,6 +151,10 @@ class OpacusGradients:
         if self._maps is not None:
             raise ValueError("a micro-batch is still open: collect it before finish()")
         return self._sum.finish()
+
+    def sum_of(self, vector: npt.NDArray[np.float64], num_patients: int, num_nonfinite: int) -> ClippedSum:
+        """As `PatientGradients.sum_of`."""
+        return self._sum.sum_of(vector, num_patients, num_nonfinite)
 
     def set_threshold(self, threshold: float) -> None:
         """The adaptive clip's threshold for the next step; ValueError inside a step."""

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TypeVar
 
+from privacy.aggregation import fewest_survivors
 from privacy.errors import CohortTooSmallError, FaultyCoordinatorError, FaultySiteError, MessageFormatError
 from privacy.identity import Roster
 from privacy.manifest import FACTORS
@@ -33,6 +34,7 @@ from privacy.messages import (
 from privacy.secagg.cohort import Cohort
 from privacy.secagg.hybrid import is_usable, key_parts
 from privacy.secagg.params import RingParams
+from privacy.secagg.rings import ring_of
 from privacy.wire import Message
 
 __all__ = ["check_plan", "check_quorum", "open_adverts", "open_envelopes", "open_masked", "received"]
@@ -80,13 +82,19 @@ def check_plan(data: bytes, *, roster: Roster, manifest: RunManifest, last: tupl
 
 def _fits(plan: Plan, roster: Roster, manifest: RunManifest) -> bool:
     """Stage and factor exist; the vector is no longer than the roster allows; the ring is the manifest's, its scale
-    a power of two, and the whole roster, suspended sites included, cannot wrap it."""
+    a power of two, and the whole roster, suspended sites included, cannot wrap it; with distributed noise the scale is
+    the share's, and a sum of all sites' draws and noise fits."""
     if plan.stage >= len(manifest.stages) or plan.dimension > roster.max_dimension:
         return False
     if plan.factor not in FACTORS[manifest.stages[plan.stage].schedule]:
         return False
     if (plan.bits, plan.saturation) != (manifest.bits, manifest.saturation):
         return False
+    if manifest.distributed_noise is not None:
+        try:
+            return plan.scale == ring_of(manifest, plan.stage, plan.dimension, len(roster.sites)).scale
+        except ValueError:
+            return False
     try:
         RingParams(plan.bits, plan.scale, plan.saturation, len(roster.sites))
     except ValueError:
@@ -117,7 +125,7 @@ def open_adverts(data: bytes, *, ctx: bytes, roster: Roster, manifest: RunManife
             raise FaultySiteError("E_WEAK_KEY", advert.site_id)
         if not advert.mark.is_signed_for(roster):
             raise FaultySiteError("E_SITE_SIG", advert.site_id)
-    cohort = Cohort(ctx, roster, {advert.site_id: advert for advert in entries})
+    cohort = Cohort(ctx, roster, {advert.site_id: advert for advert in entries}, fewest_survivors(manifest))
     _check_floor(len(entries), cohort)
     return cohort
 

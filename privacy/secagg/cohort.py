@@ -27,14 +27,15 @@ class Cohort:
         ctx: the plan's context, 32 bytes.
         roster: the pinned roster.
         adverts: site identifier -> checked announcement.
+        fewest: sites that the run's noise needs in a sum, where that is more than the roster asks for.
     """
 
-    def __init__(self, ctx: bytes, roster: Roster, adverts: Mapping[str, Advertise]) -> None:
+    def __init__(self, ctx: bytes, roster: Roster, adverts: Mapping[str, Advertise], fewest: int = 0) -> None:
         self.ctx, self.roster = ctx, roster
         self.adverts = {site: adverts[site] for site in sorted(adverts)}
         self.h1 = announced_hash(ctx, (advert.items() for advert in self.adverts.values()))
         self.threshold = roster.threshold(len(adverts))
-        self.floor = roster.floor(len(adverts))
+        self.floor = max(roster.floor(len(adverts)), fewest)
         self._keys = {site: roster.site(site).public_key for site in adverts}
         self._places = {site: place for place, site in enumerate(self.adverts, start=1)}
 

@@ -6,8 +6,8 @@ lift is exact. This is deterministic, not a matter of probability.
 
 *Assumes.* Every summand was saturated to +-c before it was rounded (`privacy.secagg.quantize`).
 
-*Does not cover.* Noise added after quantisation, which must not be saturated; it is not part of this
-protocol.
+*Does not cover.* Noise added after quantisation, which must not be saturated: `privacy.secagg.rings` has the ring of
+distributed noise.
 """
 
 from __future__ import annotations

@@ -71,6 +71,8 @@ class CoordinatorRound:
         plan, roster: of this round.
         signing_key: the coordinator's, as on the roster.
         suite, integrity_tags: as in the manifest.
+        ring: of distributed noise (`privacy.secagg.rings`); None = the plan's own, which cannot wrap.
+        fewest: sites that the run's noise needs in a sum (`privacy.aggregation.fewest_survivors`).
         on_evidence: called with evidence against a site, before the fault is raised; must keep it durably, or raise.
 
     Raises:
@@ -79,11 +81,15 @@ class CoordinatorRound:
 
     def __init__(
         self, *, plan: Plan, roster: Roster, signing_key: SigningKey, suite: Suite = "x25519",
-        integrity_tags: int = 0, on_evidence: Callable[[Evidence], None] = _not_kept,
+        integrity_tags: int = 0, on_evidence: Callable[[Evidence], None] = _not_kept, ring: RingParams | None = None,
+        fewest: int = 0,
     ) -> None:
         if signing_key.public_bytes() != roster.coordinator_key or plan.roster_hash != roster.hash():
             raise ValueError("the plan and the signing key must belong to the roster; rebuild the plan")
-        RingParams(plan.bits, plan.scale, plan.saturation, len(roster.sites))
+        ring = ring or RingParams(plan.bits, plan.scale, plan.saturation, len(roster.sites))
+        if (ring.bits, ring.scale) != (plan.bits, plan.scale):
+            raise ValueError("the ring is not the plan's; make both from one manifest")
+        self._fewest = fewest
         self._plan, self._roster, self._ctx = plan, roster, plan.context()
         self._signed_plan = SignedPlan.signed(signing_key, (), plan=plan).to_bytes()
         self._step = "advertise"
@@ -177,8 +183,8 @@ class CoordinatorRound:
     def close_advertise(self) -> dict[str, bytes]:
         """Fix U1; the list of all key announcements, for each of its sites."""
         self._must_be_open("advertise")
-        _must_reach(len(self._adverts), self._roster.floor(len(self._adverts)))
-        self._cohort = Cohort(self._ctx, self._roster, self._adverts)
+        _must_reach(len(self._adverts), max(self._roster.floor(len(self._adverts)), self._fewest))
+        self._cohort = Cohort(self._ctx, self._roster, self._adverts, self._fewest)
         message = AdvertiseList(tuple(self._cohort.adverts.values())).to_bytes()
         return self._open("share", dict.fromkeys(self._cohort.ids, message))
 
