@@ -10,7 +10,7 @@ here is private.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -26,11 +26,12 @@ from model.adapted import AdaptedModel, open_adapted
 from model.adapter import adapter_hash
 from model.evaluate import evaluate
 from model.example_file import by_kind, load_examples
-from model.inputs import Encoded, Example
+from model.inputs import Encoded
 from model.server_optimizer import ServerOptimizer, ServerState
 from model.spec import LoraSpec
 from privacy.aggregation import share_of, sum_terms
 from privacy.dp.clipping import ClippedSum
+from privacy.dp.discrete_gaussian import DiscreteGaussian
 from privacy.dp.guarantees import guarantees
 from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.messages import RunManifest
@@ -102,24 +103,36 @@ def _materials(seed: int) -> Materials:
 
 
 @lru_cache(maxsize=1)
-def _private(seed: int, task: str) -> list[list[Example]]:
-    """The private patients of all hospitals that have the task's source: each one's samples, in a fixed order."""
-    materials = _materials(seed)
-    found: dict[str, list[Example]] = {}
+def _adapted(seed: int) -> AdaptedModel:
+    """The seed's base with an adapter, which every run of that seed trains from its beginning."""
+    lora = Recipe.of(seed).config.lora
+    return open_adapted(str(_materials(seed).base_model),
+                        LoraSpec(rank=lora.rank, alpha=lora.alpha, groups=tuple(lora.groups)))
+
+
+@lru_cache(maxsize=2)
+def _private(seed: int, task: str) -> list[EncodedPatient]:
+    """The private patients of all hospitals that have the task's source, in a fixed order."""
+    materials, adapted = _materials(seed), _adapted(seed)
+    found: dict[str, EncodedPatient] = {}
     for site in sorted(materials.declared):
         for patient in read_folder(materials.hospitals / site, pseudonym_key=derived_secret(0, site)).patients:
             if samples := list(patient.examples.get(task, ())):
-                found[patient.pseudonym] = samples
+                found[patient.pseudonym] = {task: adapted.encode(samples)}
     return [found[name] for name in sorted(found)]
+
+
+@lru_cache(maxsize=2)
+def _questions(seed: int, task: str) -> list[Encoded]:
+    """The test questions, about patients that no training saw."""
+    return _adapted(seed).encode(by_kind(_materials(seed).test())[_KINDS[task]])
 
 
 def run_cell(cell: Cell, recipe: Recipe, rate: float | None = None) -> dict[str, Any]:
     """Train and test; facts as plain JSON values. `rate`: instead of that of `RATES`."""
     begin, begin_cpu = time.monotonic(), time.process_time()
-    materials = _materials(cell.seed)
-    lora = recipe.config.lora
-    adapted = open_adapted(str(materials.base_model), LoraSpec(lora.rank, lora.alpha, tuple(lora.groups)))
-    patients = [{cell.task: adapted.encode(samples)} for samples in _private(cell.seed, cell.task)]
+    adapted = _adapted(cell.seed)
+    patients = _private(cell.seed, cell.task)
     rate = RATES[cell.task].get(cell.arm, {}).get(cell.epsilon, 0.0) if rate is None else rate
     facts: dict[str, Any] = {"cell": cell.name, "rate": rate, "patients": len(patients)}
     if cell.arm == "base":
@@ -129,7 +142,7 @@ def run_cell(cell: Cell, recipe: Recipe, rate: float | None = None) -> dict[str,
                     for own in deal(patients, cell)]
     else:
         adapters = [_train(adapted, deal(patients, cell), cell, recipe, rate, facts)]
-    facts |= _tested(adapted, adapters, cell, materials)
+    facts |= _tested(adapted, adapters, cell)
     return {**facts, "seconds": time.monotonic() - begin, "cpu_seconds": time.process_time() - begin_cpu}
 
 
@@ -139,8 +152,7 @@ def public_losses(cell: Cell, recipe: Recipe, rates: Sequence[float]) -> dict[fl
     The public patients are fewer than the private ones, so the noise is made smaller by as much: on the mean gradient
     it is then what the private run has (`simulations.studies.tuning`).
     """
-    materials, lora = _materials(cell.seed), recipe.config.lora
-    adapted = open_adapted(str(materials.base_model), LoraSpec(lora.rank, lora.alpha, tuple(lora.groups)))
+    adapted = _adapted(cell.seed)
     public = stand_in(adapted, load_examples(public_split(recipe.config)), [cell.task], part=0)
     held_out = adapted.encode(public.held_out[_KINDS[cell.task]])
     part = len(public.train) / len(_private(cell.seed, cell.task))
@@ -176,15 +188,14 @@ def _train(
         worth = guarantees(planned_events(manifest), manifest.sites[0].delta)
         facts |= {"noise_multiplier": manifest.stages[0].noise_multiplier, "delta": manifest.sites[0].delta,
                   "epsilon": worth.colluding, "epsilon_outside": worth.outside, "epsilon_alone": worth.alone}
-    names = manifest.site_ids
 
     def entropy(site: str, purpose: str) -> SeededEntropy:
         return SeededEntropy(cell.seed, "utility", cell.arm, f"{cell.epsilon:g}", site, purpose)
 
     if cell.arm == "distributed":
-        return _distributed(adapted, dict(zip(names, sites, strict=True)), manifest, entropy)
+        return _distributed(adapted, sites, manifest, entropy)
     if cell.arm == "local":
-        return train_by_plain_sums(adapted, dict(zip(names, sites, strict=True)), manifest, entropy,
+        return train_by_plain_sums(adapted, dict(zip(manifest.site_ids, sites, strict=True)), manifest, entropy,
                                    on_round=lambda done, total: None, mechanism=BatchedMechanism)
     return train_centrally(
         adapted, sites[0], manifest, ServerOptimizer(1.0, _MOMENTUM), recipe.config.federation.average_decay,
@@ -228,42 +239,45 @@ def _privacy(cell: Cell, recipe: Recipe, roster: Roster) -> PrivacyConfig:
 
 
 def _distributed(
-    adapted: AdaptedModel, sites: Mapping[str, Sequence[EncodedPatient]], manifest: RunManifest, entropy: Any
+    adapted: AdaptedModel, sites: Sequence[Sequence[EncodedPatient]], manifest: RunManifest, entropy: Any
 ) -> npt.NDArray[np.float64]:
-    """Each round one sum of rounded patients with every site's share of the noise, and one server step on it."""
-    server, spec = manifest.server, manifest.stages[0]
-    state, history = ServerState.initial(adapted.initial), list[RoundSummary]()
-    while (position := position_after(history, manifest.stages)) is not None:
+    """Each round one sum of rounded patients with every site's share of the noise, and one server step on it.
+
+    Patients are rounded one by one, draws are independent and integers add up in any order: so the patients of all
+    sites are drawn and summed together, which gives the sum that the sites' uploads would have, and the other shares are
+    added.
+    """
+    spec, server = manifest.stages[0], manifest.server
+    patients, state, history = [one for own in sites for one in own], ServerState.initial(adapted.initial), 0
+    while (position := position_after([RoundSummary(0, None)] * history, manifest.stages)) is not None:
         selection = adapted.layout.select(spec.groups, position.factor)
         dimension = selection.size + len(LANES)
-        terms, total = sum_terms(manifest, 0, dimension, manifest.site_ids), np.zeros(dimension, dtype=np.uint32)
-        for site in manifest.sites:
-            adapted.write(state.adapter.astype(np.float64))
-            task = LocalTask(
-                stage=spec, clip_norm=manifest.clip_norm, private=True, lanes=lane_scale(manifest, 0),
-                lane_bound=manifest.lane_share * manifest.clip_norm,
-                expected_patients=spec.sampling_rate * site.declared_patients, share=share_of(manifest, 0, dimension))
-            total += noised_share(adapted, selection, sites[site.site_id], task,
-                                  entropy(site.site_id, str(len(history))), BatchedMechanism)
+        terms, share = sum_terms(manifest, 0, dimension, manifest.site_ids), share_of(manifest, 0, dimension)
+        if share is None:
+            raise ValueError("a distributed run needs a manifest with distributed noise")
+        adapted.write(state.adapter.astype(np.float64))
+        task = LocalTask(
+            stage=spec, clip_norm=manifest.clip_norm, private=True, lanes=lane_scale(manifest, 0),
+            lane_bound=manifest.lane_share * manifest.clip_norm, expected_patients=terms.divisor, share=share)
+        total = noised_share(adapted, selection, patients, task, entropy("sum", str(history)), BatchedMechanism)
+        for site in manifest.site_ids[1:]:
+            total += DiscreteGaussian(share.variance).draw(dimension, entropy(site, str(history))).astype(np.uint32)
         real = dequantize_sum(total, ring_of(manifest, 0, dimension, len(manifest.sites)))
         state = state.after(
             selection.indices, real[: selection.size], terms.divisor,
             optimizer=ServerOptimizer(terms.learning_rate, server.momentum, server.optimizer, server.second_decay,
                                       terms.noise_variance), average_decay=server.average_decay)
-        history.append(RoundSummary(0, None))
+        history += 1
     return state.average
 
 
 def _tested(
-    adapted: AdaptedModel, adapters: Sequence[npt.NDArray[np.float64]], cell: Cell, materials: Materials
+    adapted: AdaptedModel, adapters: Sequence[npt.NDArray[np.float64]], cell: Cell
 ) -> dict[str, Any]:
-    """Accuracy and mean loss (nats a question) on patients that no training saw; means over the adapters of sites "
-      "alone.
-    """
-    questions = by_kind(materials.test())[_KINDS[cell.task]]
-    encoded, outcomes = adapted.encode(questions), []
+    """Accuracy and mean loss (nats a question) on unseen patients; means over the adapters of sites alone."""
+    questions, outcomes = _questions(cell.seed, cell.task), []
     for adapter in adapters:
         adapted.write(adapter)
-        outcomes.append(evaluate(adapted.model, encoded))
+        outcomes.append(evaluate(adapted.model, questions))
     return {"accuracy": float(np.mean([outcome.accuracy for outcome in outcomes])),
             "loss": float(np.mean([outcome.loss for outcome in outcomes])), "questions": len(questions)}
