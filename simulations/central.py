@@ -18,7 +18,8 @@ from model.server_optimizer import ServerOptimizer, initial_velocity, moving_ave
 from privacy.entropy import Entropy
 from privacy.messages import RunManifest
 from privacy.statistics import LANES, LaneScale
-from site_client.training import EncodedPatient, LocalTask, run_local_steps
+from site_client.mechanism import PatientMechanism
+from site_client.training import EncodedPatient, LocalTask, Mechanism, run_local_steps
 
 __all__ = ["train_centrally"]
 
@@ -26,11 +27,12 @@ __all__ = ["train_centrally"]
 def train_centrally(
     adapted: AdaptedModel, patients: Sequence[EncodedPatient], manifest: RunManifest, optimizer: ServerOptimizer,
     average_decay: float, entropy: Callable[[str], Entropy], *,
-    on_round: Callable[[int, int], None],
+    on_round: Callable[[int, int], None], mechanism: Mechanism = PatientMechanism,
 ) -> npt.NDArray[np.float64]:
     """The averaged adapter float64[D] after the manifest's whole curriculum on `patients`.
 
-    `manifest.privacy` says whether noise is added (the manifest's multiplier, full sampling of `patients`).
+    `manifest.privacy` says whether noise is added (the manifest's multiplier, full sampling of `patients`). `mechanism`
+    is that of the steps; studies pass one that batches patients.
     """
     private = manifest.privacy == "patient-dp"
     state, velocity = adapted.initial.astype(np.float32), initial_velocity(adapted.layout.size)
@@ -47,7 +49,7 @@ def train_centrally(
             lane_bound=manifest.lane_share * manifest.clip_norm, expected_patients=expected)
         adapted.write(state.astype(np.float64))
         source = entropy(f"{len(history) + 1}/training")
-        update = run_local_steps(adapted, selection, patients, task, source)
+        update = run_local_steps(adapted, selection, patients, task, source, mechanism)
         state, velocity = optimizer.step(state, velocity, selection.indices, update.delta, 1.0)
         average = moving_average(average, state, len(history), average_decay)
         history.append(RoundSummary(position.stage, task.lanes.decode(update.lanes).mean_loss))

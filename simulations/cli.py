@@ -71,6 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--quick", action="store_true", help="tiny data and one seed: only to see that it works")
     ablate.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     ablate.set_defaults(command=_ablate)
+    study = commands.add_parser(
+        "study", help="a study of the documents: many runs, one table and plot",
+        description="utility: pooled data, sites alone, local and distributed noise at equal epsilon. Stop at any "
+                    "time; the "
+                    "same command goes on. Exit code 1 when a goal is short.")
+    study.add_argument("name", choices=("utility",), help="which study")
+    study.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME)")
+    study.add_argument("--quick", action="store_true", help="the headline comparison at epsilon 1 with one seed")
+    study.add_argument("--only", nargs="+", default=[], metavar="WORD", help="tasks or arms to run, such as patches")
+    study.add_argument("--tune", action="store_true", help="only try learning rates on public patients, and print them")
+    study.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
+    study.set_defaults(command=_study, overrides=[])
     make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
                                description="Split the real data of two installed packages over hospitals.")
     make.add_argument("out", type=Path, help="folder to make")
@@ -153,6 +165,21 @@ def _ablate(arguments: argparse.Namespace) -> int:
     write_ablation(out, facts)
     print(json.dumps(facts) if arguments.json else f"{table_text(facts)}\nplot: {out / 'ablation.png'}")
     return EXIT_OK
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from simulations.studies.utility import run_study, tune
+    from simulations.studies.utility_report import text_of
+
+    out, console = arguments.out or Path("runs") / arguments.name, Console(stderr=True)
+    if arguments.tune:
+        tune(out, console)
+        return EXIT_OK
+    facts, short = run_study(out, console, quick=arguments.quick, only=arguments.only)
+    print(json.dumps(facts) if arguments.json else "\n".join([text_of(facts), *facts["goals"]]))
+    return EXIT_FAILED if short else EXIT_OK
 
 
 def _make(arguments: argparse.Namespace) -> int:

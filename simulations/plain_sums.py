@@ -18,7 +18,8 @@ from model.server_optimizer import ServerOptimizer, ServerState, total_weight
 from privacy.entropy import Entropy
 from privacy.messages import RunManifest
 from privacy.statistics import lane_scale
-from site_client.training import EncodedPatient, LocalTask, run_local_steps
+from site_client.mechanism import PatientMechanism
+from site_client.training import EncodedPatient, LocalTask, Mechanism, run_local_steps
 
 __all__ = ["train_by_plain_sums"]
 
@@ -26,10 +27,12 @@ __all__ = ["train_by_plain_sums"]
 def train_by_plain_sums(
     adapted: AdaptedModel, sites: Mapping[str, Sequence[EncodedPatient]], manifest: RunManifest,
     entropy: Callable[[str, str], Entropy], *, on_round: Callable[[int, int], None],
+    mechanism: Mechanism = PatientMechanism,
 ) -> npt.NDArray[np.float64]:
     """The averaged adapter float64[D] after the manifest's whole curriculum, every site in every sum.
 
     sites: each site's patients, encoded. entropy: of (site, purpose). on_round: called with (done, total) rounds.
+    mechanism: of the sites' steps; studies pass one that batches patients.
     """
     server = manifest.server
     optimizer = ServerOptimizer(server.learning_rate, server.momentum)
@@ -47,7 +50,7 @@ def train_by_plain_sums(
                 expected_patients=stage.sampling_rate * terms.declared_patients)
             adapted.write(state.adapter.astype(np.float64))
             source = entropy(terms.site_id, f"{manifest.run_id}/{len(history) + 1}/training")
-            local = run_local_steps(adapted, selection, sites[terms.site_id], task, source)
+            local = run_local_steps(adapted, selection, sites[terms.site_id], task, source, mechanism)
             update += terms.weight * local.delta
             statistics += lanes.gain * local.lanes
         state = state.after(selection.indices, update, weight, optimizer=optimizer, average_decay=server.average_decay)

@@ -1,0 +1,283 @@
+"""One run of the utility study: deal the private patients to sites, train an arm, answer the test questions.
+
+The mechanisms are the sites' own (`site_client.training`, `site_client.upload`), the noise is solved for the schedule
+as a manifest's is, and the server's step is the coordinator's. Two things keep a run short: updates are added without
+masks, which change no bit of a sum, and a step computes patients in batches, which a real site does not do (one
+patient's part could depend on a batch-mate's by rounding, which is nothing for utility). Randomness is seeded: nothing
+here is private.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.load import load_config
+from configs.schema import CurriculumConfig, PrivacyConfig, SharedNoiseConfig, SimulationConfig, StageConfig
+from coordinator.curriculum import RoundSummary, position_after
+from coordinator.manifest import build_manifest, planned_events
+from model.adapted import AdaptedModel, open_adapted
+from model.adapter import adapter_hash
+from model.evaluate import evaluate
+from model.example_file import by_kind, load_examples
+from model.inputs import Encoded
+from model.server_optimizer import ServerOptimizer, ServerState
+from model.spec import LoraSpec
+from privacy.aggregation import share_of, sum_terms
+from privacy.dp.clipping import ClippedSum
+from privacy.dp.discrete_gaussian import DiscreteGaussian
+from privacy.dp.guarantees import guarantees
+from privacy.identity import Roster, RosterSite, SigningKey
+from privacy.messages import RunManifest
+from privacy.secagg.quantize import dequantize_sum
+from privacy.secagg.rings import ring_of
+from privacy.statistics import LANES, lane_scale
+from simulations.central import train_centrally
+from simulations.materials import Materials, prepare, public_split
+from simulations.plain_sums import train_by_plain_sums
+from simulations.seeded import SeededEntropy, derived_secret
+from simulations.studies.tuning import stand_in
+from simulations.studies.utility_design import Cell
+from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
+from site_client.sources.folder import read_folder
+from site_client.upload import noised_share
+
+__all__ = ["RATES", "STEPS", "BatchedMechanism", "Recipe", "deal", "public_losses", "run_cell"]
+
+STEPS = 48
+_LOCAL_STEPS = 8  # between two sums, where each site adds all of its noise itself
+_KINDS = {"reports": "normal", "patches": "alike"}
+_SAMPLES = {"reports": 1, "patches": 2}
+_SAMPLING = {"reports": 0.08, "patches": 0.25}
+_GROUPS = ["attention", "projector"]
+_MOMENTUM = 0.5  # at the site with local noise, at the server else
+_COLLUDERS = 1
+
+# Chosen on public patients alone, by `simulate study utility --tune`: the rate with the lowest loss on public patients
+# that the stand-in did not train on. By task, arm and epsilon.
+RATES: dict[str, dict[str, dict[float, float]]] = {
+    "reports": {
+        "pooled": {0.0: 10.0}, "pooled-dp": {1.0: 5.0, 3.0: 10.0, 8.0: 10.0},
+        "distributed": {1.0: 5.0, 3.0: 10.0, 8.0: 10.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
+        "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
+    "patches": {
+        "pooled": {0.0: 10.0}, "pooled-dp": {1.0: 2.5, 8.0: 2.5}, "distributed": {1.0: 2.5, 8.0: 2.5},
+        "local": {1.0: 2.5, 8.0: 2.5}, "alone-dp": {1.0: 2.5, 8.0: 2.5}},
+}
+
+
+class BatchedMechanism(PatientMechanism):
+    """The site's mechanism with several patients in one forward and backward."""
+
+    def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
+        """The same sum but for rounding."""
+        alone, self._task = self._task, replace(self._task, private=False)
+        try:
+            return super().clipped_sum(chosen)
+        finally:
+            self._task = alone
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a run shares with the others: the simulation file, and how many steps it makes."""
+
+    config: SimulationConfig
+    steps: int = STEPS
+
+    @classmethod
+    def of(cls, seed: int, steps: int = STEPS) -> Recipe:
+        """The demonstration data of that seed."""
+        return cls(load_config(SimulationConfig, "configs/simulations/demo.yaml", [f"data.seed={seed}"]), steps)
+
+
+@lru_cache(maxsize=1)
+def _materials(seed: int) -> Materials:
+    return prepare(Recipe.of(seed).config, lambda what, done, total: None)
+
+
+@lru_cache(maxsize=1)
+def _adapted(seed: int) -> AdaptedModel:
+    """The seed's base with an adapter, which every run of that seed trains from its beginning."""
+    lora = Recipe.of(seed).config.lora
+    return open_adapted(str(_materials(seed).base_model),
+                        LoraSpec(rank=lora.rank, alpha=lora.alpha, groups=tuple(lora.groups)))
+
+
+@lru_cache(maxsize=2)
+def _private(seed: int, task: str) -> list[EncodedPatient]:
+    """The private patients of all hospitals that have the task's source, in a fixed order."""
+    materials, adapted = _materials(seed), _adapted(seed)
+    found: dict[str, EncodedPatient] = {}
+    for site in sorted(materials.declared):
+        for patient in read_folder(materials.hospitals / site, pseudonym_key=derived_secret(0, site)).patients:
+            if samples := list(patient.examples.get(task, ())):
+                found[patient.pseudonym] = {task: adapted.encode(samples)}
+    return [found[name] for name in sorted(found)]
+
+
+@lru_cache(maxsize=2)
+def _questions(seed: int, task: str) -> list[Encoded]:
+    """The test questions, about patients that no training saw."""
+    return _adapted(seed).encode(by_kind(_materials(seed).test())[_KINDS[task]])
+
+
+def run_cell(cell: Cell, recipe: Recipe, rate: float | None = None) -> dict[str, Any]:
+    """Train and test; facts as plain JSON values. `rate`: instead of that of `RATES`."""
+    begin, begin_cpu = time.monotonic(), time.process_time()
+    adapted = _adapted(cell.seed)
+    patients = _private(cell.seed, cell.task)
+    rate = RATES[cell.task].get(cell.arm, {}).get(cell.epsilon, 0.0) if rate is None else rate
+    facts: dict[str, Any] = {"cell": cell.name, "rate": rate, "patients": len(patients)}
+    if cell.arm == "base":
+        adapters = [adapted.initial]
+    elif cell.arm == "alone-dp":
+        adapters = [_train(adapted, [own], replace(cell, arm="pooled-dp", sites=1), recipe, rate, facts)
+                    for own in deal(patients, cell)]
+    else:
+        adapters = [_train(adapted, deal(patients, cell), cell, recipe, rate, facts)]
+    facts |= _tested(adapted, adapters, cell)
+    return {**facts, "seconds": time.monotonic() - begin, "cpu_seconds": time.process_time() - begin_cpu}
+
+
+def public_losses(cell: Cell, recipe: Recipe, rates: Sequence[float]) -> dict[float, float]:
+    """Loss on held-out public patients after training on the other public ones, for each rate.
+
+    The public patients are fewer than the private ones, so the noise is made smaller by as much: on the mean gradient
+    it is then what the private run has (`simulations.studies.tuning`).
+    """
+    adapted = _adapted(cell.seed)
+    public = stand_in(adapted, load_examples(public_split(recipe.config)), [cell.task], part=0)
+    held_out = adapted.encode(public.held_out[_KINDS[cell.task]])
+    part = len(public.train) / len(_private(cell.seed, cell.task))
+    losses = {}
+    for rate in rates:
+        adapter = _train(adapted, deal(public.train, cell), cell, recipe, rate, {}, part)
+        adapted.write(adapter)
+        losses[rate] = float(evaluate(adapted.model, held_out).loss)
+    return losses
+
+
+def deal(patients: Sequence[EncodedPatient], cell: Cell) -> list[list[EncodedPatient]]:
+    """The patients over `cell.sites` sites: at random in equal parts, or sorted by answer in parts of sizes 4 to 1."""
+    order = np.random.default_rng([cell.seed, cell.sites, 11]).permutation(len(patients))
+    if cell.split == "skewed":
+        order = np.array(sorted(order.tolist(), key=lambda one: patients[one][cell.task][0].answer))
+    sizes = np.ones(cell.sites) if cell.split == "even" else np.linspace(4, 1, cell.sites)
+    cuts = np.rint(np.cumsum(sizes) / sizes.sum() * len(patients)).astype(int)
+    return [[patients[one] for one in part.tolist()] for part in np.split(order, cuts[:-1])]
+
+
+def _train(
+    adapted: AdaptedModel, sites: list[list[EncodedPatient]], cell: Cell, recipe: Recipe, rate: float,
+    facts: dict[str, Any], noise_part: float = 1.0,
+) -> npt.NDArray[np.float64]:
+    """The averaged adapter float64[D]; noise and epsilon go into `facts`. `noise_part`: of the noise that is solved."""
+    manifest = _manifest(adapted, sites, cell, recipe, rate)
+    if noise_part != 1.0:
+        (stage,) = manifest.stages
+        manifest = replace(manifest, stages=(replace(
+            stage, noise_multiplier=noise_part * stage.noise_multiplier),))
+    if manifest.privacy != "none":
+        worth = guarantees(planned_events(manifest), manifest.sites[0].delta)
+        facts |= {"noise_multiplier": manifest.stages[0].noise_multiplier, "delta": manifest.sites[0].delta,
+                  "epsilon": worth.colluding, "epsilon_outside": worth.outside, "epsilon_alone": worth.alone}
+
+    def entropy(site: str, purpose: str) -> SeededEntropy:
+        return SeededEntropy(cell.seed, "utility", cell.arm, f"{cell.epsilon:g}", site, purpose)
+
+    if cell.arm == "distributed":
+        return _distributed(adapted, sites, manifest, entropy)
+    if cell.arm == "local":
+        return train_by_plain_sums(adapted, dict(zip(manifest.site_ids, sites, strict=True)), manifest, entropy,
+                                   on_round=lambda done, total: None, mechanism=BatchedMechanism)
+    return train_centrally(
+        adapted, sites[0], manifest, ServerOptimizer(1.0, _MOMENTUM), recipe.config.federation.average_decay,
+        lambda purpose: entropy("all", purpose), on_round=lambda done, total: None, mechanism=BatchedMechanism)
+
+
+def _manifest(
+    adapted: AdaptedModel, sites: list[list[EncodedPatient]], cell: Cell, recipe: Recipe, rate: float
+) -> RunManifest:
+    """As a coordinator makes it; a pooled run's names three sites, of which only the schedule and the noise count."""
+    counts = [len(own) for own in sites] if len(sites) > 1 else [len(sites[0])] * 3
+    roster = Roster(
+        federation_id="study", version=1, coordinator_key=_public_key(0), min_cohort=3, min_fraction=0.5,
+        sites=tuple(RosterSite(f"site-{number:02d}", _public_key(number), count)
+                    for number, count in enumerate(counts, start=1)))
+    local = cell.arm == "local"
+    stage = StageConfig(
+        name="only", sources={cell.task: _SAMPLES[cell.task]}, groups=_GROUPS, learning_rate=rate,
+        learning_rate_without_privacy=rate, momentum=_MOMENTUM if local else 0.0, schedule=cell.schedule,
+        local_steps=_LOCAL_STEPS if local else 1, rounds=recipe.steps // (_LOCAL_STEPS if local else 1),
+        sampling_rate=_SAMPLING[cell.task], reply_after_s=0)
+    mode: Literal["patient-dp", "none"] = "patient-dp" if cell.epsilon else "none"
+    return build_manifest(
+        run_id=cell.name, curriculum=CurriculumConfig(stages=[stage]), privacy=_privacy(cell, recipe, roster),
+        lora=recipe.config.lora, federation=recipe.config.federation, roster=roster, base_model_hash=bytes(32),
+        adapter_hash=adapter_hash(adapted.initial), mode=mode)
+
+
+def _public_key(number: int) -> bytes:
+    """Of a party that signs nothing here."""
+    return SigningKey.from_private_bytes(bytes([number]) * 32).public_bytes()
+
+
+def _privacy(cell: Cell, recipe: Recipe, roster: Roster) -> PrivacyConfig:
+    chosen = replace(recipe.config.privacy, target_epsilon=cell.epsilon or 1.0)
+    if cell.arm != "distributed":
+        return chosen
+    floor = roster.floor(len(roster.sites))
+    return replace(chosen, noise="distributed", distributed=SharedNoiseConfig(
+        min_survivors=floor, colluders=_COLLUDERS, momentum=_MOMENTUM))
+
+
+def _distributed(
+    adapted: AdaptedModel, sites: Sequence[Sequence[EncodedPatient]], manifest: RunManifest, entropy: Any
+) -> npt.NDArray[np.float64]:
+    """Each round one sum of rounded patients with every site's share of the noise, and one server step on it.
+
+    Patients are rounded one by one, draws are independent and integers add up in any order: so the patients of all
+    sites are drawn and summed together, which gives the sum that the sites' uploads would have, and the other shares are
+    added.
+    """
+    spec, server = manifest.stages[0], manifest.server
+    patients, state, history = [one for own in sites for one in own], ServerState.initial(adapted.initial), 0
+    while (position := position_after([RoundSummary(0, None)] * history, manifest.stages)) is not None:
+        selection = adapted.layout.select(spec.groups, position.factor)
+        dimension = selection.size + len(LANES)
+        terms, share = sum_terms(manifest, 0, dimension, manifest.site_ids), share_of(manifest, 0, dimension)
+        if share is None:
+            raise ValueError("a distributed run needs a manifest with distributed noise")
+        adapted.write(state.adapter.astype(np.float64))
+        task = LocalTask(
+            stage=spec, clip_norm=manifest.clip_norm, private=True, lanes=lane_scale(manifest, 0),
+            lane_bound=manifest.lane_share * manifest.clip_norm, expected_patients=terms.divisor, share=share)
+        total = noised_share(adapted, selection, patients, task, entropy("sum", str(history)), BatchedMechanism)
+        for site in manifest.site_ids[1:]:
+            total += DiscreteGaussian(share.variance).draw(dimension, entropy(site, str(history))).astype(np.uint32)
+        real = dequantize_sum(total, ring_of(manifest, 0, dimension, len(manifest.sites)))
+        state = state.after(
+            selection.indices, real[: selection.size], terms.divisor,
+            optimizer=ServerOptimizer(terms.learning_rate, server.momentum, server.optimizer, server.second_decay,
+                                      terms.noise_variance), average_decay=server.average_decay)
+        history += 1
+    return state.average
+
+
+def _tested(
+    adapted: AdaptedModel, adapters: Sequence[npt.NDArray[np.float64]], cell: Cell
+) -> dict[str, Any]:
+    """Accuracy and mean loss (nats a question) on unseen patients; means over the adapters of sites alone."""
+    questions, outcomes = _questions(cell.seed, cell.task), []
+    for adapter in adapters:
+        adapted.write(adapter)
+        outcomes.append(evaluate(adapted.model, questions))
+    return {"accuracy": float(np.mean([outcome.accuracy for outcome in outcomes])),
+            "loss": float(np.mean([outcome.loss for outcome in outcomes])), "questions": len(questions)}
