@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def add_track_command(commands: Any) -> None:
     target.add_argument("--mlflow", metavar="URI", help="tracking server or sqlite:///FILE (extra `mlflow`)")
     target.add_argument("--otlp", metavar="URL", help="collector that takes OTLP over HTTP (extra `opentelemetry`)")
     parser.add_argument("--follow", action="store_true", help="go on until the run ends; Ctrl-C ends it too")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(command=_track)
 
 
@@ -61,7 +63,8 @@ def _track(arguments: argparse.Namespace) -> int:
         pass
     finally:
         tracker.close()
-    print(f"{arguments.run_id}: {written} rounds written")
+    facts = {"run_id": arguments.run_id, "rounds_written": written}
+    print(json.dumps(facts) if arguments.json else f"{arguments.run_id}: {written} rounds written")
     return EXIT_OK
 
 

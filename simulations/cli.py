@@ -175,7 +175,7 @@ def _study(arguments: argparse.Namespace) -> int:
 
     out, console = arguments.out or Path("runs") / arguments.name, Console(stderr=True)
     if arguments.tune:
-        tune(out, console)
+        tune(out, console, arguments.only)
         return EXIT_OK
     facts, short = run_study(out, console, quick=arguments.quick, only=arguments.only)
     print(json.dumps(facts) if arguments.json else "\n".join([text_of(facts), *facts["goals"]]))

@@ -67,12 +67,17 @@ def run_study(
     return summary, short
 
 
-def tune(out: Path, console: Console, rates: Sequence[float] = (2.5, 5.0, 10.0, 20.0)) -> None:
-    """Print the loss on held-out public patients for each rate; the choice is written down in `RATES`."""
+def tune(
+    out: Path, console: Console, only: Sequence[str] = (), rates: Sequence[float] = (0.625, 1.25, 2.5, 5.0, 10.0)
+) -> None:
+    """Print the loss on held-out public patients for each rate; the choice is written down in `RATES`. `only`: tasks or
+    arms; empty = all."""
     out.mkdir(parents=True, exist_ok=True)
     seen = set()
     for cell in design():
         key = (cell.task, cell.arm, cell.epsilon)
+        if only and not {cell.task, cell.arm} & set(only):
+            continue
         if cell.arm in ("base", "alone-dp") or key in seen or cell.seed or (cell.schedule, cell.split) != (
                 "alternate", "even"):
             continue

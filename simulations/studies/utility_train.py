@@ -244,8 +244,8 @@ def _distributed(
     """Each round one sum of rounded patients with every site's share of the noise, and one server step on it.
 
     Patients are rounded one by one, draws are independent and integers add up in any order: so the patients of all
-    sites are drawn and summed together, which gives the sum that the sites' uploads would have, and the other shares are
-    added.
+    sites are drawn and summed together, which gives the sum that the sites' uploads would have, and the other shares
+    are added.
     """
     spec, server = manifest.stages[0], manifest.server
     patients, state, history = [one for own in sites for one in own], ServerState.initial(adapted.initial), 0
