@@ -66,6 +66,7 @@ def diagnose(home: Home) -> list[Finding]:
         f"coordinator up {home.folder}"), "look at the machine's processes")
     findings += watch("port", lambda: _port(home), "correct `listen` in coordinator.yaml")
     findings += watch("health", lambda: _health(home), "see the process line")
+    findings += watch("console", lambda: _console(home), "correct `console` in coordinator.yaml")
     findings += watch("certificate", lambda: _certificates(home), f"coordinator renew-certificate {home.folder}")
     findings += watch("roster", lambda: _roster(home), _FIX)
     findings += watch("runs", lambda: _runs(home), _FIX)
@@ -125,6 +126,27 @@ def _health(home: Home) -> Iterator[Finding]:
         yield passed("health", "SERVING")
     else:
         yield warned("health", f"{status}: {reason}", "coordinator status DIR says which process is not ready")
+
+
+def _console(home: Home) -> Iterator[Finding]:
+    """Whether its address is free, or answers while `coordinator up` serves it."""
+    from privacy.web.serving import Place
+
+    if home.config.console in ("", "0"):
+        yield passed("console", "no web console (console: 0)")
+        return
+    place = Place.of(home.config.console)
+    with socket.socket(socket.AF_INET6 if ":" in place.host else socket.AF_INET) as probe:
+        probe.settimeout(2)
+        answers = probe.connect_ex((place.host, place.port)) == 0
+    if answers == _is_up(home):
+        yield passed("console", f"{home.config.console} " + ("answers; coordinator console DIR --url" if answers
+                                                             else "is free"))
+    elif answers:
+        yield warned("console", f"another program listens on {home.config.console}", "end it, or choose another "
+        "`console`")
+    else:
+        yield warned("console", f"nothing answers on {home.config.console}", "see log/console.log")
 
 
 def _certificates(home: Home) -> Iterator[Finding]:

@@ -50,6 +50,23 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
+def console_on(desk: Desk, address: str) -> None:
+    file = desk.dir / "coordinator.yaml"
+    kept = [line for line in file.read_text().splitlines() if not line.startswith("console:")]
+    file.write_text("\n".join([*kept, f"console: {address}", ""]))
+
+
+def test_the_consoles_address_is_looked_at(running: Desk, port: int) -> None:
+    console_on(running, f"127.0.0.1:{port}")
+    assert doctor(running)[1]["console"] == ("PASS", f"127.0.0.1:{port} is free")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        assert doctor(running)[1]["console"] == ("WARN", f"another program listens on 127.0.0.1:{port}")
+    console_on(running, "0")
+    assert doctor(running)[1]["console"][0] == "PASS"
+
+
 def test_a_folder_that_is_whole_has_no_failure(running: Desk, port: int) -> None:
     listen_on(running, port)
     code, lines = doctor(running)
