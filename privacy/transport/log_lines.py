@@ -5,7 +5,7 @@
     * At a hospital (`strict`) a text also loses file paths, DICOM UIDs, pseudonyms and other long hexadecimal words,
       dates, e-mail addresses, quoted words and everything that looks like a patient's number. Of an exception only its
       kind and the place in the code are kept, never its text. Of records that other libraries log only the name of the
-      library and the level are kept, but for Flower's, which carries messages and reads no file.
+      library and the level are kept, but for Flower's and its server's, which carry messages and read no file.
 
 *Assumes.* What is logged is chosen: of a request no header, query or body; of data, counts (`name=12`).
 
@@ -49,7 +49,7 @@ _PERSONAL = (
      r"\1\2\3[redacted]"),
     (re.compile(r"(?<![\w.:=-])[A-Za-z]{0,6}[-_]?\d{4,}[A-Za-z0-9]*\b(?!\.\d)"), "[number]"),
 )
-_TRUSTED = ("site_client", "privacy", "model", "configs", "coordinator", "flwr")
+_TRUSTED = ("site_client", "privacy", "model", "configs", "coordinator", "flwr", "uvicorn", "__main__")
 _MOST = 2000
 _side = {"strict": False}  # of what this process' commands say
 

@@ -53,8 +53,15 @@ def prepare(timing: Timing, home: Path | None = None) -> None:
         constant.HEARTBEAT_MIN_INTERVAL = min(constant.HEARTBEAT_MIN_INTERVAL, timing.heartbeat_s)
         constant.HEARTBEAT_CALL_TIMEOUT = min(constant.HEARTBEAT_CALL_TIMEOUT, timing.heartbeat_s / 2)
     _keep_to_the_address(import_module("flwr.supercore.protobuf.client").ProtobufClient)
-    if is_json():  # its records go to the process' own handler, and so through the redaction
-        import_module("flwr.supercore.logger").FLOWER_LOGGER.handlers.clear()
+    if is_json():
+        _log_through_ours()
+
+
+def _log_through_ours() -> None:
+    """Flower's records, and those of the servers that it starts, go to the process' own handler and its redaction."""
+    import_module("flwr.supercore.logger").FLOWER_LOGGER.handlers.clear()
+    loggers = import_module("uvicorn.config").LOGGING_CONFIG["loggers"]  # applied whenever a server is made
+    loggers |= {"uvicorn": {"handlers": [], "level": "INFO"}, "uvicorn.access": {"handlers": [], "level": "WARNING"}}
 
 
 def _keep_to_the_address(client_type: Any) -> None:

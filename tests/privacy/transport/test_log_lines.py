@@ -75,6 +75,7 @@ def test_an_exceptions_text_stays_out_of_a_hospitals_log_and_its_place_does_not(
 def test_another_librarys_text_stays_out_of_a_hospitals_log() -> None:
     assert line_of(True, "pydicom", "value Smith")["message"] == "[another library's text]"
     assert line_of(True, "flwr", "Starting Flower SuperNode")["message"] == "Starting Flower SuperNode"
+    assert line_of(True, "__main__", "not answered")["message"] == "not answered"  # `python -m` of a process of ours
     assert line_of(False, "pydicom", "value Smith")["message"] == "value Smith"
 
 
@@ -124,11 +125,15 @@ def test_flowers_own_records_take_our_handler() -> None:
             "from privacy.transport.timing import Timing\n"
             "log_to_output(strict=True)\nprepare(Timing())\n"
             "logging.getLogger('flwr').info('at %s', '/srv/data/SMITH')\n"
-            "logging.getLogger('flwr').debug('not this')")
+            "logging.getLogger('flwr').debug('not this')\n"
+            "import uvicorn\nuvicorn.Config(lambda: None)\n"  # as Flower makes its server
+            "logging.getLogger('uvicorn.error').info('serves')\n"
+            "logging.getLogger('uvicorn.access').info('nor this')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT,
                           env={**os.environ, "MEDGPT_LOG_FORMAT": "json"})
     assert done.returncode == 0, done.stderr
-    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["at [path]"] and done.stdout == ""
+    assert [json.loads(line)["message"] for line in done.stderr.splitlines()] == ["at [path]", "serves"]
+    assert done.stdout == ""
 
 
 # Exceptions whose text a site's log call quotes: each is a sentence of our own (see the call).

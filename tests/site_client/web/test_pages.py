@@ -93,7 +93,7 @@ def test_the_policy_is_shown_key_by_key_as_the_file_has_it(site: MadeSite) -> No
     assert set(CODES.values()) <= set(POLICY_REFUSALS) and set(CODES) <= {one.name for one in fields(PolicyConfig)}
     assert all(row["key"] in text and row["meaning"] in text
                for row in policy_rows(site.config.policy))
-    assert "max_rounds 77 of one run, all its stages together refused with P_ROUNDS" in text and "(default)" in text
+    assert "max_rounds 77 of one run, all its stages together; refused with P_ROUNDS" in text and "(default)" in text
 
 
 def test_the_data_page_counts_exactly_and_names_nobody(site: MadeSite) -> None:
