@@ -113,7 +113,9 @@ def _subject(report: Resource) -> tuple[str, ...]:
 def fhir_server() -> Iterator[FhirServer]:
     """Serve an empty server while the block lasts."""
     fhir = FhirServer()
-    server = uvicorn.Server(uvicorn.Config(fhir.application(), host="127.0.0.1", port=0, log_level="error"))
+    # No log configuration of its own: that closes the handlers of this process, and absl's then closes its stream.
+    server = uvicorn.Server(uvicorn.Config(
+        fhir.application(), host="127.0.0.1", port=0, log_level="error", log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
