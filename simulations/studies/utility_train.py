@@ -63,12 +63,12 @@ _COLLUDERS = 1
 # that the stand-in did not train on. By task, arm and epsilon.
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
-        "pooled": {0.0: 10.0}, "pooled-dp": {1.0: 5.0, 3.0: 10.0, 8.0: 10.0},
-        "distributed": {1.0: 5.0, 3.0: 10.0, 8.0: 10.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
-        "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
+        "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0},
+        "distributed": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0}, "local": {1.0: 1.25, 3.0: 2.5, 8.0: 5.0},
+        "alone-dp": {1.0: 1.25, 3.0: 2.5, 8.0: 5.0}},
     "patches": {
-        "pooled": {0.0: 10.0}, "pooled-dp": {1.0: 2.5, 8.0: 2.5}, "distributed": {1.0: 2.5, 8.0: 2.5},
-        "local": {1.0: 2.5, 8.0: 2.5}, "alone-dp": {1.0: 2.5, 8.0: 2.5}},
+        "pooled": {0.0: 0.625}, "pooled-dp": {1.0: 0.15, 8.0: 0.625}, "distributed": {1.0: 0.15, 8.0: 0.625},
+        "local": {1.0: 0.15, 8.0: 0.625}, "alone-dp": {1.0: 0.15, 8.0: 0.625}},
 }
 
 
