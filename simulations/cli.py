@@ -80,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME)")
     study.add_argument("--quick", action="store_true", help="the headline comparison at epsilon 1 with one seed")
     study.add_argument("--only", nargs="+", default=[], metavar="WORD", help="tasks or arms to run, such as patches")
+    study.add_argument("--report", action="store_true", help="make no run: table, plot and goals of the finished ones")
     study.add_argument("--tune", action="store_true", help="only try learning rates on public patients, and print them")
     study.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
     study.set_defaults(command=_study, overrides=[])
@@ -177,7 +178,8 @@ def _study(arguments: argparse.Namespace) -> int:
     if arguments.tune:
         tune(out, console, arguments.only)
         return EXIT_OK
-    facts, short = run_study(out, console, quick=arguments.quick, only=arguments.only)
+    facts, short = run_study(out, console, quick=arguments.quick, only=arguments.only,
+                             report=arguments.report)
     print(json.dumps(facts) if arguments.json else "\n".join([text_of(facts), *facts["goals"]]))
     return EXIT_FAILED if short else EXIT_OK
 

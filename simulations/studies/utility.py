@@ -26,7 +26,7 @@ SECONDS = 35.0
 
 
 def run_study(
-    out: Path, console: Console, *, quick: bool = False, only: Sequence[str] = ()
+    out: Path, console: Console, *, quick: bool = False, only: Sequence[str] = (), report: bool = False
 ) -> tuple[dict[str, Any], bool]:
     """Run what is missing, write `utility.json`, `utility.md` and `utility.png` into `out`.
 
@@ -35,6 +35,7 @@ def run_study(
         console: for progress, with the time left.
         quick: the headline at epsilon 1 with one seed.
         only: tasks or arms to run; empty = all.
+        report: make no run; table, plot and goals of those that are there.
 
     Returns:
         The facts, and whether a goal is short.
@@ -45,6 +46,8 @@ def run_study(
         raise ValueError(f"no run of the design has {', '.join(only)}; name a task or an arm")
     folder = out / "runs"
     folder.mkdir(parents=True, exist_ok=True)
+    if report:
+        cells = [cell for cell in cells if (folder / f"{cell.name}.json").is_file()]
     missing = [cell for cell in cells if not (folder / f"{cell.name}.json").is_file()]
     console.print(f"{len(missing)} of {len(cells)} runs to make, about {SECONDS * len(missing) / 60:.0f} min on one "
                   "core; "
