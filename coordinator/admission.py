@@ -13,6 +13,7 @@ from typing import Any
 
 from coordinator.exchange import Link, Outgoing, Reply
 from coordinator.rounds import RoundFailedError
+from privacy.aggregation import fewest_survivors
 from privacy.errors import MessageFormatError
 from privacy.identity import Roster
 from privacy.messages import ErrorReply, Hello, HelloList, Ready, RunManifest, Witness, WitnessList
@@ -59,14 +60,18 @@ class Door:
             try:
                 ready = self.admit()
             except RoundFailedError:
-                if left <= 0 or len(self.roster.active_ids) - len(self._final()) < self.roster.floor(
-                        len(self.roster.active_ids)):
+                if left <= 0 or len(self.roster.active_ids) - len(self._final()) < self.floor:
                     raise
             else:
                 undecided = set(self.roster.active_ids) - set(ready) - self._final()
                 if not undecided or left <= 0 or time.monotonic() - begin >= min(_STRAGGLERS_S, self.wait_s):
                     return ready
             time.sleep(min(_AGAIN_S, max(left, 0.1)))
+
+    @property
+    def floor(self) -> int:
+        """Fewest sites that a round can begin with: the roster's floor, or more where the run's noise needs them."""
+        return max(self.roster.floor(len(self.roster.active_ids)), fewest_survivors(self.manifest))
 
     def meeting_s(self, most_s: float) -> float:
         """How long one meeting may wait for its slowest node: a silent one must not hold up the others for a step's
@@ -80,14 +85,14 @@ class Door:
         """The sites that are ready for the run, sorted.
 
         Raises:
-            RoundFailedError: they are fewer than the roster's floor; the text says who refused, where and why.
+            RoundFailedError: they are fewer than `floor`; the text says who refused, where and why.
         """
         seen = _Admission(self)
         seen.offer()
         seen.meet()
         ready = tuple(sorted(seen.restore(seen.witness()))) if seen.hellos else ()
         invited = len(self.roster.active_ids)
-        floor = self.roster.floor(invited)
+        floor = self.floor
         refused = [*seen.unnamed, *(f"{site} ({why})" for site, why in sorted(seen.refused.items()))]
         self._last.clear()
         self._last.update(seen.refused)

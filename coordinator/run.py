@@ -33,8 +33,10 @@ from privacy.audit_claim import audit_claim, subject_of
 from privacy.durable import write_whole
 from privacy.gates import total_rounds
 from privacy.identity import Roster, SigningKey
+from privacy.manifest import FACTORS
 from privacy.messages import Attest, Plan, RunManifest, SignedManifest, SignedResult
 from privacy.roster import SignedRoster
+from privacy.secagg.rings import ring_of, wire_lanes
 
 __all__ = ["RunObserver", "describe_origin", "run_federation"]
 
@@ -111,6 +113,7 @@ def _open(config: CoordinatorConfig) -> _Opened:
     _require_patience(config, manifest)
     evaluation = PublicEvaluation.open(
         Path(config.base_model), manifest, Path(config.public_examples))
+    _require_ring(manifest, roster, evaluation)
     return _Opened(manifest, signed, roster, SigningKey.from_private_bytes(Path(config.key).read_bytes()),
                    evaluation, Path(config.output))
 
@@ -120,6 +123,18 @@ def _require_patience(config: CoordinatorConfig, manifest: RunManifest) -> None:
     if config.timeout_s <= longest:
         raise ConfigError(f"coordinator.timeout_s={config.timeout_s:g} must be longer than the run's reply_after_s of "
                           f"{longest:g} s, or every site counts as silent")
+
+
+def _require_ring(manifest: RunManifest, roster: Roster, evaluation: PublicEvaluation) -> None:
+    """Every round's sum fits the ring: else each site would refuse its plan (E_PARAMS)."""
+    for number, stage in enumerate(manifest.stages):
+        for factor in FACTORS[stage.schedule]:
+            size = evaluation.adapted.layout.select(stage.groups, factor).size
+            try:
+                ring_of(manifest, number, size + wire_lanes(manifest), len(roster.sites))
+            except ValueError as error:
+                raise ConfigError(
+                    f"stage {stage.name} does not fit the run's ring: {error}; make a new manifest") from None
 
 
 def _fresh(opened: _Opened) -> RunState:

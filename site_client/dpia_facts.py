@@ -89,13 +89,14 @@ def _budget(config: SiteConfig) -> dict[str, Any]:
     """The ledger's account, and e**epsilon: by how much the odds of a conclusion about one patient may change."""
     state = Path(config.state)
     if not (state / "ledger.sqlite").is_file() and not has_ledger(state):
-        return {"epsilon": 0.0, "private": True, "per_run": [], "delta": None, "factor": 1.0}
+        return {"epsilon": 0.0, "private": True, "per_run": [], "delta": None, "guarantees": None,
+                "factor": 1.0}
     try:
         facts = facts_of(config)
     except (ValueError, LedgerTamperedError) as error:
         return {"fault": str(error)}
     spent = facts["epsilon"]
-    return {**{name: facts[name] for name in ("epsilon", "delta", "private", "per_run", "head")},
+    return {**{name: facts[name] for name in ("epsilon", "delta", "private", "per_run", "guarantees", "head")},
             "factor": None if spent is None else exp(min(spent, _LARGEST))}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from site_client.dpia_risks import NOT_CLAIMED, RISKS, SAFEGUARDS
+from site_client.guarantees_report import guarantee_lines
 
 __all__ = ["BLANK", "dpia_text"]
 
@@ -117,17 +118,29 @@ def _protection(budget: Mapping[str, Any], policy: Mapping[str, Any]) -> list[st
                   f"most {budget['factor']:.4g} when one patient's whole record here is added or removed, except "
                   "with a "
                   f"probability of at most delta ({budget['delta']:.3g} over all runs)."]
-    lines += ["", "Unit: all records of one person at this site. Neighbouring data: one patient added or removed. "
-                  "Mechanism: "
-              "DP-SGD with one clip for each patient, at the site itself; the claim does not rest on the "
-              "coordinator, the "
-              "other sites or the masks. The signed ledger is written before anything is released, so a crash "
-              "counts too "
-              "much, never too little (`site-client ledger verify`). Runs:", ""]
+    lines += ["", *_claim(budget["guarantees"]), "", "The signed ledger is written before anything is released, so "
+                                                     "a crash "
+              "counts too much, never too little (`site-client ledger verify`). Runs:", ""]
     runs = [(run["run_id"], _number(run["reserved"]), _number(run["ran"]), run["rounds"],
              f"{run['steps']} of {run['planned_steps']}") for run in budget["per_run"]]
     return [*lines, *(_table(("run", "epsilon reserved", "of what ran", "rounds", "steps"), runs) if runs
                       else ["none yet"])]
+
+
+def _claim(guarantees: Mapping[str, Any] | None) -> list[str]:
+    """Unit, neighbours and mechanism, and what the claim rests on."""
+    lines = ["Unit: all records of one person at this site. Neighbouring data: one patient added or removed. "
+             "Mechanism: "
+             "DP-SGD with one clip for each patient."]
+    if guarantees is None:
+        return [*lines, "", "All noise is added at the site itself: the claim does not rest on the coordinator, the "
+                            "other "
+                "sites or the masks."]
+    return [*lines, "", "**Some runs shared their noise out among the sites.** The epsilon above then rests on the "
+                        "masks and on "
+            f"honest noise at the other sites, of which at most {guarantees['colluders']} may work against this "
+            "one. The three "
+            "guarantees:", "", *guarantee_lines(guarantees)]
 
 
 def _number(value: float | None) -> str:

@@ -38,9 +38,9 @@ POLICY_TEXTS = {
     "max_rounds": "of one run, all its stages together",
     "max_upload_mb": "of one masked upload",
     "max_evaluations": "of one run on this site's validation patients, repeats included; 0 = none",
+    "working_hours": "when the GPU may work, local time, such as [\"22:00-06:00\"]; [] = always",
     "distributed_noise": "null: no run that shares its noise out among sites; else state colluders, min_survivors, "
                          "max_epsilon_outside and max_epsilon_alone (docs/site-guide.md)",
-    "working_hours": "when the GPU may work, local time, such as [\"22:00-06:00\"]; [] = always",
 }
 IMAGES_TEXTS = {
     "most_frames": "of one multi-frame file, evenly spaced",

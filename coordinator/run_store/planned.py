@@ -11,6 +11,7 @@ from typing import Any
 
 from coordinator.manifest import planned_events
 from coordinator.release_facts import manifest_facts
+from privacy.aggregation import fewest_survivors
 from privacy.dp.accounting import epsilon
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
 from privacy.gates import evaluations, total_rounds, training_rounds
@@ -31,7 +32,8 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
         **manifest_facts(manifest), "rounds_total": total_rounds(manifest), "stages": _stages(manifest),
         "privacy": manifest.privacy, "target_epsilon": manifest.target_epsilon,
         "clip_norm": manifest.clip_norm, "suite": manifest.suite, "bits": manifest.bits,
-        "floor": roster.floor(len(roster.active_ids)), "sites": [terms.site_id for terms in manifest.sites]}
+        "floor": max(roster.floor(len(roster.active_ids)), fewest_survivors(manifest)),
+        "sites": [terms.site_id for terms in manifest.sites]}
 
 
 def plan_of(folder: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import torch
 
 from configs.schema import ConfigError, PolicyConfig, TrustConfig
 from model.server_optimizer import ServerState
+from privacy.aggregation import share_of
 from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.guarantees import Guarantees, guarantees
@@ -24,6 +25,7 @@ from privacy.statistics import LANES
 from site_client.guarantees_report import guarantee_facts, guarantee_lines
 from site_client.mechanism import PatientMechanism
 from site_client.policy import planned_events
+from site_client.rank_messages import Begin, task_of
 from site_client.trust import shared_caps, trust_rules
 from site_client.upload import noised_share
 from tests.site_client.small_site import (
@@ -159,6 +161,18 @@ def test_a_cap_on_the_own_share_refuses_the_run(tmp_path: Path) -> None:
     assert code(hello(session, SHARED)) == "P_BUDGET"
     admit(session_of(Sharing(tmp_path / "c", max_epsilon_alone=found.alone, max_epsilon_outside=found.outside), None),
           SHARED)
+
+
+# ------------------------------------------------------------------ several processes
+
+
+def test_other_processes_round_to_the_same_levels() -> None:
+    """A site's other ranks get what they need to round their patients, and no noise."""
+    begin = Begin(
+        bytes(16), "0", bytes(32), 8, 16, ("attention",), ("x",), ONE_STEP, 1.0, True, 0.05, 1.0, 0.1, 10.0, 8, 4096,
+        "own", NOISE.levels, DIMENSION, NOISE.honest)
+    assert task_of(Begin.from_bytes(begin.to_bytes())).share == share_of(SHARED, 0, DIMENSION)
+    assert task_of(replace(begin, share_levels=0, share_dimension=0, share_honest=0)).share is None
 
 
 # ------------------------------------------------------------------ a round
