@@ -21,7 +21,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", "README.md"
 
 _CARD = """---
 library_name: peft
-tags: [lora, medgpt-oss]
+tags: [lora, {family}]
 ---
 # Federated LoRA adapter
 
@@ -32,9 +32,12 @@ tags: [lora, medgpt-oss]
 - Privacy audit: {audit}
 - Load: `peft.PeftModel.from_pretrained(base, "<this folder>")`
 
-Research use only; not for clinical decision-making. Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and
-carry its terms: no commercial use, no re-identification.
+Research use only; not for clinical decision-making. {terms}
 """
+_TERMS = {
+    "gpt_oss": "Adapters of MedGPT-oss derive from weights under CC BY-NC 4.0 and\n"
+               "carry its terms: no commercial use, no re-identification.",
+    "llama": "The terms of the base model's weights hold for its adapters."}
 _NOT_AUDITED = "not audited: no audit was given"
 _AUDIT_LINE = "- Privacy audit: "
 
@@ -50,7 +53,10 @@ def save_adapter(
     """
     write_adapter(model, directory, base=base)
     config = model.peft_config["default"]
+    text = model.get_base_model().config.text_config.model_type
     card = _CARD.format(
+        family="llama" if text == "llama" else "medgpt-oss",
+        terms=_TERMS[text],
         description=description or "Trained jointly by several hospitals; only noised sums left any of them.",
         base=base or "see adapter_config.json",
         audit=audit,
