@@ -205,7 +205,9 @@ class RealFederation:
     def end(self, name: str, timeout_s: float = 60.0) -> int:
         """End one of them as an operator would, by SIGTERM; its exit code."""
         self.processes[name].terminate()
-        return self.processes.pop(name).wait(timeout_s)
+        code = self.processes[name].wait(timeout_s)
+        del self.processes[name]  # after it ended: one that does not is still ours to end
+        return code
 
     def wait_until_ready(self, name: str, timeout_s: float = 300.0) -> None:
         """Until its status file says so. Raises RuntimeError with its output when it ended instead."""

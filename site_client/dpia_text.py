@@ -20,9 +20,9 @@ def dpia_text(facts: Mapping[str, Any]) -> str:
     """Markdown of `site_client.dpia_facts.dpia_facts`."""
     parts = [
         [f"# Input for a data protection impact assessment: site {facts['site_id']}", "",
-         "**An aid, not legal advice.** The software wrote this from the site's own files on "
-         f"{facts['written_utc']}. It fills in what it can know; {BLANK} marks what only the controller can say. "
-         "The order is that of GDPR Article 35(7)."],
+         f"**An aid, not legal advice.** The software wrote this from the site's own files on {facts['written_utc']}. "
+         f"It fills in what it can know; {BLANK} marks what only the controller can say. The order is that of GDPR "
+         "Article 35(7)."],
         _processing(facts), _leaves(facts["left"]), _necessity(facts), _protection(facts["budget"], facts["policy"]),
         ["## 5. Risks for patients and what is done about them (Article 35(7)(c) and (d))", "",
          *_table(("risk", "measure", "how to check it here", "what remains"), RISKS)],
@@ -39,10 +39,10 @@ def _processing(facts: Mapping[str, Any]) -> list[str]:
     federation, index = facts["federation"], facts["index"]
     lines = [
         "## 1. The processing (Article 35(7)(a))", "",
-        f"- Purpose: joint training of LoRA adapters of one medical vision-language model, for research; not for "
+        "- Purpose: joint training of LoRA adapters of one medical vision-language model, for research; not for "
         f"decisions on a patient. The hospital's own purpose and legal basis (Articles 6 and 9): {BLANK}",
         f"- Controller, joint controllers (Article 26), data protection officer: {BLANK}",
-        f"- Where: on this hospital's machine. Patient data stay there; software release "
+        "- Where: on this hospital's machine. Patient data stay there; software release "
         f"`{facts['software']['release']}`.",
         f"- Base model: `{facts['base_model']}`. Coordinator: {facts['coordinator'] or 'none named yet'}.",
         "- Sources: " + ", ".join(f"{one['name']} ({one['kind']})" for one in facts["sources"]) + ".",
@@ -77,9 +77,8 @@ def _leaves(left: Mapping[str, Any]) -> list[str]:
         return [*lines, "Nothing: this site has not been started."]
     rows = [(row["message"], row["count"], f"{row['body_bytes']:,}", f"{row['vector_bytes']:,}")
             for row in left["egress"]]
-    return [*lines, "From the hash-chained audit log, in which every reply is booked before it leaves "
-            "(`site-client audit verify`). A vector is an update: clipped for each patient, noised, then masked. "
-            "All other "
+    return [*lines, "From the hash-chained audit log, in which every reply is booked before it leaves (`site-client "
+                    "audit verify`). A vector is an update: clipped for each patient, noised, then masked. All other "
             "bytes are keys, signatures, hashes, names and codes, which no patient's data influence.", "",
             *_table(("message", "count", "bytes", "bytes of vectors"), rows), "",
             f"In all {left['bytes_that_left']:,} bytes. Refused: "
@@ -91,13 +90,11 @@ def _necessity(facts: Mapping[str, Any]) -> list[str]:
     return [
         "## 3. Necessity and proportionality (Article 35(7)(b))", "",
         f"- Why this purpose needs these data, and why fewer or synthetic data would not do: {BLANK}",
-        f"- Storage limitation: index, mirrors of servers and ready pictures stay on the protected volume until "
-        "they are "
-        f"deleted; how long: {BLANK}",
-        "- Minimisation by the software: a patient is known by a keyed pseudonym; at most "
-        f"{policy['max_samples']} samples of a patient enter one step; texts are searched for names and identifiers "
-        f"(on a hit: {facts['text_check']}); pictures that may hold burned-in text are refused unless the site opts "
-        "in; "
+        "- Storage limitation: index, mirrors of servers and ready pictures stay on the protected volume until they "
+        f"are deleted; how long: {BLANK}",
+        f"- Minimisation by the software: a patient is known by a keyed pseudonym; at most {policy['max_samples']} "
+        "samples of a patient enter one step; texts are searched for names and identifiers (on a hit: "
+        f"{facts['text_check']}); pictures that may hold burned-in text are refused unless the site opts in; "
         "localizers, segmentations, dose and structured reports are never read.",
         f"- Patients who opted out: {facts['opted_out']} (`site-client opt-out`).",
         f"- Accuracy, transparency and information of the patients (Articles 13 and 14): {BLANK}"]
@@ -114,10 +111,8 @@ def _protection(budget: Mapping[str, Any], policy: Mapping[str, Any]) -> list[st
                      f"{policy['max_epsilon']:g}, which the site's policy sets for the life of its ledger.")
     if budget["private"] and budget["epsilon"]:
         lines += ["", "What that means: whatever anybody concludes from all that left, its odds change by a factor "
-                      "of at "
-                  f"most {budget['factor']:.4g} when one patient's whole record here is added or removed, except "
-                  "with a "
-                  f"probability of at most delta ({budget['delta']:.3g} over all runs)."]
+                      f"of at most {budget['factor']:.4g} when one patient's whole record here is added or removed, "
+                      f"except with a probability of at most delta ({budget['delta']:.3g} over all runs)."]
     lines += ["", *_claim(budget["guarantees"]), "", "The signed ledger is written before anything is released, so "
                                                      "a crash "
               "counts too much, never too little (`site-client ledger verify`). Runs:", ""]
@@ -130,17 +125,13 @@ def _protection(budget: Mapping[str, Any], policy: Mapping[str, Any]) -> list[st
 def _claim(guarantees: Mapping[str, Any] | None) -> list[str]:
     """Unit, neighbours and mechanism, and what the claim rests on."""
     lines = ["Unit: all records of one person at this site. Neighbouring data: one patient added or removed. "
-             "Mechanism: "
-             "DP-SGD with one clip for each patient."]
+             "Mechanism: DP-SGD with one clip for each patient."]
     if guarantees is None:
         return [*lines, "", "All noise is added at the site itself: the claim does not rest on the coordinator, the "
-                            "other "
-                "sites or the masks."]
+                            "other sites or the masks."]
     return [*lines, "", "**Some runs shared their noise out among the sites.** The epsilon above then rests on the "
-                        "masks and on "
-            f"honest noise at the other sites, of which at most {guarantees['colluders']} may work against this "
-            "one. The three "
-            "guarantees:", "", *guarantee_lines(guarantees)]
+                        f"masks and on honest noise at the other sites, of which at most {guarantees['colluders']} "
+                        "may work against this one. The three guarantees:", "", *guarantee_lines(dict(guarantees))]
 
 
 def _number(value: float | None) -> str:
@@ -150,8 +141,8 @@ def _number(value: float | None) -> str:
 def _rights(facts: Mapping[str, Any]) -> list[str]:
     return [
         "## 7. Rights of the data subjects", "",
-        "- Objection and withdrawal: `site-client opt-out add` leaves a patient out from the next round on. Copies in "
-        "mirrors of archives are removed by hand.",
+        "- Objection and withdrawal: `site-client opt-out add` leaves a patient out from the next round on. Copies "
+        "in mirrors of archives are removed by hand.",
         "- Erasure: an adapter that was released cannot forget one patient. What it can tell about any one is what "
         "section 4 bounds; stricter is training again without the patient.",
         "- Access: the software keeps no name; a patient's pseudonym can be computed with the site's key only.",
@@ -171,9 +162,8 @@ def _records(facts: Mapping[str, Any]) -> list[str]:
             ("transfers to third countries", BLANK), ("time limits for erasure", BLANK),
             ("security measures", "sections 4, 5 and 8")]), "",
         "Kept as evidence, on this machine: ledger, audit log, evidence of contradictions, approvals. HIPAA asks to "
-        "keep "
-        "such documentation for six years (45 CFR 164.316(b)(2)(i)); the ledger must live as long as the patients' "
-        "data."]
+        "keep such documentation for six years (45 CFR 164.316(b)(2)(i)); the ledger must live as long as the "
+        "patients' data."]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:

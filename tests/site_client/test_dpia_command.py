@@ -48,6 +48,16 @@ def test_an_account_without_private_noise_claims_nothing(site):
     assert "**epsilon" not in text and "factor of at most" not in text
 
 
+def test_shared_noise_is_not_said_to_rest_on_the_site_alone(site):
+    facts = dpia_facts(site.config)
+    assert "does not rest on the coordinator" in dpia_text(facts)
+    one = {"epsilon": 8.0, "max_epsilon": 9.0, "setting": "policy.max_epsilon"}
+    facts["budget"]["guarantees"] = {"colluders": 1, **dict.fromkeys(("outside", "colluding", "alone"), one)}
+    text = dpia_text(facts)
+    assert "does not rest on the coordinator" not in text
+    assert "shared their noise out" in text and "should secure aggregation fail" in text
+
+
 def test_a_site_that_never_started_says_that_nothing_left(tmp_path, capsys):
     made = MadeSite(tmp_path, capsys)
     text = made.run("dpia", made.file, "--no-data")[1]
