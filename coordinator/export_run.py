@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from configs.load import load_config
 from configs.schema import CoordinatorConfig
 from coordinator import checkpoint, release_facts
+from coordinator.gate_report import open_gate
 from coordinator.release_card import release_card
 from coordinator.release_folder import (
     FORMAT,
@@ -105,6 +106,9 @@ def _sentence(run: _Run, out: Path, kind: str, facts: dict[str, Any]) -> str:
     if len(last["attested_by"]) < last["needed"]:
         text += (f"\nNOT attested: {len(last['attested_by'])} sites signed this state and {last['needed']} are needed, "
                  "so `verify-release` refuses it")
+    missing = open_gate(run.manifest, SignedResult.from_bytes(bytes.fromhex(run.state.result)).result.gates)
+    if missing:
+        text += f"\nNOT passed: {missing}, so `verify-release` refuses it"
     mark = fingerprint(bytes.fromhex(facts["coordinator_key"]))
     return text + f'\nothers check it offline: coordinator verify-release {out} --key "{mark}"'
 

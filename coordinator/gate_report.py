@@ -13,7 +13,7 @@ from privacy.evaluation import GateOutcome
 from privacy.gates import EVALUATION_LANES, evaluation_scale, failed_sites
 from privacy.manifest import RunManifest
 
-__all__ = ["GateNotPassedError", "evaluation_facts", "evaluation_text", "gate_not_passed"]
+__all__ = ["GateNotPassedError", "evaluation_facts", "evaluation_text", "gate_not_passed", "open_gate"]
 
 
 class GateNotPassedError(RuntimeError):
@@ -43,6 +43,20 @@ def evaluation_text(facts: Mapping[str, Any], sites: int) -> str:
         return loss
     verdict = "passed" if facts["passed"] else f"NOT passed: {facts['failed']} of {sites} sites failed"
     return f"{loss}; gate {verdict}"
+
+
+def open_gate(manifest: RunManifest, gates: Sequence[GateOutcome]) -> str:
+    """The first gate of the manifest that these outcomes do not pass, and why, for a sentence; "" when all are passed.
+
+    Args:
+        gates: of a result, which a quorum attested.
+    """
+    index = unpassed_gate(manifest.stages, gates)
+    if index is None:
+        return ""
+    tried = [outcome for outcome in gates if outcome.stage == index]
+    why = f"{tried[-1].failed} sites failed it in round {tried[-1].round}" if tried else "no round of it has a sum"
+    return f"the gate of stage {manifest.stages[index].name} is not passed ({why})"
 
 
 def gate_not_passed(

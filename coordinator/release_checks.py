@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from coordinator import release_facts
+from coordinator.gate_report import open_gate
 from coordinator.release_folder import STATE_FILE, ReleaseError, file_facts, json_value, read_part
 from model.adapter_config import require_adapter_config, require_adapter_places, require_adapter_shapes
 from model.adapter_names import vector_of
@@ -27,8 +28,8 @@ from privacy.messages import Attest, Plan, Result, RunManifest
 from privacy.results import check_attests, open_result, quorum
 
 __all__ = [
-    "check_adapter", "check_attestation", "check_merged_base", "check_merged_files", "check_peft_base", "check_state",
-    "lora_of", "read_json", "same_json"]
+    "check_adapter", "check_attestation", "check_gates", "check_merged_base", "check_merged_files", "check_peft_base",
+    "check_state", "lora_of", "read_json", "same_json"]
 
 _MOST_JSON = 1 << 26
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -61,6 +62,15 @@ def check_attestation(facts: Mapping[str, Any], manifest: RunManifest, roster: R
     signers = sorted({one.site_id for one in attests if one.holds_for(result, roster)})
     return result, (f"round {result.round} attested by {', '.join(signers)}: {len(signers)} of "
                     f"{len(result.survivors)} in the sum, {quorum(result, roster)} needed"), bound
+
+
+def check_gates(manifest: RunManifest, result: Result) -> str:
+    """Every gate of the manifest is passed in the attested result; a line, "" where there is none."""
+    missing = open_gate(manifest, result.gates)
+    if missing:
+        raise ReleaseError(f"{missing}, as the sites attested, so this run has no release")
+    passed = [f"{manifest.stages[one.stage].name} in round {one.round}" for one in result.gates if one.failed == 0]
+    return f"gates passed, each by its own round's adapter before averaging: {', '.join(passed)}" if passed else ""
 
 
 def check_state(path: Path, facts: Mapping[str, Any], result: Result) -> tuple[npt.NDArray[np.float32], str]:

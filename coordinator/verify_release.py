@@ -102,6 +102,8 @@ def _verify(folder: Path, statement: Statement, anchor: Anchor, base: Path | Non
     if not bound:
         found.not_proved.append("that the attested round belongs to this very manifest: the run's checkpoint is of an "
                                 "earlier release and kept no plan; the sites' signatures name the run only")
+    if line := checks.check_gates(manifest, result):
+        found.checked.append(line)
     adapter, line = checks.check_state(folder / STATE_FILE, facts, result)
     found.checked.append(line)
     if facts["kind"] == "peft":

@@ -75,12 +75,12 @@ class FrozenPrefix:
         return (self._made(name, input_ids) if found is None else found).float()
 
     def make(self, input_ids: torch.Tensor) -> bool:
-        """Compute the entry of one sample if it is not there; whether it was computed. A failing sample is left out:
-        it will fail again when it is drawn, alone."""
+        """Compute the entry of one sample if it is not there; whether it was computed. A failing sample is left out,
+        whatever its fault, which must not end the round: it will fail again when it is drawn, alone."""
         name = self.name(input_ids)
         if self._found(name, len(input_ids)) is not None:
             return False
-        with contextlib.suppress(RuntimeError, OSError):
+        with contextlib.suppress(Exception):
             self._made(name, input_ids)
         return True
 
@@ -89,7 +89,8 @@ class FrozenPrefix:
 
     def _made(self, name: str, input_ids: torch.Tensor) -> torch.Tensor:
         states = frozen_outputs(self._plain, input_ids).to("cpu", _TYPES[self._dtype])
-        self._keep(name, states)
+        with contextlib.suppress(OSError):  # of a full volume: what others filled it with decides no sample's numbers
+            self._keep(name, states)
         return states
 
     def keep_only(self, names: Collection[str]) -> int:

@@ -14,7 +14,7 @@ import torch
 from model.adapted import AdaptedModel
 from model.adapter import Selection, adapter_hash
 from model.inputs import Encoded
-from privacy.dp.clipping import ClippedSum
+from privacy.dp.clipping import SLACK, ClippedSum
 from privacy.dp.ranks import RankError, RankSum, StepFacts, joined, require_partition, share_out
 from privacy.entropy import Entropy, SystemEntropy
 from privacy.release import release_hash
@@ -78,7 +78,8 @@ class RankedMechanism(PatientMechanism):
                 self._send_share(rank, facts, chosen)
             own = super().clipped_sum([chosen[position] for position in shares[0]])
             parts = [RankSum(0, facts.digest(), own), *(_sum_of(*answer) for answer in self._group.answers(Part))]
-            total = joined(parts, facts, own.l2_bound, own.vector.size)
+            slack = SLACK if self._task.share is None else 0.0
+            total = joined(parts, facts, own.l2_bound, own.vector.size, slack=slack)
             return self._engine.sum_of(total.vector, total.num_patients_local, total.num_nonfinite_local)
 
     def close(self) -> None:

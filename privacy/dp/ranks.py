@@ -107,16 +107,19 @@ def require_partition(shares: Sequence[Sequence[int]], num_patients: int) -> Non
         raise ValueError("the shares must name every patient of the draw exactly once: a patient is never split")
 
 
-def joined(parts: Sequence[RankSum], facts: StepFacts, clip_norm: float, size: int) -> ClippedSum:
+def joined(
+    parts: Sequence[RankSum], facts: StepFacts, clip_norm: float, size: int, *, slack: float = SLACK
+) -> ClippedSum:
     """The step's sum float64[size] over all ranks, or RankError: every part is checked before one is added.
 
-    `parts` are in the order of the ranks, `facts` rank 0's own, `clip_norm` is C.
+    `parts` are in the order of the ranks, `facts` rank 0's own, `clip_norm` is C. A patient's vector is at most
+    C (1 - `slack`) long: 0 where it was rounded, which may take up all of C (`privacy.dp.noise_share`).
     """
     if len(parts) != len(facts.shares):
         raise RankError(f"{len(parts)} of {len(facts.shares)} ranks answered")
     digest = facts.digest()
     for rank, (part, share) in enumerate(zip(parts, facts.shares, strict=True)):
-        _require(part, rank, digest, len(share), clip_norm, size)
+        _require(part, rank, digest, len(share), clip_norm, size, slack)
     total = np.zeros(size)
     for part in parts:
         total += part.clipped.vector
@@ -125,7 +128,9 @@ def joined(parts: Sequence[RankSum], facts: StepFacts, clip_norm: float, size: i
         sum(part.clipped.num_nonfinite_local for part in parts))
 
 
-def _require(part: RankSum, rank: int, digest: bytes, patients: int, clip_norm: float, size: int) -> None:
+def _require(
+    part: RankSum, rank: int, digest: bytes, patients: int, clip_norm: float, size: int, slack: float
+) -> None:
     clipped = part.clipped
     if part.rank != rank or not hmac.compare_digest(part.digest, digest):
         raise RankError(f"rank {rank} is out of step: another draw, adapter, base model, threshold or release")
@@ -133,7 +138,7 @@ def _require(part: RankSum, rank: int, digest: bytes, patients: int, clip_norm: 
         raise RankError(f"rank {rank} answers for another number of patients than its share has")
     if clipped.l2_bound != clip_norm or clipped.vector.shape != (size,):
         raise RankError(f"rank {rank} clipped to another bound or sums another vector")
-    reach = (patients - clipped.num_nonfinite_local) * clip_norm * (1 - SLACK) * (1 + _ROUNDING)
+    reach = (patients - clipped.num_nonfinite_local) * clip_norm * (1 - slack) * (1 + _ROUNDING)
     # Not `>`: a length that is no number must not pass.
     if not math.sqrt(float(clipped.vector @ clipped.vector)) <= reach:
         raise RankError(f"rank {rank} gives a sum that its patients cannot make")

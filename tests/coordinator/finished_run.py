@@ -24,6 +24,7 @@ from model.backbone import build, save_base
 from model.server_optimizer import ServerOptimizer, ServerState
 from model.spec import TINY, ModelSpec
 from model.tokenizer import train_tokenizer
+from privacy.evaluation import GateOutcome
 from privacy.messages import Attest, Plan, RunManifest, SignedManifest
 from privacy.results import RoundView
 from privacy.roster import SignedRoster
@@ -38,6 +39,8 @@ MICRO = replace(
 CURRICULUM: dict[str, Any] = {"stages": [{
     "name": "instruction", "sources": {"reports": 1}, "groups": ["attention"], "learning_rate": 0.5,
     "learning_rate_without_privacy": 0.5, "local_steps": 2, "sampling_rate": 0.1, "rounds": 4, "reply_after_s": 0}]}
+EVALUATION: dict[str, Any] = {"noise_multiplier": 8, "loss_cap": 4, "gate": {
+    "threshold": 1.0, "min_patients": 5, "max_repeats": 0, "spare": 0}}
 
 
 @dataclass(frozen=True)
@@ -90,25 +93,26 @@ def make_home(folder: Path) -> Path:
 
 def make_run(
     folder: Path, home: Path, base: Path, run_id: str = "first", *, groups: tuple[str, ...] = ("attention",),
-    rank: int = 4, attesting: tuple[str, ...] = SITES, rounds: int = 2, average_decay: float = 0.7
+    rank: int = 4, attesting: tuple[str, ...] = SITES, rounds: int = 2, average_decay: float = 0.7,
+    gated: bool = False, gates: tuple[GateOutcome, ...] = ()
 ) -> FinishedRun:
-    """A run of that many rounds, the last one attested by those sites."""
-    (folder / "curriculum.yaml").write_text(json.dumps(
-        {"stages": [{**CURRICULUM["stages"][0], "groups": list(groups)}]}))
+    """A run of that many rounds, the last one attested by those sites, with these gate outcomes where it is `gated`."""
+    stage = {**CURRICULUM["stages"][0], "groups": list(groups), **({"evaluation": EVALUATION} if gated else {})}
+    (folder / "curriculum.yaml").write_text(json.dumps({"stages": [stage]}))
     (folder / "public.jsonl").touch()
     config = RunConfig(
         run_id=run_id, curriculum=str(folder / "curriculum.yaml"), base_model=str(base),
         public_examples=str(folder / "public.jsonl"), privacy=PrivacyConfig(target_epsilon=2.0),
         lora=LoraConfig(rank=rank, alpha=8, groups=list(groups)),
-        federation=FederationConfig(average_decay=average_decay))
+        federation=FederationConfig(average_decay=average_decay, integrity_tags=int(gated)))
     RunQueue(home / "runs").add(config)
     prepare_run(Home.open(home), run_id)
     run = FinishedRun(home, base, run_id)
-    _play(run, rounds, attesting)
+    _play(run, rounds, attesting, gates)
     return run
 
 
-def _play(run: FinishedRun, rounds: int, attesting: tuple[str, ...]) -> None:
+def _play(run: FinishedRun, rounds: int, attesting: tuple[str, ...], gates: tuple[GateOutcome, ...]) -> None:
     from model.adapted import open_adapted
     from model.spec import LoraSpec
 
@@ -128,7 +132,7 @@ def _play(run: FinishedRun, rounds: int, attesting: tuple[str, ...]) -> None:
         state = state.after(chosen, update, 1.0, optimizer=ServerOptimizer(1.0, manifest.server.momentum),
                             average_decay=manifest.server.average_decay)
         view = RoundView(ctx=plan.context(), h3=bytes([number] * 32), announced=3, survivors=SITES)
-        closing = close_round(plan, view, np.zeros(3, dtype=np.uint8), (), state, key)
+        closing = close_round(plan, view, np.zeros(3, dtype=np.uint8), (), state, key, gates)
         history.append({"round": number, "stage": 0, "stage_name": "instruction", "summed": list(SITES)})
         attests = [Attest.make(site, closing.result.result, key_of(site)) for site in attesting]
         assert closing.plan is not None

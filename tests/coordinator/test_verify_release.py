@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.export_run import export_run
 from coordinator.release_folder import FORMAT, STATE_FILE
+from privacy.evaluation import GateOutcome
 from privacy.identity import Officer, Roster
 from privacy.roster import SignedRoster
 from privacy.roster_facts import fingerprint
@@ -188,3 +189,23 @@ def test_the_last_rounds_model_is_recognised_where_nothing_is_averaged(
     export_run(plain.folder, tmp_path / "out", bench.key)
     code, out, _ = verify(tmp_path / "out")
     assert code == 0 and "its average is the last round's model itself" in out
+
+
+@pytest.mark.parametrize(("gates", "words"), [
+    ((GateOutcome(0, 2, 2),), "the gate of stage instruction is not passed (2 sites failed it in round 2)"),
+    ((), "the gate of stage instruction is not passed (no round of it has a sum)"),
+    ((GateOutcome(0, 1, 1), GateOutcome(0, 2, 0)), ""),
+])
+def test_a_run_that_did_not_pass_its_gates_has_no_release(
+    bench: Bench, verify: Verify, tmp_path: Path, gates: tuple[GateOutcome, ...], words: str
+) -> None:
+    run = make_run(tmp_path, bench.run.home, bench.run.base, f"gated-{len(gates)}", gated=True, gates=gates)
+    said = export_run(run.folder, tmp_path / "out", bench.key)
+    found = verify(tmp_path / "out")
+    if words:
+        assert f"NOT passed: {words}, so `verify-release` refuses it" in said
+        refused(found, words)
+    else:
+        assert "NOT passed" not in said
+        assert found[0] == 0 and "gates passed, each by its own round's adapter before averaging: instruction in " \
+            "round 2" in found[1]

@@ -112,6 +112,31 @@ def test_entries_on_disk_are_private_checked_and_forgotten(adapted: AdaptedModel
     assert list(folder.glob("??/*")) == [own]
 
 
+def test_a_full_volume_changes_no_samples_numbers(adapted: AdaptedModel, tmp_path: Path) -> None:
+    """Else one patient's entries, by filling it, would take other patients out of the sum."""
+    samples = adapted.encode(TEXTS)
+    (tmp_path / "full").touch()
+    unkept = FrozenPrefix(adapted.model, bytes(32), tmp_path / "full" / "kept")  # nothing can be written there
+    there = clipped(adapted, FrozenPrefix(adapted.model, bytes(32), tmp_path / "kept").attach(samples), True)
+    assert np.linalg.norm(there) > 0.02
+    assert np.array_equal(clipped(adapted, unkept.attach(samples), True), there)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, OSError, MemoryError, IndexError])
+def test_a_failing_sample_ends_no_round(
+    adapted: AdaptedModel, fault: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> torch.Tensor:
+        raise fault
+
+    monkeypatch.setattr("model.frozen_prefix.frozen_outputs", fail)
+    prefix = FrozenPrefix(adapted.model, bytes(32))
+    sample = adapted.encode(TEXTS)[0]
+    assert prefix.make(sample.input_ids)
+    with pytest.raises(fault):  # alone, when it is drawn: that patient contributes zero
+        prefix.states(sample.input_ids)
+
+
 def test_another_base_layer_type_or_text_is_another_entry(adapted: AdaptedModel) -> None:
     ids = adapted.encode(TEXTS)[0].input_ids
     names = {FrozenPrefix(adapted.model, bytes(32)).name(ids), FrozenPrefix(adapted.model, bytes([1] * 32)).name(ids),

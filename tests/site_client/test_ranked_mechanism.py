@@ -19,7 +19,8 @@ from model.backbone import load_base
 from model.inputs import Encoded
 from model.placement import place
 from privacy.dp.clipping import SLACK
-from privacy.dp.ranks import RankError, StepFacts
+from privacy.dp.ranks import RankError, StepFacts, joined
+from privacy.dp.shares import NoiseShare
 from privacy.messages import AdaptiveClip
 from site_client.mechanism import DeviceLostError, PatientMechanism, PatientSums
 from site_client.rank_messages import Part, Ready, pack, samples_of, tensors_of, unpack
@@ -346,6 +347,23 @@ def test_the_reach_of_a_share_is_that_of_its_patients(base: Path, adapted: Adapt
         rest = [patient for index, patient in enumerate(chosen) if index != left_out]
         less = over_ranks(LocalGroup(base, 2), adapted, selection, rest, task()).vector
         assert 0 < np.linalg.norm(whole - less) <= CLIP * (1 - SLACK) * (1 + 1e-4)
+
+
+def test_a_sum_of_rounded_patients_may_take_up_all_of_its_bound(
+    base: Path, adapted: AdaptedModel, selection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient that rounds up everywhere leaves no slack: that an honest rank's sum was refused would tell of it."""
+    given: list[float] = []
+
+    def reach(*parts: Any, slack: float) -> Any:
+        given.append(slack)
+        return joined(*parts, slack=slack)
+
+    monkeypatch.setattr("site_client.ranked_mechanism.joined", reach)
+    share = NoiseShare(1 << 16, selection.size + 3, CLIP, 2.0, 1)
+    for what in (task(), replace(task(), share=share)):
+        over_ranks(LocalGroup(base, 2), adapted, selection, samples(adapted), what)
+    assert given == [SLACK, 0.0]
 
 
 def test_an_accelerator_that_is_lost_ends_the_step_instead_of_counting_everybody_as_failed(

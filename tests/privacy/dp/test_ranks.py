@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.dp.clipping import ClippedSum
+from privacy.dp.accumulator import ClippedAccumulator
+from privacy.dp.clipping import SLACK, ClipBounds, ClippedSum
 from privacy.dp.ranks import RankError, RankSum, StepFacts, joined, require_partition, share_out
+from privacy.dp.shares import NoiseShare
 
 C, SIZE = 2.0, 5
 FACTS = StepFacts(b"s" * 16, 3, "f" * 64, bytes(32), b"a" * 32, ((0, 2), (1,), ()), 0.5)
@@ -56,6 +59,19 @@ def test_the_sum_is_added_in_the_order_of_the_ranks_and_counts_everybody() -> No
     expected = np.zeros(SIZE) + PARTS[0].clipped.vector + PARTS[1].clipped.vector + PARTS[2].clipped.vector
     assert np.array_equal(total.vector, expected)
     assert (total.l2_bound, total.num_patients_local, total.num_nonfinite_local) == (C, 3, 0)
+
+
+def test_a_patient_rounded_up_in_every_coordinate_is_within_reach() -> None:
+    levels, size = 1 << 12, 4_194_161
+    sums = ClippedAccumulator(
+        size, 0, ClipBounds(1.0, 0.0), torch.device("cpu"), share=NoiseShare(levels, size, 1.0, 2.0, 1))
+    sums.add(torch.ones(1, size), None)
+    found, facts = sums.finish(), replace(FACTS, shares=((0,),))
+    assert levels * (1 - SLACK) * (1 + 1e-6) < np.linalg.norm(found.vector) <= levels
+    parts = [RankSum(0, facts.digest(), found)]
+    assert np.array_equal(joined(parts, facts, levels, size, slack=0.0).vector, found.vector)
+    with pytest.raises(RankError, match="cannot make"):
+        joined(parts, facts, levels, size)
 
 
 @pytest.mark.parametrize("changed", [
