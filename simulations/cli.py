@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from simulations.attack_commands import add_attack_command
 
@@ -71,6 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--quick", action="store_true", help="tiny data and one seed: only to see that it works")
     ablate.add_argument("--json", action="store_true", help="print the report as JSON instead of a table")
     ablate.set_defaults(command=_ablate)
+    _add_study(commands)
+    make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
+                               description="Split the real data of two installed packages over hospitals.")
+    make.add_argument("out", type=Path, help="folder to make")
+    make.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as seed=3 num_test_reports=600")
+    make.add_argument("--json", action="store_true", help="print JSON instead of text")
+    make.set_defaults(command=_make)
+    _add_trial(commands)
+    return parser
+
+
+def _add_study(commands: Any) -> None:
     study = commands.add_parser(
         "study", help="a study of the documents: many runs, one table and plot",
         description="utility: pooled data, sites alone, local and distributed noise at equal epsilon. Stop at any "
@@ -84,12 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--tune", action="store_true", help="only try learning rates on public patients, and print them")
     study.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
     study.set_defaults(command=_study, overrides=[])
-    make = commands.add_parser("make-hospitals", help="write folders of real DICOM files and reports",
-                               description="Split the real data of two installed packages over hospitals.")
-    make.add_argument("out", type=Path, help="folder to make")
-    make.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="such as seed=3 num_test_reports=600")
-    make.add_argument("--json", action="store_true", help="print JSON instead of text")
-    make.set_defaults(command=_make)
+
+
+def _add_trial(commands: Any) -> None:
     trial = commands.add_parser(
         "make-trial", help="small hospitals, a tiny base model and questions for a first real federation",
         description="Makes (once) and copies what docs/quickstart.md starts from. The data are real and public.")
@@ -98,7 +108,6 @@ def _parser() -> argparse.ArgumentParser:
                        help="simulation file that names data and base (default: %(default)s)")
     trial.add_argument("--json", action="store_true", help="print JSON instead of text")
     trial.set_defaults(command=_make_trial, overrides=[])
-    return parser
 
 
 def _quiet_environment() -> None:

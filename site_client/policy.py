@@ -21,7 +21,7 @@ from privacy.manifest import DistributedNoise
 from privacy.messages import Plan, RunManifest, SiteTerms, StageSpec
 from privacy.release import release_hash
 from privacy.secagg.compact import too_narrow
-from site_client.trust import trust_rules
+from site_client.trust import is_unstated, trust_rules
 
 __all__ = [
     "BYTES_PER_MB", "check_gates", "check_hours", "check_manifest", "check_rounds_left", "check_schedule",
@@ -82,6 +82,7 @@ def check_manifest(
     terms = terms_of(manifest, site_id)
     for broken, code in _rules(manifest, terms, policy, roster, base_model_hash):
         _refuse(broken, code)
+    _refuse(is_unstated(policy, account), "P_TRUST")
     if manifest.privacy != "none":
         _refuse(planned_epsilon(manifest, terms) > manifest.target_epsilon, "P_BUDGET")
         account.require_room(manifest.run_id, planned_events(manifest), terms.delta)
@@ -106,6 +107,8 @@ def refusals(
             found.append(code)
             if code == "P_TERMS":  # what follows is about a site that the roster lists so
                 break
+    if is_unstated(policy, account):
+        found.append("P_TRUST")
     if not found and manifest.privacy != "none":
         if planned_epsilon(manifest, terms) > manifest.target_epsilon:
             found.append("P_BUDGET")

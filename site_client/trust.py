@@ -10,9 +10,10 @@ from configs.schema import PolicyConfig
 from privacy.aggregation import most_colluders
 from privacy.dp.guarantees import Guarantees
 from privacy.identity import Roster
+from privacy.ledger_account import Account
 from privacy.messages import RunManifest
 
-__all__ = ["shared_caps", "trust_rules"]
+__all__ = ["is_unstated", "shared_caps", "trust_rules"]
 
 
 def shared_caps(policy: PolicyConfig) -> Guarantees | None:
@@ -21,6 +22,13 @@ def shared_caps(policy: PolicyConfig) -> Guarantees | None:
     if trust is None:
         return None
     return Guarantees(trust.max_epsilon_outside, policy.max_epsilon, trust.max_epsilon_alone)
+
+
+def is_unstated(policy: PolicyConfig, account: Account) -> bool:
+    """Whether the ledger holds a run with distributed noise and the policy no longer says what its three guarantees may
+    cost: the caps on two of them would be gone, so no run is booked on top until it does."""
+    return policy.distributed_noise is None and any(
+        event.levels for reserved in account.reservations for event in reserved.events)
 
 
 def trust_rules(manifest: RunManifest, policy: PolicyConfig, roster: Roster) -> Iterator[tuple[bool, str]]:

@@ -17,6 +17,7 @@ from privacy.aggregation import share_of
 from privacy.dp.accumulator import ClippedAccumulator
 from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.guarantees import Guarantees, guarantees
+from privacy.errors import PolicyRefusalError
 from privacy.ledger import Ledger
 from privacy.messages import Advertise, DistributedNoise, RoundStart, RunManifest, SignedPlan
 from privacy.secagg.rings import ring_of, wire_lanes
@@ -24,9 +25,9 @@ from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES
 from site_client.guarantees_report import guarantee_facts, guarantee_lines
 from site_client.mechanism import PatientMechanism
-from site_client.policy import planned_events
+from site_client.policy import check_manifest, planned_events, refusals
 from site_client.rank_messages import Begin, task_of
-from site_client.trust import shared_caps, trust_rules
+from site_client.trust import is_unstated, shared_caps, trust_rules
 from site_client.upload import noised_share
 from tests.site_client.small_site import (
     ADAPTER,
@@ -161,6 +162,20 @@ def test_a_cap_on_the_own_share_refuses_the_run(tmp_path: Path) -> None:
     assert code(hello(session, SHARED)) == "P_BUDGET"
     admit(session_of(Sharing(tmp_path / "c", max_epsilon_alone=found.alone, max_epsilon_outside=found.outside), None),
           SHARED)
+
+
+def test_caps_do_not_go_away_with_the_statement_while_shared_runs_are_booked(tmp_path: Path) -> None:
+    """Else a later run with local noise could be booked on top with no cap on the other two guarantees."""
+    site = Sharing(tmp_path)
+    train(session_of(site, SHARED), plan_of())
+    silent, account = PolicyConfig(max_epsilon=8.0, require_scheduled_replies=False), site.ledger.account()
+    assert is_unstated(silent, account) and not is_unstated(policy(), account)
+    assert not is_unstated(silent, Site(tmp_path / "other").ledger.account())
+    asked = {"roster": ROSTER, "site_id": "site-1", "base_model_hash": MANIFEST.base_model_hash, "account": account}
+    assert "P_TRUST" in refusals(replace(MANIFEST, run_id="later"), policy=silent, **asked)
+    with pytest.raises(PolicyRefusalError) as refused:
+        check_manifest(replace(MANIFEST, run_id="later"), policy=silent, **asked)
+    assert refused.value.code == "P_TRUST"
 
 
 # ------------------------------------------------------------------ several processes
