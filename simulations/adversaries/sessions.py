@@ -29,7 +29,8 @@ from privacy.messages import (
     WitnessList,
 )
 from privacy.release import release_hash
-from privacy.secagg.quantize import QuantizedVector, dequantize_sum
+from privacy.secagg.params import RingParams
+from privacy.secagg.quantize import QuantizedVector, dequantize_sum, quantize
 from privacy.statistics import WIRE_LANES
 from simulations.adversaries.consortium import STEPS, Consortium, Refusal, Reply
 from site_client.evidence_store import EvidenceStore
@@ -156,14 +157,14 @@ class UntrainedSession(SiteSession):
 
     def _trained(
         self, manifest: RunManifest, plan: Plan, adapter: npt.NDArray[np.float32], adapted: object, selection: object,
-        arrived_utc: str,
-    ) -> npt.NDArray[np.float64]:
+        ring: RingParams, arrived_utc: str,
+    ) -> QuantizedVector:
         terms, ledger = terms_of(manifest, self._site.site_id), self._site.ledger
         source = self._entropy("training")
         self._site.spends_time()  # type: ignore[attr-defined]
         ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
         ledger.reserve(round_entry(manifest, plan, terms.delta, source, arrived_utc))
-        return 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
+        return quantize(4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0, ring)
 
 
 class KeepsNoEvidence(UntrainedSession):

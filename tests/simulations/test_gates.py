@@ -54,6 +54,6 @@ def test_the_ledger_of_a_site_shows_its_evaluations() -> None:
            "finished": 3, "wasted": 0, "evaluations": 2, "evaluation_epsilon": 1.25}
     facts = {"site_id": "s", "chain_intact": True, "rows": 1, "entries": 1, "runs": ["r"], "steps": 5, "epsilon": 4.0,
              "ran": 3.0, "delta": 1e-5, "max_epsilon": 8.0, "left": 4.0, "max_delta": 1e-4, "wasted_rounds": 0,
-             "max_wasted_rounds": 8, "private": True, "per_run": [run], "head": "00" * 32}
+             "max_wasted_rounds": 8, "private": True, "per_run": [run], "guarantees": None, "head": "00" * 32}
     assert "of it 2 evaluations on validation patients, epsilon 1.25 by themselves" in text_of(facts)
     assert "evaluations" not in text_of({**facts, "per_run": [{**run, "evaluations": 0}]})
