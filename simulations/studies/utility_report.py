@@ -175,6 +175,7 @@ def plot(results: Results, path: Path) -> None:
                          color="grey", label=ARMS[arm])
     axes.set(xscale="log", xlabel="epsilon of each patient (log scale)", ylabel="is this study normal: accuracy, %",
              title="Eight hospitals, equal epsilon, 95 % over seeds")
+    axes.minorticks_off()
     axes.set_xticks([1, 3, 8], ["1", "3", "8"])
     axes.legend(fontsize=8)
     figure.tight_layout()
