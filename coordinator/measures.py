@@ -5,7 +5,7 @@ Nothing of one site but its part in byte totals, no file, no reason's text; of p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ def measures_of(event: Event) -> RoundMeasures | None:
                          begin=end - seconds, end=end, values=values)
 
 
-def step_times(events: list[Event]) -> Iterator[StepTime]:
+def step_times(events: Sequence[Event]) -> Iterator[StepTime]:
     """The steps of a run's `steps.jsonl`, in its order."""
     for event in events:
         if event.get("event") == "step":

@@ -47,17 +47,17 @@ def _track(arguments: argparse.Namespace) -> int:
     queue.get(arguments.run_id)  # a run that does not exist is refused here
     folder = queue.folder(arguments.run_id)
     tracker = _tracker(arguments, home.config.federation_id)
-    written = 0
+    written, position, steps = 0, 0, defaultdict[int, list[StepTime]](list)
     try:
         events = (follow(queue, arguments.run_id, every_s=1.0) if arguments.follow
                   else iter(events_after(folder / "progress.jsonl", 0)[0]))
         for event in events:
             if (measures := measures_of(event)) is None:
                 continue
-            steps: dict[int, list[StepTime]] = defaultdict(list)
-            for step in step_times(list(events_after(folder / "steps.jsonl", 0)[0])):
+            came, position = events_after(folder / "steps.jsonl", position)
+            for step in step_times(came):
                 steps[step.round].append(step)
-            tracker.add(measures, steps[measures.round])
+            tracker.add(measures, steps.pop(measures.round, []))
             written += 1
     except KeyboardInterrupt:
         pass

@@ -234,15 +234,22 @@ def _text_config(spec: ModelSpec) -> GptOssConfig | LlamaConfig:
     return _llama_config(spec) if spec.text == "llama" else _gpt_oss_config(spec)
 
 
+def _text_sizes(spec: ModelSpec) -> dict[str, int]:
+    """What both kinds of language model are sized by, as their configurations name it."""
+    return {
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.hidden_size,
+        "intermediate_size": spec.expert_size,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "num_key_value_heads": spec.num_kv_heads,
+        "head_dim": spec.head_dim,
+    }
+
+
 def _llama_config(spec: ModelSpec) -> LlamaConfig:
     return LlamaConfig(
-        vocab_size=spec.vocab_size,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.expert_size,
-        num_hidden_layers=spec.num_layers,
-        num_attention_heads=spec.num_heads,
-        num_key_value_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
+        **_text_sizes(spec),
         hidden_act="silu",
         max_position_embeddings=spec.context,
         initializer_range=spec.initializer_range,
@@ -257,13 +264,7 @@ def _llama_config(spec: ModelSpec) -> LlamaConfig:
 
 def _gpt_oss_config(spec: ModelSpec) -> GptOssConfig:
     return GptOssConfig(
-        vocab_size=spec.vocab_size,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.expert_size,
-        num_hidden_layers=spec.num_layers,
-        num_attention_heads=spec.num_heads,
-        num_key_value_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
+        **_text_sizes(spec),
         num_local_experts=spec.num_experts,
         num_experts_per_tok=spec.experts_per_token,
         sliding_window=spec.sliding_window,

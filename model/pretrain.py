@@ -9,15 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 
-from model.backbone import build, hash_model, save_base
+from model.backbone import build, save_base
+from model.base_cache import kept_base
 from model.example_file import kind_of
 from model.inputs import Encoded, Example, arrays_of, collate, encode_all
 from model.loss import answer_logits, per_sample
@@ -28,8 +27,6 @@ __all__ = ["Progress", "Recipe", "cache_key", "pretrain"]
 
 Progress = Callable[[int, int, float], None]
 """Called after each step with (samples done, samples in all, running mean loss)."""
-
-_HASH_FILE = "content.sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,20 +67,7 @@ def pretrain(
     if not any(recipe.epochs.get(kind_of(example), 0) for example in examples):
         raise ValueError("pretrain: no example is of a kind that the recipe trains on.")
     target = cache_dir / f"base-{cache_key(examples, spec, recipe)[:16]}"
-    if target.exists():
-        _check_cached(target)
-        return target
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache_dir))
-    try:
-        _train(examples, spec, recipe, partial, progress)
-        (partial / _HASH_FILE).write_text(hash_model(partial).hex() + "\n", encoding="ascii")
-        partial.chmod(0o755)
-        if not target.exists():  # another process may have been faster; both made the same
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return kept_base(target, lambda folder: _train(examples, spec, recipe, folder, progress))
 
 
 def cache_key(examples: Sequence[Example], spec: ModelSpec, recipe: Recipe) -> str:
@@ -99,12 +83,6 @@ def cache_key(examples: Sequence[Example], spec: ModelSpec, recipe: Recipe) -> s
         for image in images:
             total.update(hashlib.sha256(image.tobytes()).digest())
     return total.hexdigest()
-
-
-def _check_cached(target: Path) -> None:
-    record = target / _HASH_FILE
-    if not record.is_file() or record.read_text(encoding="ascii", errors="replace").strip() != hash_model(target).hex():
-        raise ValueError(f"The cached base model {target} was changed after it was written; delete it and run again.")
 
 
 def _train(

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import tempfile
 from importlib import metadata
 from pathlib import Path
 
-from model.backbone import build, hash_model, save_base
+from model.backbone import build, save_base
+from model.base_cache import kept_base
 from model.gguf_file import GgufModel, open_gguf
 from model.package_files import package_files
 from model.spec import ModelSpec
@@ -52,24 +51,8 @@ def smollm2_base(cache_dir: Path, adapted_layers: int) -> Path:
     `cache_dir`; it appears there whole or not at all. Raises ValueError as `smollm2_file` and `base_of_gguf`."""
     source = smollm2_file()
     target = cache_dir / f"base-smollm2-{_SHA256[:8]}-{adapted_layers}"
-    record = target / "content.sha256"
-    if target.exists():
-        if not record.is_file() or record.read_text(encoding="ascii", errors="replace").strip() != (
-                hash_model(target).hex()):
-            raise ValueError(f"The cached base model {target} was changed after it was written; delete it and run "
-                             "again.")
-        return target
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache_dir))
-    try:
-        base_of_gguf(open_gguf(source), partial, name="smollm2-135m-instruct", adapted_layers=adapted_layers)
-        (partial / record.name).write_text(hash_model(partial).hex() + "\n", encoding="ascii")
-        partial.chmod(0o755)
-        if not target.exists():  # another process may have been faster; both made the same
-            partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
+    return kept_base(target, lambda folder: base_of_gguf(
+        open_gguf(source), folder, name="smollm2-135m-instruct", adapted_layers=adapted_layers))
 
 
 def base_of_gguf(source: GgufModel, directory: Path, *, name: str, adapted_layers: int) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from privacy.web.serving import Place
 from simulations.machine_tools import CHROMIUM, missing_packages
 
 VIEWS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
@@ -33,6 +35,39 @@ def launched() -> Iterator[Any]:
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"])
         yield chromium
         chromium.close()
+
+
+@contextmanager
+def served_in_a_thread(serve: Callable[[Callable[[Place], None]], None]) -> Iterator[Place]:
+    """Pages in a thread of this process; where they are. `serve` runs until its server is told to end, and calls what
+    it is given once it listens."""
+    import uvicorn
+
+    made: list[uvicorn.Server] = []
+    begin = uvicorn.Server.__init__
+
+    def remembered(self: uvicorn.Server, config: uvicorn.Config) -> None:
+        begin(self, config)
+        made.append(self)
+
+    ready, places = threading.Event(), list[Place]()
+
+    def on_ready(place: Place) -> None:
+        places.append(place)
+        ready.set()
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(uvicorn.Server, "__init__", remembered)
+    patch.setattr(uvicorn.Server, "install_signal_handlers", lambda self: None, raising=False)
+    thread = threading.Thread(target=serve, args=(on_ready,), daemon=True)
+    thread.start()
+    try:
+        assert ready.wait(60)
+        yield places[0]
+    finally:
+        made[0].should_exit = True
+        thread.join(30)
+        patch.undo()
 
 
 class Visit:

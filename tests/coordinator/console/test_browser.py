@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ import pytest
 from coordinator.console.process import console_url, serve_console
 from coordinator.home import Home
 from privacy.web.serving import Place
-from tests.browsing import OFFENDING, RULED, VIEWS, launched, rules_broken, visiting
+from tests.browsing import OFFENDING, RULED, VIEWS, launched, rules_broken, served_in_a_thread, visiting
 from tests.coordinator.console.homes import RECORDED, finish
 from tests.coordinator.run_store.journals import append
 
@@ -39,34 +38,9 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def console_of(home: Path, port: int = 0) -> Iterator[str]:
     """Serve in a thread of this process; the URL with the token."""
-    import uvicorn
-
-    made: list[uvicorn.Server] = []
-    begin = uvicorn.Server.__init__
-
-    def remembered(self: uvicorn.Server, config: uvicorn.Config) -> None:
-        begin(self, config)
-        made.append(self)
-
-    ready, places = threading.Event(), list[Place]()
-
-    def on_ready(place: Place) -> None:
-        places.append(place)
-        ready.set()
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(uvicorn.Server, "__init__", remembered)
-    patch.setattr(uvicorn.Server, "install_signal_handlers", lambda self: None, raising=False)
-    thread = threading.Thread(
-        target=serve_console, args=(Home.open(home), Place("127.0.0.1", port), on_ready), daemon=True)
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield console_url(Home.open(home), places[0])
-    finally:
-        made[0].should_exit = True
-        thread.join(30)
-        patch.undo()
+    opened = Home.open(home)
+    with served_in_a_thread(lambda on_ready: serve_console(opened, Place("127.0.0.1", port), on_ready)) as place:
+        yield console_url(opened, place)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ Nothing may be asked of any address but the pages' own, and the browser may have
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from privacy.web.serving import Place
 from site_client.audit_log import site_log
 from site_client.keystore import signing_key
 from site_client.web.serve import pages_url, serve_site
-from tests.browsing import OFFENDING, RULED, VIEWS, launched, rules_broken, visiting
+from tests.browsing import OFFENDING, RULED, VIEWS, launched, rules_broken, served_in_a_thread, visiting
 from tests.site_client.made_site import MadeSite
 from tests.site_client.web.sites import PATIENT, RUN, UID, add_history, be_up, index, new_site
 
@@ -38,33 +37,9 @@ def browser() -> Iterator[Any]:
 @contextmanager
 def served(site: MadeSite) -> Iterator[str]:
     """Serve in a thread of this process; the URL with the token."""
-    import uvicorn
-
-    made: list[uvicorn.Server] = []
-    begin = uvicorn.Server.__init__
-
-    def remembered(self: uvicorn.Server, config: uvicorn.Config) -> None:
-        begin(self, config)
-        made.append(self)
-
-    ready, places = threading.Event(), list[Place]()
-
-    def on_ready(place: Place) -> None:
-        places.append(place)
-        ready.set()
-
-    patch = pytest.MonkeyPatch()
-    patch.setattr(uvicorn.Server, "__init__", remembered)
-    thread = threading.Thread(target=serve_site, args=(
-        site.config, str(site.file), Place("127.0.0.1", 0), None, on_ready), daemon=True)
-    thread.start()
-    try:
-        assert ready.wait(60)
-        yield pages_url(site.config, places[0])
-    finally:
-        made[0].should_exit = True
-        thread.join(30)
-        patch.undo()
+    with served_in_a_thread(lambda on_ready: serve_site(
+            site.config, str(site.file), Place("127.0.0.1", 0), None, on_ready)) as place:
+        yield pages_url(site.config, place)
 
 
 def working(folder: Path) -> MadeSite:
