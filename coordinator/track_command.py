@@ -21,9 +21,8 @@ def add_track_command(commands: Any) -> None:
     parser = commands.add_parser(
         "track", help="a run's measures for TensorBoard, MLflow or OpenTelemetry",
         description="Writes what each round measured: public questions, noised means over all sites, cohort counts, "
-                    "bytes and "
-                    "times. Nothing of a single site or patient is in it. Nothing is sent but to the address given "
-                    "here.")
+                    "bytes and times. Nothing of a single site or patient is in it. Nothing is sent but to the address "
+                    "given here.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the coordinator's folder")
     parser.add_argument("run_id", metavar="RUN", help="the run's name")
     target = parser.add_mutually_exclusive_group(required=True)

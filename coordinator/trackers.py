@@ -44,8 +44,7 @@ class TensorboardTracker:
         target = folder / run_id
         if target.exists() and any(target.iterdir()):
             raise ValueError(f"{target} is not empty, and a second copy of the same rounds would be drawn over the "
-                             "first; "
-                             "remove it or name another folder")
+                             "first; remove it or name another folder")
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:

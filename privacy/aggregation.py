@@ -123,8 +123,7 @@ def check_distributed(manifest: RunManifest) -> None:
                          f"{len(manifest.sites)} sites")
     if any(stage.evaluation is not None for stage in manifest.stages):
         raise ValueError("an evaluation's noise is all added at the site, in a ring of its own, and cannot be mixed "
-                         "with "
-                         "distributed noise; leave out evaluation, or use local noise")
+                         "with distributed noise; leave out evaluation, or use local noise")
     if any(terms.weight != 1.0 for terms in manifest.sites):
         raise ValueError("with distributed noise every site has weight 1: each patient counts the same in one sum")
     for stage in manifest.stages:

@@ -87,8 +87,7 @@ def _add_study(commands: Any) -> None:
     study = commands.add_parser(
         "study", help="a study of the documents: many runs, one table and plot",
         description="utility: pooled data, sites alone, local and distributed noise at equal epsilon. Stop at any "
-                    "time; the "
-                    "same command goes on. Exit code 1 when a goal is short.")
+                    "time; the same command goes on. Exit code 1 when a goal is short.")
     study.add_argument("name", choices=("utility",), help="which study")
     study.add_argument("--out", type=Path, help="folder for the result (default: runs/NAME)")
     study.add_argument("--quick", action="store_true", help="the headline comparison at epsilon 1 with one seed")

@@ -17,8 +17,7 @@ def add_dpia_command(commands: Any) -> None:
         "dpia", help="facts of this site as input for a data protection impact assessment",
         description="Markdown in the order of GDPR Article 35(7), with an entry for Article 30 and a table for HIPAA's "
                     "Security Rule, from ledger, audit log, policy, roster and index. An aid, not legal advice; "
-                    "what only "
-                    "the controller can say is marked. Nothing is sent anywhere.")
+                    "what only the controller can say is marked. Nothing is sent anywhere.")
     parser.add_argument("site_file", metavar="SITE_FILE", help="this hospital's YAML file")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write a new file (0600) instead of printing")
     parser.add_argument("--no-data", action="store_true", help="leave the counts of the data out; reads no index")

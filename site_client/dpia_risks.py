@@ -29,8 +29,7 @@ RISKS = (
      "sizes and times of messages; whoever administers the machine"),
     ("names or identifiers in texts or pictures are learned",
      "search for this patient's own identifiers and general patterns; suspects of burned-in text refused; "
-     "patient-level "
-     "privacy covers what is missed",
+     "patient-level privacy covers what is missed",
      "`site-client index --report`, docs/phi.md has the measured misses",
      "names of third parties, and spellings that the check does not know"),
     ("a damaged or hostile image file takes the machine over",

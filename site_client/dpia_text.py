@@ -113,9 +113,8 @@ def _protection(budget: Mapping[str, Any], policy: Mapping[str, Any]) -> list[st
         lines += ["", "What that means: whatever anybody concludes from all that left, its odds change by a factor "
                       f"of at most {budget['factor']:.4g} when one patient's whole record here is added or removed, "
                       f"except with a probability of at most delta ({budget['delta']:.3g} over all runs)."]
-    lines += ["", *_claim(budget["guarantees"]), "", "The signed ledger is written before anything is released, so "
-                                                     "a crash "
-              "counts too much, never too little (`site-client ledger verify`). Runs:", ""]
+    lines += ["", *_claim(budget["guarantees"]), "", "The signed ledger is written before anything is released, so a "
+              "crash counts too much, never too little (`site-client ledger verify`). Runs:", ""]
     runs = [(run["run_id"], _number(run["reserved"]), _number(run["ran"]), run["rounds"],
              f"{run['steps']} of {run['planned_steps']}") for run in budget["per_run"]]
     return [*lines, *(_table(("run", "epsilon reserved", "of what ran", "rounds", "steps"), runs) if runs

@@ -48,10 +48,11 @@ def run_study(
     folder.mkdir(parents=True, exist_ok=True)
     if report:
         cells = [cell for cell in cells if (folder / f"{cell.name}.json").is_file()]
+        if not cells:
+            raise ValueError(f"{folder} holds no finished run; leave out --report to make some")
     missing = [cell for cell in cells if not (folder / f"{cell.name}.json").is_file()]
     console.print(f"{len(missing)} of {len(cells)} runs to make, about {SECONDS * len(missing) / 60:.0f} min on one "
-                  "core; "
-                  "stop at any time, finished runs are kept")
+                  "core; stop at any time, finished runs are kept")
     begin = time.monotonic()
     for done, cell in enumerate(missing):
         facts = run_cell(cell, Recipe.of(cell.seed))

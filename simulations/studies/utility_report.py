@@ -20,6 +20,8 @@ from simulations.studies.utility_design import ARMS, Arm, Cell
 __all__ = ["Results", "facts_of", "goal_lines", "plot", "text_of"]
 
 Results = Mapping[Cell, Mapping[str, Any]]
+_HEAD = ("| arm | epsilon | sites | split | schedule | seeds | accuracy, % | loss | minus pooled DP, points | "
+         "minus local noise, points |")
 _WITHIN_POINTS, _WITHIN_LOSS, _ABOVE_LOCAL = 1.0, 1.0, 2.0
 
 
@@ -96,9 +98,7 @@ def text_of(facts: Mapping[str, Any]) -> str:
     """Markdown: a table a task."""
     parts = []
     for task in dict.fromkeys(row["task"] for row in facts["rows"]):
-        parts += [f"**{task}**", "", "| arm | epsilon | sites | split | schedule | seeds | accuracy, % | loss | "
-                                     "minus pooled "
-                  "DP, points | minus local noise, points |", "|---|---|---|---|---|---|---|---|---|---|"]
+        parts += [f"**{task}**", "", _HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
         for row in (row for row in facts["rows"] if row["task"] == task):
             dp = row["arm"] in ("local", "distributed", "alone-dp")
             parts.append(
