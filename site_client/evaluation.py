@@ -22,7 +22,7 @@ from privacy.dp.validation import released, validation_sum
 from privacy.entropy import Entropy
 from privacy.gates import EvaluationScale
 from privacy.manifest import StageSpec
-from site_client.mechanism import EncodedPatient, _require_devices
+from site_client.mechanism import EncodedPatient, require_devices
 
 __all__ = ["evaluate_patients", "patient_losses"]
 
@@ -66,5 +66,5 @@ def _loss(adapted: AdaptedModel, samples: Sequence[Encoded]) -> float:
     except Exception as error:  # it must not leave the site
         kind = type(error).__name__
     _log.warning("a validation patient failed kind=%s", kind)
-    _require_devices(adapted)
+    require_devices(adapted)
     return math.nan

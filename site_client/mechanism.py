@@ -34,6 +34,7 @@ from privacy.statistics import LANES, LaneScale
 
 __all__ = [
     "DeviceLostError", "EncodedPatient", "LocalTask", "PatientMechanism", "PatientSums", "StepReading", "bounds_of",
+    "require_devices",
 ]  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class PatientSums:
         # Out of the handler: its traceback would keep the failed batch's tensors alive.
         _log.warning("a batch failed kind=%s; its step is done one patient at a time", kind)
         self._engine.discard()
-        _require_devices(self._adapted)
+        require_devices(self._adapted)
         return self._one_by_one(chosen)
 
     def accumulate(self, batch: Sequence[list[Encoded]]) -> None:
@@ -189,7 +190,7 @@ class PatientSums:
             alone = self._alone(samples)
             if alone is None:
                 self._engine.discard()
-                _require_devices(self._adapted)
+                require_devices(self._adapted)
                 zeros += 1
             else:
                 total += alone.vector
@@ -273,7 +274,7 @@ def bounds_of(task: LocalTask) -> ClipBounds:
     return ClipBounds(task.clip_norm, task.lane_bound, stage.clipping, weight)
 
 
-def _require_devices(adapted: AdaptedModel) -> None:
+def require_devices(adapted: AdaptedModel) -> None:
     """Raise DeviceLostError when an accelerator answers no more: then every patient would count as one who failed,
     and one patient's fault would take the others out of the sum."""
     for device in {parameter.device for parameter in adapted.model.parameters()}:

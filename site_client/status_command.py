@@ -170,7 +170,8 @@ def _budget(config: SiteConfig) -> dict[str, Any]:
         return {"fault": str(error)}
     runs = [{name: run[name] for name in ("run_id", "rounds", "steps", "planned_steps", "wasted")}
             for run in facts["per_run"]]
-    return {"epsilon": facts["epsilon"], "left": facts["left"], "max_epsilon": facts["max_epsilon"], "runs": runs}
+    return {"epsilon": facts["epsilon"], "left": facts["left"], "max_epsilon": facts["max_epsilon"],
+            "guarantees": facts["guarantees"], "runs": runs}
 
 
 def _egress(config: SiteConfig) -> dict[str, Any]:
@@ -205,6 +206,7 @@ def _waiting(config: SiteConfig) -> list[str]:
 def _text(facts: dict[str, Any], site_file: str) -> str:
     from privacy.transport.process_status import process_lines
     from site_client.doctor import age
+    from site_client.guarantees_report import guarantee_lines
     from site_client.ledger_report import epsilon_text
 
     roster, budget, egress = facts["roster"], facts["budget"], facts["egress"]
@@ -220,6 +222,7 @@ def _text(facts: dict[str, Any], site_file: str) -> str:
                   + (f", {run['wasted']} rounds wasted" if run["wasted"] else "") for run in budget["runs"]]
         lines.append(f"budget     epsilon {epsilon_text(budget['epsilon'])} of {budget['max_epsilon']:g} spent, "
                      f"{budget['left']:.4g} left")
+        lines += guarantee_lines(budget.get("guarantees"))
     if "fault" in egress:
         lines.append(f"left       {egress['fault']}")
     else:

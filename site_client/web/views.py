@@ -10,6 +10,7 @@ from typing import Any
 from privacy.web.words import meanings
 from site_client.audit_chain import Event
 from site_client.audit_commands import egress_report
+from site_client.guarantees_report import guarantee_lines
 from site_client.leaving import REPLIES
 from site_client.policy_table import policy_rows
 from site_client.records import REASONS
@@ -59,7 +60,8 @@ def budget_of(ledger: LedgerReading) -> Values | None:
     return {"spent": spent, "ran": facts["ran"], "cap": cap, "left": facts["left"], "share": share, "ran_share": ran,
             "delta": delta, "max_delta": facts["max_delta"],
             "delta_share": min(100.0, 100.0 * delta / facts["max_delta"]), "private": facts["private"],
-            "wasted": facts["wasted_rounds"], "composition": facts["composition"]}
+            "wasted": facts["wasted_rounds"], "composition": facts["composition"],
+            "guarantees": guarantee_lines(facts["guarantees"])}
 
 
 def runs_page(readings: Readings, upto: int | None) -> Values:

@@ -116,10 +116,10 @@ def test_a_card_that_is_full_is_not_lost(adapted: AdaptedModel, monkeypatch: pyt
         raise torch.OutOfMemoryError("not even one number")
 
     monkeypatch.setattr(mechanism.torch, "zeros", zeros)
-    mechanism._require_devices(full)  # type: ignore[arg-type]
+    mechanism.require_devices(full)  # type: ignore[arg-type]
     monkeypatch.setattr(mechanism.torch, "zeros", lambda *_, **__: 1 / 0)
     with pytest.raises(mechanism.DeviceLostError):
-        mechanism._require_devices(full)  # type: ignore[arg-type]
+        mechanism.require_devices(full)  # type: ignore[arg-type]
 
 
 class _Key:
