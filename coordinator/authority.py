@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from privacy.enrolment import certificate_of
+
 __all__ = ["AUTHORITY_DAYS", "SERVER_DAYS", "Authority", "host_of", "new_private_key", "server_names"]
 
 AUTHORITY_DAYS = 3652
@@ -77,7 +79,7 @@ class Authority:
 
     def _opened(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         try:
-            issuer = x509.load_pem_x509_certificate(self.certificate)
+            issuer = certificate_of(self.certificate)
         except ValueError:
             raise ValueError("tls/ca.crt is not a certificate in PEM; restore it from backup") from None
         private = _load_private(self.key, "ca.key")
@@ -99,7 +101,7 @@ def host_of(address: str) -> str:
 def server_names(certificate: bytes) -> tuple[str, ...]:
     """The names and addresses that a server certificate (PEM) is for. Raises ValueError when it is none."""
     try:
-        found = x509.load_pem_x509_certificate(certificate).extensions.get_extension_for_class(
+        found = certificate_of(certificate).extensions.get_extension_for_class(
             x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound):
         raise ValueError("tls/server.crt is not a server certificate in PEM; remove it and renew again with --name "

@@ -150,16 +150,15 @@ def _console(home: Home) -> Iterator[Finding]:
 
 
 def _certificates(home: Home) -> Iterator[Finding]:
-    from cryptography.x509 import load_pem_x509_certificate
-
     from coordinator.authority import host_of, server_names
+    from privacy.enrolment import certificate_of
 
     server = home.server_certificate_file.read_bytes()
     fix = f"coordinator renew-certificate {home.folder}, then start `coordinator up` again"
-    yield until("certificate", "the server's certificate", load_pem_x509_certificate(server).not_valid_after_utc, fix)
+    yield until("certificate", "the server's certificate", certificate_of(server).not_valid_after_utc, fix)
     if host_of(home.config.address) not in server_names(server):
         yield failed("certificate", f"it is not for {host_of(home.config.address)}, where the sites connect", fix)
-    authority = load_pem_x509_certificate(home.ca_certificate_file.read_bytes())
+    authority = certificate_of(home.ca_certificate_file.read_bytes())
     yield until("authority", "the certificate authority", authority.not_valid_after_utc,
                 "it is in every invitation: a new coordinator's folder and new invitations are needed by then")
 

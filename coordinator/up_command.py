@@ -68,14 +68,15 @@ def _check_certificate(home: Home) -> None:
     """A certificate that has ended looks like an attack to every site, so nothing is begun with one."""
     from datetime import UTC, datetime, timedelta
 
-    from cryptography.x509 import load_pem_x509_certificate
-
+    from privacy.enrolment import certificate_of
     from privacy.transport.service import say
 
-    if not home.server_certificate_file.is_file():
-        raise ValueError(f"{home.server_certificate_file} is missing; restore it from backup or run `coordinator "
-                         f"renew-certificate {home.folder}`")
-    ends = load_pem_x509_certificate(home.server_certificate_file.read_bytes()).not_valid_after_utc
+    try:
+        ends = certificate_of(home.server_certificate_file.read_bytes()).not_valid_after_utc
+    except (FileNotFoundError, ValueError) as error:
+        wrong = "is missing" if isinstance(error, FileNotFoundError) else "is no certificate in PEM"
+        raise ValueError(f"{home.server_certificate_file} {wrong}; restore it from backup or run `coordinator "
+                         f"renew-certificate {home.folder}`") from None
     if ends <= datetime.now(UTC):
         raise ValueError(f"the server's certificate ended on {ends:%Y-%m-%d}; run `coordinator renew-certificate "
                          f"{home.folder}`")

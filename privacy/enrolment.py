@@ -21,14 +21,14 @@ from typing import Any, ClassVar, Self
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509 import load_pem_x509_certificate
+from cryptography.x509 import Certificate, InvalidVersion, load_pem_x509_certificate
 
 from privacy.identity import Officer, Roster, RosterSite, SigningKey
 from privacy.roster import OFFICERS_NEEDED, RosterError, SignedRoster
 from privacy.signed import SignedMessage
 from privacy.wire import Message, check_hash, check_id, check_range
 
-__all__ = ["EnrolmentError", "Invitation", "SiteRequest", "check_node_key", "require_invited"]
+__all__ = ["EnrolmentError", "Invitation", "SiteRequest", "certificate_of", "check_node_key", "require_invited"]
 
 _MOST_PEM = 8192
 _MOST_JSON = 1 << 16
@@ -227,9 +227,17 @@ def check_node_key(text: str) -> None:
         raise ValueError(wrong)
 
 
+def certificate_of(pem: bytes) -> Certificate:
+    """The first X.509 certificate (RFC 5280) in `pem`. Raises ValueError for bytes that are none."""
+    try:
+        return load_pem_x509_certificate(pem)
+    except InvalidVersion:  # the library's only error here that is no ValueError
+        raise ValueError("an X.509 certificate of an unknown version") from None
+
+
 def _check_certificate(text: str) -> None:
     try:
-        found = load_pem_x509_certificate(text.encode("ascii")) if len(text) <= _MOST_PEM else None
+        found = certificate_of(text.encode("ascii")) if len(text) <= _MOST_PEM else None
     except ValueError:
         found = None
     if found is None or found.public_bytes(serialization.Encoding.PEM).decode("ascii") != text:

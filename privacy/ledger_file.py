@@ -129,16 +129,28 @@ class LedgerFile:
         found = self.connection.execute("SELECT seq, kind, body, hash, signer, signature FROM events ORDER BY seq")
         return tuple(Row(*values) for values in found)
 
+    def _rows_and_counter(self) -> tuple[tuple[Row, ...], int]:
+        """Both of one state of the file: another process may add rows in between."""
+        alone = not self.connection.in_transaction
+        if alone:
+            self.connection.execute("BEGIN")
+        try:
+            rows = self.rows()
+            counter = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        finally:
+            if alone:
+                self.connection.execute("COMMIT")
+        return rows, int(counter[0]) if counter else 0
+
     def verify(self) -> tuple[Row, ...]:
         """The rows, after chain, signatures, SQLite's own counter and the mark were compared.
 
         Raises LedgerTamperedError, and ValueError when this process's key is not the current one.
         """
         mark = _read_mark(self.path)  # before the rows: another process may add some in between
-        rows = self.rows()
+        rows, counter = self._rows_and_counter()
         current = check_rows(rows)
-        counter = self.connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-        if (counter[0] if counter else 0) > len(rows):
+        if counter > len(rows):
             raise LedgerTamperedError("rows are missing at the end of the ledger")
         if mark is None and rows:
             raise LedgerTamperedError(f"{mark_path(self.path).name} is missing: restore the whole state folder, or "

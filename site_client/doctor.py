@@ -212,9 +212,7 @@ def _connection(config: SiteConfig) -> list[Finding]:
 
 
 def _invitation(config: SiteConfig, out: list[Invitation]) -> Iterator[Finding]:
-    from cryptography.x509 import load_pem_x509_certificate
-
-    from privacy.enrolment import Invitation
+    from privacy.enrolment import Invitation, certificate_of
 
     path = Path(config.invitation)
     if not path.is_file():
@@ -222,7 +220,7 @@ def _invitation(config: SiteConfig, out: list[Invitation]) -> Iterator[Finding]:
     out.append(Invitation.from_json(path.read_bytes()))
     yield passed("invitation", f"federation {out[0].federation_id}, coordinator {out[0].address}, "
                                f"hash {out[0].hash().hex()[:16]}")
-    ends = load_pem_x509_certificate(out[0].ca_certificate.encode()).not_valid_after_utc
+    ends = certificate_of(out[0].ca_certificate.encode()).not_valid_after_utc
     yield until("authority", "the invitation's certificate authority", ends, "ask for a new invitation in good time")
 
 

@@ -69,10 +69,10 @@ def _of_roster(home: Home) -> Iterator[Alarm]:
 
 
 def _of_certificate(path: Path) -> Iterator[Alarm]:
-    from cryptography.x509 import load_pem_x509_certificate
+    from privacy.enrolment import certificate_of
 
     try:
-        ends = load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+        ends = certificate_of(path.read_bytes()).not_valid_after_utc
     except (OSError, ValueError):
         yield Alarm("alarm", "The server's certificate is missing or damaged.", "coordinator renew-certificate DIR")
         return

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from privacy.enrolment import EnrolmentError, Invitation, SiteRequest, require_invited
+from privacy.enrolment import EnrolmentError, Invitation, SiteRequest, certificate_of, require_invited
 from privacy.identity import Officer, Roster
 from privacy.roster import RosterError, SignedRoster
 from tests.privacy.invited import CERTIFICATE, INVITATION, key_of, node_key, request
@@ -112,6 +114,18 @@ def test_an_edited_invitation_is_refused(changes: dict[str, Any], words: str) ->
      ("9" * 5000, "not valid JSON")])
 def test_no_other_file_is_taken_for_one(parse: Any, text: str | bytes, words: str) -> None:
     assert words in refused(parse, text)
+
+
+def test_a_certificate_of_an_unknown_version_is_refused_like_any_damaged_one() -> None:
+    """The library's error for it is no ValueError (mutant number 20369 of one storm of `test_fuzz.py`)."""
+    der = x509.load_pem_x509_certificate(CERTIFICATE.encode()).public_bytes(serialization.Encoding.DER)
+    version = der.index(bytes.fromhex("a003020102")) + 4  # [0] EXPLICIT INTEGER 2, which is v3 (RFC 5280, 4.1.2.1)
+    damaged = der[:version] + bytes([66]) + der[version + 1:]
+    pem = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(damaged).decode()}-----END CERTIFICATE-----\n"
+    with pytest.raises(ValueError, match="unknown version"):
+        certificate_of(pem.encode())
+    with pytest.raises(ValueError, match="one certificate in PEM"):
+        replace(INVITATION, ca_certificate=pem)
 
 
 def test_a_missing_key_is_named() -> None:

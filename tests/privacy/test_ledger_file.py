@@ -7,6 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,32 @@ def test_an_emptied_ledger_without_its_mark_is_not_a_new_one(path):
 def test_of_two_that_mask_one_round_one_is_told_so(path):
     first, second = filled(path, 1), opened(path)
     assert first.mark_masked("run", 0) and not second.mark_masked("run", 0)
+
+
+def test_rows_that_another_process_adds_while_one_looks_are_not_missing_ones(path, monkeypatch):
+    """`ledger show` beside a running site: SQLite's counter is of the same moment as the rows."""
+    filled(path, 1).close()
+    looking = LedgerFile.looking(path)
+    rows, writers = looking.rows, []
+
+    def write():
+        other = opened(path)
+        other.mark_masked("run", 0)
+        other.close()
+
+    def rows_then_a_writer():
+        found = rows()
+        writers.append(threading.Thread(target=write))
+        writers[0].start()
+        time.sleep(0.3)  # long enough for a writer that nothing holds back
+        return found
+
+    monkeypatch.setattr(looking, "rows", rows_then_a_writer)
+    found = looking.verify()
+    writers[0].join()
+    monkeypatch.undo()
+    assert len(looking.verify()) == len(found) + 1
+    looking.close()
 
 
 def test_a_ledger_holds_the_heads_that_it_had_and_no_others(path, tmp_path):

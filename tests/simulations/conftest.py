@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,14 +31,15 @@ class Prepared:
     materials: Materials
 
 
-@pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Prepared:
-    """Made once for all workers, in a folder beside theirs."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Prepared]:
+    """Made once for all workers, in a folder beside theirs, which is the cache folder while the module's tests run."""
     root = tmp_path_factory.getbasetemp()
     cache = (root if worker_id == "master" else root.parent) / "cache"
-    os.environ["XDG_CACHE_HOME"] = str(cache)
     config = load_config(SimulationConfig, "configs/simulations/smoke.yaml", QUICK)
-    return Prepared(config, prepare(config, lambda what, done, total: None))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(cache))
+        yield Prepared(config, prepare(config, lambda what, done, total: None))
 
 
 Make = Callable[..., FederationFiles]
