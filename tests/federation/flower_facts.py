@@ -6,7 +6,6 @@ A process of its own, because Flower must be imported after `prepare`, with its 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import json
 import sys
@@ -15,15 +14,14 @@ import time
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from privacy.transport.app_bundle import app_bundle, bundle_hash
 from privacy.transport.flower_internals import hub, process
-from privacy.transport.flower_internals.node import _mend_loop
 from privacy.transport.flower_internals.process import prepare
 from privacy.transport.listeners import PrivateListener, PublicListener
 from privacy.transport.timing import Pace, Timing
+from tests.federation.node_facts import contents, node_facts, of, parameters, stored
 
 
 def main() -> None:
@@ -32,17 +30,13 @@ def main() -> None:
     prepare(timing, home)
     print(json.dumps({
         **_constants(), **_names(), **_node_state(home), **_node_loop(timing), **_bundle(), **_routes(home),
-        **_direct(home), **_spared(home), **_parts(home), **_left_behind(),
+        **_direct(home), **_spared(home), **_parts(home), **node_facts(),
         **_quiet(home)}))
 
 
-def _of(module: str) -> Any:
-    return importlib.import_module(module)
-
-
 def _constants() -> dict[str, Any]:
-    constant, heartbeat = _of("flwr.common.constant"), _of("flwr.supercore.heartbeat")
-    state, connection = _of("flwr.supercore.corestate.sql_corestate"), _of("flwr.supernode.fleet_http_connection")
+    constant, heartbeat = of("flwr.common.constant"), of("flwr.supercore.heartbeat")
+    state, connection = of("flwr.supercore.corestate.sql_corestate"), of("flwr.supernode.fleet_http_connection")
     return {
         "default": constant.HEARTBEAT_DEFAULT_INTERVAL, "least": constant.HEARTBEAT_MIN_INTERVAL,
         "call": constant.HEARTBEAT_CALL_TIMEOUT, "patience": constant.HEARTBEAT_PATIENCE,
@@ -51,40 +45,36 @@ def _constants() -> dict[str, Any]:
         "hub": constant.SUPERLINK_NODE_ID, "account": constant.NOOP_FLWR_AID}
 
 
-def _parameters(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)
-
-
 def _names() -> dict[str, Any]:
     """Everything that `flower_internals` imports or calls, with the parameters that it passes."""
-    node, link = _of("flwr.supernode.runtime.run_clientapp"), _of("flwr.superlink.grid").HttpGrid
-    state = _of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
+    node, link = of("flwr.supernode.runtime.run_clientapp"), of("flwr.superlink.grid").HttpGrid
+    state = of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
     return {
-        "pull_task_input": _parameters(node.pull_task_input), "push_message": _parameters(node.push_message),
-        "push_task_output": _parameters(node.push_task_output), "grid": _parameters(link.__init__),
-        "create_app": _parameters(_of("flwr.superlink.main").create_app),
-        "lifespan": callable(_of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan),
-        "config": _parameters(_of("flwr.superlink.config_loader").SuperLinkLifespanConfig),
-        "create_node": _parameters(state.create_node), "delete_node": _parameters(state.delete_node),
-        "get_node_info": _parameters(state.get_node_info), "activate_node": _parameters(state.activate_node),
-        "deactivate_node": _parameters(state.deactivate_node),
-        "send": _parameters(_of("flwr.supernode.fleet_http_client").FleetHttpClient._unary_unary),
-        "retry": _parameters(_of("flwr.supercore.retry").RetryInvoker.__init__),
+        "pull_task_input": parameters(node.pull_task_input), "push_message": parameters(node.push_message),
+        "push_task_output": parameters(node.push_task_output), "grid": parameters(link.__init__),
+        "create_app": parameters(of("flwr.superlink.main").create_app),
+        "lifespan": callable(of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan),
+        "config": parameters(of("flwr.superlink.config_loader").SuperLinkLifespanConfig),
+        "create_node": parameters(state.create_node), "delete_node": parameters(state.delete_node),
+        "get_node_info": parameters(state.get_node_info), "activate_node": parameters(state.activate_node),
+        "deactivate_node": parameters(state.deactivate_node),
+        "send": parameters(of("flwr.supernode.fleet_http_client").FleetHttpClient._unary_unary),
+        "retry": parameters(of("flwr.supercore.retry").RetryInvoker.__init__),
         "identity": _identity(),
-        "version": _of("flwr.supercore.version").package_version == process.FLOWER_VERSION}
+        "version": of("flwr.supercore.version").package_version == process.FLOWER_VERSION}
 
 
 def _identity() -> list[int]:
     process.be_in_process(7, 8, 9)
-    identity = _of("flwr.supercore.task_identity").TaskIdentity
+    identity = of("flwr.supercore.task_identity").TaskIdentity
     return [identity.run_id, identity.task_id, identity.node_id]
 
 
 def _node_state(home: Path) -> dict[str, Any]:
     """A node that is online and comes again: refused and marked offline at first, admitted at the next try."""
-    factory = _of("flwr.server.superlink.linkstate.linkstate_factory").LinkStateFactory
-    lifespan = _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan
-    app = _of("flwr.superlink.main").create_app(_config(home), lifespan)
+    factory = of("flwr.server.superlink.linkstate.linkstate_factory").LinkStateFactory
+    lifespan = of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan
+    app = of("flwr.superlink.main").create_app(_config(home), lifespan)
     state = app.state.linkstate_factory.state()
     assert isinstance(app.state.linkstate_factory, factory)
     original = type(state).activate_node
@@ -118,7 +108,7 @@ def _config(home: Path) -> Any:
 
 def _node_loop(timing: Timing) -> dict[str, Any]:
     """The waits of the SuperNode's loop, as the source has them, and that they go through the module's `time`."""
-    loop = _of("flwr.supernode.start_client_internal")
+    loop = of("flwr.supernode.start_client_internal")
     source = inspect.getsource(loop)
     waits = sorted(line.strip() for line in source.splitlines() if "time.sleep(" in line)
     slept: list[float] = []
@@ -132,18 +122,18 @@ def _node_loop(timing: Timing) -> dict[str, Any]:
     slept = [slept[0], slept[1], slept[39], slept[40], slept[41]]
     asked = source.split("def start_client_internal", 1)[1]
     return {"waits": waits, "slept": slept, "wrapped": "_push_messages(" in asked,
-            "arguments": "argv" in inspect.getsource(_of("flwr.supernode.cli.flower_supernode"))}
+            "arguments": "argv" in inspect.getsource(of("flwr.supernode.cli.flower_supernode"))}
 
 
 def _bundle() -> dict[str, Any]:
     release = "ab" * 32
     data = app_bundle(release)
-    read = _of("flwr.common.config").get_fab_config(data)
+    read = of("flwr.common.config").get_fab_config(data)
     return {"bundle": read["tool"]["flwr"]["app"], "bundle_hash": bundle_hash(release) == sha256(data).hexdigest()}
 
 
 def _routes(home: Path) -> dict[str, Any]:
-    router = _of("flwr.superlink.routers.fleet.router").router
+    router = of("flwr.superlink.routers.fleet.router").router
     return {"fleet": sorted(route.path for route in router.routes), "ours": sorted(hub.FLEET_ROUTES)}
 
 
@@ -151,12 +141,12 @@ def _direct(home: Path) -> dict[str, Any]:
     """What Flower's own application and ours say to the same requests, of a node and of strangers."""
     folder = home / "direct"
     folder.mkdir()
-    app = _of("flwr.superlink.main").create_app(
-        _config(folder), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan)
+    app = of("flwr.superlink.main").create_app(
+        _config(folder), of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan)
     state = app.state.linkstate_factory.state()
     node = Node(state)
     ours = hub._directly(app, state)
-    proto, objects = _of("flwr.proto.fleet_pb2"), _of("flwr.proto.message_pb2")
+    proto, objects = of("flwr.proto.fleet_pb2"), of("flwr.proto.message_pb2")
     pull = proto.PullMessagesRequest(node=node.proto)
     lacking = objects.PullObjectRequest(node=node.proto, run_id=5, object_id="ab" * 32)
     said = []
@@ -187,15 +177,15 @@ class Node:
         number = state.create_node("", "", self.public, 30, name="site") if known else 7
         if known:
             state.activate_node(number, 30)
-        self.proto = _of("flwr.proto.node_pb2").Node(node_id=number)
+        self.proto = of("flwr.proto.node_pb2").Node(node_id=number)
 
     def signed(self) -> dict[str, str]:
-        constant = _of("flwr.supercore.constant")
-        stamp = _of("flwr.supercore.date").now().isoformat()
-        signature = _of("flwr.supercore.primitives.asymmetric").sign_message(self.key, stamp.encode())
+        constant = of("flwr.supercore.constant")
+        stamp = of("flwr.supercore.date").now().isoformat()
+        signature = of("flwr.supercore.primitives.asymmetric").sign_message(self.key, stamp.encode())
         return {constant.FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public).decode(),
                 constant.FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode(),
-                _of("flwr.common.constant").TIMESTAMP_HEADER: stamp}
+                of("flwr.common.constant").TIMESTAMP_HEADER: stamp}
 
 
 async def ask(app: Any, path: str, body: bytes, headers: dict[str, str]) -> list[Any]:
@@ -209,7 +199,7 @@ async def ask(app: Any, path: str, body: bytes, headers: dict[str, str]) -> list
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    named = {"content-type": _of("flwr.supercore.protobuf.constants").PROTOBUF_MEDIA_TYPE, **headers}
+    named = {"content-type": of("flwr.supercore.protobuf.constants").PROTOBUF_MEDIA_TYPE, **headers}
     await app({"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "path": path,
                "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http", "state": {},
                "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
@@ -220,7 +210,7 @@ async def ask(app: Any, path: str, body: bytes, headers: dict[str, str]) -> list
 
 def _spared(home: Path) -> dict[str, Any]:
     """How often the database is asked, of ten times, when `_spare_the_database` holds; what is not running is asked."""
-    status = _of("flwr.supercore.run").RunStatus
+    status = of("flwr.supercore.run").RunStatus
     asked = {"clean": 0, "running": 0, "finished": 0}
 
     class State:
@@ -235,14 +225,14 @@ def _spared(home: Path) -> dict[str, Any]:
 
         store_traffic = None
 
-    real = _of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
+    real = of("flwr.server.superlink.linkstate.sql_linkstate").SqlLinkState
     hub._spare_the_database(State)
     for _ in range(10):
         State()._cleanup_expired_task_tokens()
         assert State().get_run_status({1})[1].status == "running"
         State().get_run_status({2})
-    return {"spared": asked, "traffic": _parameters(real.store_traffic) == _parameters(State.store_traffic),
-            "spares": [_parameters(getattr(real, name)) for name in ("_cleanup_expired_task_tokens", "get_run_status")]}
+    return {"spared": asked, "traffic": parameters(real.store_traffic) == parameters(State.store_traffic),
+            "spares": [parameters(getattr(real, name)) for name in ("_cleanup_expired_task_tokens", "get_run_status")]}
 
 
 def _parts(home: Path) -> dict[str, Any]:
@@ -250,16 +240,16 @@ def _parts(home: Path) -> dict[str, Any]:
     with its node away; when all of it is there."""
     folder = home / "parts"
     folder.mkdir()
-    state = _of("flwr.superlink.main").create_app(
-        _config(folder), _of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan).state.linkstate_factory.state()
+    state = of("flwr.superlink.main").create_app(
+        _config(folder), of("flwr.superlink.cli.flower_superlink").SuperLinkLifespan).state.linkstate_factory.state()
     original = type(state).get_message_res
-    node, constant = Node(state), _of("flwr.supercore.constant")
+    node, constant = Node(state), of("flwr.supercore.constant")
     run = state.create_run("a/b", "1", "", {}, constant.NOOP_FEDERATION_ID, None, "", "flwr-serverapp")
     task = state.get_run_info(run_ids=[run])[0].primary_task_id
     process.be_in_process(run, task)
-    app = _of("flwr.app")
+    app = of("flwr.app")
     asked = app.Message(app.RecordDict(), dst_node_id=node.proto.node_id, message_type="query")
-    _store(state, run, asked, whole=True)
+    stored(state, run, asked, whole=True)
     process.be_in_process(run, task, node.proto.node_id)
     reply = app.Message(app.RecordDict({"m": app.ConfigRecord({"body": b"1"})}), reply_to=asked)
 
@@ -274,79 +264,30 @@ def _parts(home: Path) -> dict[str, Any]:
 
     hub._hold_back_parts(type(state))
     said = [handed()]
-    session = _store(state, run, reply, whole=False)
+    session = stored(state, run, reply, whole=False)
     said += [looked_at(original), handed()]
     state.deactivate_node(node.proto.node_id)
     said.append(looked_at(type(state).get_message_res))
     state.activate_node(node.proto.node_id, 30)
-    for name, content in _contents(reply).items():
+    for name, content in contents(reply).items():
         state.store_object(run, session, name, content)
     said.append(handed())
     type(state).get_message_res = original
     return {"parts": said}
 
 
-def _contents(message: Any) -> dict[str, bytes]:
-    inflatable = _of("flwr.supercore.inflatable.inflatable_object")
-    return {name: one.deflate() for name, one in inflatable.get_all_nested_objects(message).items()}
-
-
-def _store(state: Any, run: int, message: Any, whole: bool) -> str:
-    """Its head, and with `whole` what it holds; the session in which the rest may come."""
-    message.metadata.__dict__["_message_id"] = message.object_id
-    session: str = state.start_session(run)
-    stored, _ = state.store_message_and_object_tree(
-        message, _of("flwr.supercore.inflatable.inflatable_object").get_object_tree(message), session)
-    assert stored
-    for name, content in _contents(message).items() if whole else ():
-        state.store_object(run, session, name, content)
-    return session
-
-
-def _left_behind() -> dict[str, Any]:
-    """What the node's loop is told after a take, and which messages its state then holds."""
-    source, pulls = _of("flwr.supernode.start_client_internal"), iter((7, None, None, None))
-    stores = _of("flwr.supercore.object_store").ObjectStoreFactory().store()
-    state = _of("flwr.supernode.nodestate.in_memory_nodestate").InMemoryNodeState(stores)
-    app = _of("flwr.app")
-    process.be_in_process(5)
-    asked = app.Message(app.RecordDict(), dst_node_id=3, message_type="query")
-    asked.metadata.__dict__["_message_id"] = asked.object_id
-    reply = app.Message(app.RecordDict(), reply_to=asked)
-    reply.metadata.__dict__["_message_id"] = reply.object_id
-    comes = {2: asked, 3: reply}
-    count = iter(range(1, 9))
-
-    def pull(*, state: Any, **others: Any) -> int | None:
-        if message := comes.get(next(count)):
-            stores.preregister(5, _of("flwr.supercore.inflatable.inflatable_object").get_object_tree(message))
-            state.store_message(message)
-        return next(pulls)
-
-    loop = SimpleNamespace(_pull_and_store_message=pull, _push_messages=None)
-    _mend_loop(loop, Timing())
-    said: list[Any] = []
-    for _ in range(4):
-        run = loop._pull_and_store_message(state=state, object_store=stores)
-        said.append([run, len(state.msg_store), len(stores)])
-        state.get_messages_legacy(is_reply=True)
-    return {"left": said, "takes": _parameters(source._pull_and_store_message)[0],
-            "pushes": _parameters(source._push_messages)[0],
-            "by_name": "state=state,\n                object_store=store," in inspect.getsource(source)}
-
-
 def _quiet(home: Path) -> dict[str, Any]:
-    telemetry = _of("flwr.supercore.telemetry")
+    telemetry = of("flwr.supercore.telemetry")
     sent: list[str] = []
     telemetry.urllib.request.urlopen = lambda *given, **named: sent.append("telemetry")
     telemetry.event(telemetry.EventType.PING).result(timeout=10)
-    updates, asked = _of("flwr.supercore.update_check"), []
+    updates, asked = of("flwr.supercore.update_check"), []
     for name in ("Thread", "httpx", "requests", "threading"):
         if hasattr(updates, name):
             setattr(updates, name, _Recorder(asked, name))
     updates.warn_if_flwr_update_available()
     return {"telemetry": telemetry.FLWR_TELEMETRY_ENABLED, "sent": sent, "updates": asked,
-            "home": str(_of("flwr.supercore.utils").get_flwr_home()) == str(home)}
+            "home": str(of("flwr.supercore.utils").get_flwr_home()) == str(home)}
 
 
 class _Recorder:

@@ -141,6 +141,19 @@ def test_no_reply_is_left_behind_and_no_message_of_a_run_that_ended(facts: dict[
     assert (facts["takes"], facts["pushes"], facts["by_name"]) == ("state", "state", True)
 
 
+def test_a_reply_of_which_a_part_was_lost_is_not_waited_for_without_an_end(facts: dict[str, Any]) -> None:
+    """Found by freezing a site for longer than a request may take: its node waited for ever, and counted as online."""
+    flowers, ours = facts["lost_rest"]  # what is sent (True: an error): with the head, with the rest, at the task's end
+    assert flowers == [[False], [], [False]]  # the head: whoever sends it waits for a rest that never comes
+    assert ours == [[], [False], [True]]
+
+
+def test_a_message_that_was_lost_on_its_way_to_the_executor_is_answered_with_an_error(facts: dict[str, Any]) -> None:
+    flowers, ours = facts["lost_message"]  # before and after the task's end; and while another task may yet take it
+    assert flowers == [[], [], []]
+    assert ours == [[], [True], []]
+
+
 def test_flower_can_read_the_bundle(facts: dict[str, Any]) -> None:
     assert facts["bundle"]["components"] == {"serverapp": "coordinator.app:app", "clientapp": "site_client.app:app"}
     assert facts["bundle_hash"]
