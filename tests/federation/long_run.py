@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from simulations.real_checks import budget_faults, sum_faults
 from simulations.real_federation import RealFederation, until
@@ -38,8 +39,17 @@ class LongRun:
             assert state.state in ("queued", "running"), f"{state.state}: {state.reason}"
             return len(history) >= number and set(history[-1]["attested"]) == everybody
 
-        until(lambda: f"a round with everybody (newest: {self.newest()}, {federation.queue.get(self.run)})", whole,
-              timeout_s)
+        until(lambda: f"a round with everybody (newest: {self.newest()}, {federation.queue.get(self.run)}){self._away()}",
+              whole, timeout_s)
+
+    def _away(self) -> str:
+        """What the sites that were not in the newest round have of their processes and the ends of their logs."""
+        federation, history = self.federation, self.federation.history(self.run)
+        away = set(federation.site_ids) - set(history[-1]["attested"] if history else ())
+        return "".join(
+            f"\n-- {site}: {federation.status(site)}\n" + "\n".join(
+                f"{name}: {_end_of(federation.state(site) / 'log' / name)}" for name in ("node.log", "executor.log"))
+            for site in sorted(away))
 
     def newest(self) -> str:
         """The newest round in words."""
@@ -71,3 +81,7 @@ class LongRun:
         """Stop it after its round."""
         self.federation.command("coordinator", "stop", "C", self.run)
         self.federation.wait(self.run, "stopped", timeout_s=120)
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text(errors="replace")[-1000:] if log.is_file() else "none"
