@@ -39,7 +39,7 @@ class LongRun:
             assert state.state in ("queued", "running"), f"{state.state}: {state.reason}"
             return len(history) >= number and set(history[-1]["attested"]) == everybody
 
-        until(lambda: f"a round with everybody (newest: {self.newest()}, {federation.queue.get(self.run)}){self._away()}",
+        until(lambda: f"a round with everybody ({self.newest()}, {federation.queue.get(self.run)}){self._away()}",
               whole, timeout_s)
 
     def _away(self) -> str:
