@@ -48,7 +48,9 @@ class Attestor:
     def begin(
         self, start: RoundStart, adapted: AdaptedModel, vector: npt.NDArray[np.generic] | None
     ) -> npt.NDArray[np.float32]:
-        """The adapter float32[D] that the round trains from; nothing is spent yet.
+        """The adapter float32[D] that the round trains from or evaluates; nothing is spent yet.
+
+        What is evaluated is the average over rounds, which is what a release holds; without one it is the adapter.
 
         Args:
             start: its plan is checked already.
@@ -65,12 +67,12 @@ class Attestor:
             _refuse(vector is not None, "E_PARAMS")
             state = ServerState.initial(adapted.initial)
             _refuse(state.model_hash != plan.model_hash, "E_MODEL_HASH")
-            return state.adapter
+            return _used(state, plan)
         if vector is None:
-            return self._held(start.result.result, adapted).adapter
+            return _used(self._held(start.result.result, adapted), plan)
         state = _received(start.result.result, adapted, vector)
         self._store.keep(start.result, b"", state.packed())
-        return state.adapter
+        return _used(state, plan)
 
     def attest(
         self, signed: SignedResult, manifest: RunManifest, adapted: AdaptedModel,
@@ -152,6 +154,10 @@ class Attestor:
 def _refuse(condition: bool, code: str) -> None:
     if condition:
         raise FaultyCoordinatorError(code)
+
+
+def _used(state: ServerState, plan: Plan) -> npt.NDArray[np.float32]:
+    return state.average.astype(np.float32) if plan.purpose == "evaluate" else state.adapter
 
 
 def _received_sum(result: Result, plan: Plan, vector: npt.NDArray[np.generic] | None) -> npt.NDArray[np.uint8]:

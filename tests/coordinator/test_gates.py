@@ -48,6 +48,23 @@ def test_a_gate_that_all_sites_pass_lets_the_next_stage_begin(tmp_path: Path) ->
     assert states[-1].server().finished == 2
 
 
+def test_a_gate_judges_what_a_release_would_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average over rounds, bit for bit as it is exported; training goes on from the last round's adapter."""
+    judged: list[np.ndarray] = []
+
+    def losses(adapted: Any, patients: Any, stage: Any) -> np.ndarray:
+        judged.append(adapted.written.copy())
+        return np.array(patients, dtype=float)
+
+    monkeypatch.setattr("site_client.evaluation.patient_losses", losses)
+    link = Hospitals(tmp_path, manifest=gated(rounds=3))
+    states = list(link.run())
+    trained = states[2]
+    assert not np.array_equal(trained.average.astype(np.float32), trained.adapter)
+    assert len(judged) == len(IDS)
+    assert all(np.array_equal(one, trained.average.astype(np.float32).astype(np.float64)) for one in judged)
+
+
 @pytest.mark.parametrize("bad", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_gate_fails_by_exactly_the_number_of_bad_sites_and_the_run_ends_after_its_repeats(
     tmp_path: Path, bad: int

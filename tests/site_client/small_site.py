@@ -114,10 +114,11 @@ def manifest_of(**changed: Any) -> RunManifest:
 
 @dataclass
 class Model:
-    """Stands for the adapted model: shapes only."""
+    """Stands for the adapted model: shapes only, and what was written last."""
 
     base: Any = field(default_factory=lambda: SimpleNamespace(content_hash=bytes(32)))
     model: Any = None
+    written: Any = None
 
     @property
     def layout(self) -> Any:
@@ -130,7 +131,7 @@ class Model:
         return ADAPTER.astype(np.float64)
 
     def write(self, vector: np.ndarray) -> None:
-        pass
+        self.written = vector
 
     def encode(self, examples: Any) -> list[Any]:
         return list(examples)
