@@ -71,9 +71,9 @@ class Ledger:
         return cls(LedgerFile(Path(path), signing_key, must_exist), limits)
 
     @classmethod
-    def looking(cls, path: Path, epsilon_cap: float, delta_cap: float) -> Ledger:
+    def looking(cls, path: Path, epsilon_cap: float, delta_cap: float, shared: Guarantees | None = None) -> Ledger:
         """The ledger as it is, checked, for a page: nothing is made, mended or kept waiting (`LedgerFile.looking`)."""
-        return cls(LedgerFile.looking(path), Limits(epsilon_cap, delta_cap))
+        return cls(LedgerFile.looking(path), Limits(epsilon_cap, delta_cap, shared=shared))
 
     def close(self) -> None:
         """Release the file."""
@@ -219,7 +219,8 @@ class Ledger:
         if objection is not None:
             raise NotPrivateError(objection)
         head = rows[-1].hash if rows else GENESIS
-        return Statement(account.spent(), account.delta(), len(account.entries), head.hex(), account.ran())
+        against = account.guarantees() if account.shares_noise() else None
+        return Statement(account.spent(), account.delta(), len(account.entries), head.hex(), account.ran(), against)
 
     # -------------------------------------------------------------- the chain
 

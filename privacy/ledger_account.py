@@ -24,11 +24,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from privacy.dp.accounting import ReleaseEvent, epsilon, epsilon_at_order
-from privacy.dp.guarantees import VIEWS, Guarantees, View, seen_by
+from privacy.dp.guarantees import VIEWS, Guarantees, View, honest_sites, seen_by
 from privacy.errors import BudgetExceededError
 from privacy.ledger_entries import Composition, LedgerEntry, Reservation
 
@@ -79,7 +79,8 @@ class Statement:
     """What a site may claim: (`epsilon`, `delta`)-DP for every patient over all of its `entries`.
 
     `epsilon` is what the ledger charged; `ran` is, for information, the PLD epsilon of what actually ran, at the
-    smallest delta of any run, and no claim where runs were chosen by looking at earlier ones.
+    smallest delta of any run, and no claim where runs were chosen by looking at earlier ones. `against` is there where
+    noise was shared out among sites: then `epsilon` holds against the colluding sites that each run assumed.
     """
 
     epsilon: float
@@ -87,13 +88,21 @@ class Statement:
     entries: int
     head: str
     ran: float
+    against: Guarantees | None = None
 
     def __str__(self) -> str:
         return (
             f"({self.epsilon:.4g}, {self.delta:.3g})-differential privacy for each patient (add/remove one "
             f"patient, Poisson sampling, Gaussian noise, PLD accountant) over {self.entries} ledger entries, "
-            f"head {self.head[:16]}"
+            f"head {self.head[:16]}{'' if self.against is None else f'; {shared_words(self.against)}'}"
         )
+
+
+def shared_words(found: Guarantees) -> str:
+    """Against whom an epsilon with shared noise holds, for a sentence."""
+    return (f"noise was shared out among sites: epsilon {found.colluding:.4g} holds against the coordinator with the "
+            f"stated number of colluding sites, {found.outside:.4g} against outsiders, {found.alone:.4g} of this "
+            "site's share alone")
 
 
 @dataclass(frozen=True)
@@ -164,13 +173,17 @@ class Account:
         return self._filter_delta()
 
     def guarantees(self) -> Guarantees:
-        """`spent` against each adversary; the three are equal where no run had distributed noise."""
-        return Guarantees.of(lambda view: self._seen_by(view).spent())
+        """`spent` against each adversary; the three are equal where no run had distributed noise.
+
+        A run that assumed fewer colluders than the site states now is counted against so many.
+        """
+        return Guarantees.of(lambda view: math.inf if self._is_open_to(view) else self._seen_by(view).spent())
 
     def guarantees_with_run(self, events: Sequence[ReleaseEvent], delta: float) -> Guarantees:
         """`with_run` against each adversary."""
         return Guarantees.of(
-            lambda view: self._seen_by(view).with_run([seen_by(event, view) for event in events], delta))
+            lambda view: math.inf if self._is_open_to(view, events) else self._seen_by(view).with_run(
+                [seen_by(event, view, self._colluders()) for event in events], delta))
 
     def ran(self, delta: float | None = None) -> float:
         """PLD epsilon of what is booked as released, at `delta` or the smallest of any entry; for information."""
@@ -310,13 +323,31 @@ class Account:
 
     def _seen_by(self, view: View) -> Account:
         """These rows as releases of the noise that `view` faces; itself where no noise is distributed."""
-        shared = any(event.levels for reservation in self.reservations for event in reservation.events)
-        if not shared and not any(entry.levels for entry in self.entries):
+        if not self.shares_noise():
             return self
+        colluders = self._colluders()
         return replace(
-            self, entries=tuple(_entry_seen_by(entry, view) for entry in self.entries),
-            reservations=tuple(replace(reservation, events=tuple(seen_by(e, view) for e in reservation.events))
-                               for reservation in self.reservations))
+            self, entries=tuple(_entry_seen_by(entry, view, colluders) for entry in self.entries),
+            reservations=tuple(replace(reservation, events=tuple(
+                seen_by(event, view, colluders) for event in reservation.events)) for reservation in self.reservations))
+
+    def shares_noise(self) -> bool:
+        """Whether a run with distributed noise is reserved or booked."""
+        return any(event.levels for event in self._booked())
+
+    def _booked(self) -> Iterator[ReleaseEvent]:
+        for reservation in self.reservations:
+            yield from reservation.events
+        yield from (entry.event() for entry in self.entries if entry.levels)
+
+    def _colluders(self) -> int:
+        """As the site states them now; 0 where it states none."""
+        return 0 if self.limits is None or self.limits.shared is None else self.limits.shared.colluders
+
+    def _is_open_to(self, view: View, more: Sequence[ReleaseEvent] = ()) -> bool:
+        """Whether so many colluders would know all of a release's noise."""
+        return view == "colluding" and any(
+            event.levels and honest_sites(event, self._colluders()) < 1 for event in (*self._booked(), *more))
 
     def _require_spent(self, limits: Limits) -> None:
         spent = self.spent()
@@ -337,10 +368,10 @@ def steps_left(reservation: Reservation, entries: Sequence[LedgerEntry], event: 
     return planned - sum(e.steps for e in mine if replace(e.event(), steps=1) == mechanism)
 
 
-def _entry_seen_by(entry: LedgerEntry, view: View) -> LedgerEntry:
+def _entry_seen_by(entry: LedgerEntry, view: View, colluders: int) -> LedgerEntry:
     if not entry.levels:
         return entry
-    worth = seen_by(entry.event(), view).noise_multiplier
+    worth = seen_by(entry.event(), view, colluders).noise_multiplier
     return replace(entry, mechanism="poisson-gaussian", noise_multiplier=worth, min_survivors=0, colluders=0, levels=0)
 
 

@@ -50,9 +50,10 @@ def _facts(found: Guarantees, policy: PolicyConfig, colluders: int) -> dict[str,
 
 
 def _fewest_colluders(account: Account, policy: PolicyConfig) -> int:
-    """The fewest that any booked run assumed: with more, its guarantee says less."""
+    """What the number holds for: the fewest that any booked run assumed, or as many as the policy states now, against
+    which every run is counted."""
     shared = [event.colluders for reserved in account.reservations for event in reserved.events if event.levels]
-    return min(shared) if shared else (policy.distributed_noise.colluders if policy.distributed_noise else 0)
+    return max(min(shared, default=0), policy.distributed_noise.colluders if policy.distributed_noise else 0)
 
 
 def guarantee_lines(facts: dict[str, Any] | None) -> list[str]:

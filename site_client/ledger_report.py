@@ -13,6 +13,7 @@ from typing import Any
 
 from configs.schema import SiteConfig
 from privacy.ledger import Ledger, account_of
+from privacy.ledger_account import shared_words
 from privacy.ledger_chain import LedgerTamperedError, check_export
 from privacy.ledger_file import LedgerFile
 from site_client.guarantees_report import guarantee_facts, guarantee_lines
@@ -139,9 +140,11 @@ def verify_export_file(path: Path, expected_head: str | None = None) -> str:
     if head is not None and head not in {row.hash for row in rows}:
         raise LedgerTamperedError("the export does not contain the head that was noted earlier")
     account = account_of(rows)
+    shared = f"; {shared_words(account.guarantees())}" if account.shares_noise() else ""
     return (f"{len(rows)} rows intact and signed, {len(account.entries)} entries, first key "
             f"{exported['first_key'][:16]}, current key {exported['current_key'][:16]} (compare it with the roster), "
-            f"epsilon {epsilon_text(_finite(account.spent()))} at delta {account.delta():.3g}, head {exported['head']}")
+            f"epsilon {epsilon_text(_finite(account.spent()))} at delta {account.delta():.3g}, head {exported['head']}"
+            + shared)
 
 
 def accept_head(config: SiteConfig, head: str) -> str:

@@ -21,7 +21,7 @@ def shared_caps(policy: PolicyConfig) -> Guarantees | None:
     trust = policy.distributed_noise
     if trust is None:
         return None
-    return Guarantees(trust.max_epsilon_outside, policy.max_epsilon, trust.max_epsilon_alone)
+    return Guarantees(trust.max_epsilon_outside, policy.max_epsilon, trust.max_epsilon_alone, trust.colluders)
 
 
 def is_unstated(policy: PolicyConfig, account: Account) -> bool:

@@ -13,7 +13,8 @@
     * More survivors than the floor only add noise.
 
 *Does not cover.*
-    * More colluders than are stated: c' of them leave noise of z sqrt((min_survivors - c') / h).
+    * More colluders than are stated: c' of them leave noise of z sqrt((min_survivors - c') / h). A site that states
+      more than a run was calibrated to counts that run against so many.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from privacy.dp.accounting import epsilon
 from privacy.dp.events import ReleaseEvent
 from privacy.dp.shares import counted_multiplier
 
-__all__ = ["VIEWS", "Guarantees", "View", "guarantees", "seen_by"]
+__all__ = ["VIEWS", "Guarantees", "View", "guarantees", "honest_sites", "seen_by"]
 
 View = Literal["outside", "colluding", "alone"]
 VIEWS: tuple[View, ...] = ("outside", "colluding", "alone")
@@ -40,11 +41,13 @@ class Guarantees:
         outside: who sees the sum, or a model made from it, and holds no share.
         colluding: the stated number of colluding sites, with the coordinator: what the noise is calibrated to.
         alone: who sees this site's own upload, should secure aggregation fail.
+        colluders: of a site's caps, the number that it states; the runs' own number where that is larger.
     """
 
     outside: float
     colluding: float
     alone: float
+    colluders: int = 0
 
     @staticmethod
     def of(value: Callable[[View], float]) -> Guarantees:
@@ -56,11 +59,21 @@ class Guarantees:
         return float(getattr(self, view))
 
 
-def seen_by(event: ReleaseEvent, view: View) -> ReleaseEvent:
-    """`event` as the release of what noise the adversary `view` faces; ValueError for a share lost in rounding."""
+def honest_sites(event: ReleaseEvent, colluders: int = 0) -> int:
+    """Whose shares count against `colluders` sites, or the release's own number of them where that is larger."""
+    return event.min_survivors - max(event.colluders, colluders)
+
+
+def seen_by(event: ReleaseEvent, view: View, colluders: int = 0) -> ReleaseEvent:
+    """`event` as the release of what noise the adversary `view` faces.
+
+    Raises ValueError for a share lost in rounding, and where so many colluders leave no honest site.
+    """
     if not event.levels:
         return event
-    shares = {"outside": event.min_survivors, "colluding": event.honest, "alone": 1}[view]
+    shares = {"outside": event.min_survivors, "colluding": honest_sites(event, colluders), "alone": 1}[view]
+    if shares < 1:
+        raise ValueError("no honest site is left whose noise would count")
     worth = counted_multiplier(event.noise_multiplier, event.levels, event.honest, shares)
     return replace(event, noise_multiplier=worth, min_survivors=0, colluders=0, levels=0)
 

@@ -26,6 +26,7 @@ from site_client.run_approval import RunApprovals
 from site_client.sources.open_source import index_folder
 from site_client.start_command import status_file
 from site_client.supernode_process import read_counts
+from site_client.trust import shared_caps
 
 if TYPE_CHECKING:
     from privacy.ledger_entries import LedgerEntry
@@ -99,7 +100,7 @@ class Readings:
         policy = self.config.policy
         try:
             self._public()
-            ledger = Ledger.looking(path, policy.max_epsilon, policy.max_total_delta)
+            ledger = Ledger.looking(path, policy.max_epsilon, policy.max_total_delta, shared_caps(policy))
             try:
                 account = ledger.account()
                 return LedgerReading(facts_in(self.config, ledger), account.entries, account.finished)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,39 @@ def test_a_cap_that_was_lowered_since_stops_the_next_round(path: Path) -> None:
         with pytest.raises(BudgetExceededError):
             again.reserve(booked(1))
         again.close()
+
+
+def test_a_site_that_fears_more_colluders_since_counts_its_old_runs_against_so_many(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    ledger.reserve(booked(0))
+    ledger.close()
+    less = replace(SHARED, noise_multiplier=SHARED.noise_multiplier * (2 / 3) ** 0.5, colluders=2)
+    by_two = guarantees([less], DELTA)
+    for colluders, colluding in ((0, FOUND.colluding), (1, FOUND.colluding), (2, by_two.colluding), (4, math.inf)):
+        again = opened(path, replace(ROOM, colluders=colluders))
+        found = again.account().guarantees()
+        assert found.colluding == pytest.approx(colluding, rel=1e-3)
+        assert (found.outside, found.alone) == (FOUND.outside, FOUND.alone)
+        again.close()
+    assert by_two.colluding > FOUND.colluding
+    tight = opened(path, replace(ROOM, colluding=(FOUND.colluding + by_two.colluding) / 2, colluders=2))
+    with pytest.raises(BudgetExceededError) as refused:
+        tight.reserve(booked(1))
+    assert refused.value.code == "P_BUDGET"
+    tight.close()
+    opened(path, replace(ROOM, colluding=by_two.colluding + 1, colluders=2)).reserve(booked(1))
+
+
+def test_the_claim_of_a_ledger_with_shared_noise_says_against_whom(path: Path) -> None:
+    ledger = opened(path)
+    ledger.reserve_run("run", "aa", [SHARED], DELTA)
+    assert ledger.statement().against == FOUND
+    assert f"{FOUND.outside:.4g} against outsiders" in str(ledger.statement())
+    ledger.close()
+    local = opened(path.with_name("local.sqlite"))
+    local.reserve_run("run", "aa", [ReleaseEvent(0.1, 2.0, 10)], DELTA)
+    assert local.statement().against is None and "colluding" not in str(local.statement())
 
 
 def test_a_round_must_be_of_the_shares_that_were_reserved(path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_run_may_count_on_fewer_honest_sites_never_on_more() -> None:
     assert broken(policy(colluders=2)) == ["P_TRUST"]
     # of four announced sites the threshold is three: two that collude could open two lists of survivors
     assert broken(policy(), replace(SHARED, distributed_noise=DistributedNoise(3, 2, 1 << 16))) == ["P_TRUST"]
-    assert shared_caps(policy()) == Guarantees(8.0, 8.0, 80.0)
+    assert shared_caps(policy()) == Guarantees(8.0, 8.0, 80.0, colluders=1)
 
 
 @pytest.mark.parametrize("stated", [
