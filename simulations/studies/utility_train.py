@@ -60,9 +60,9 @@ _MOMENTUM = 0.5  # at the site with local noise, at the server else
 _COLLUDERS = 1
 
 # By task, arm and epsilon. Where `simulate study utility --tune` was run, the rate with the lowest loss on held-out
-# public patients, except the pooled reports at epsilon 8 (2.5 was lower). Not tried: sites alone (they have the rates of
-# local noise), distributed noise on reports at epsilon 3 and 8 (it has the pooled rates), patches at epsilon 1 (larger
-# rates diverged).
+# public patients, except the pooled reports at epsilon 8 (2.5 was lower). Not tried: sites alone (they have the local
+# rates), distributed noise on reports at epsilon 3 and 8 (it has the pooled ones), patches at epsilon 1 (larger rates
+# diverged).
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
         "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0},
