@@ -12,11 +12,11 @@ from typing import Literal
 
 __all__ = ["ARMS", "Arm", "Cell", "design", "quick_design"]
 
-Arm = Literal["base", "pooled", "pooled-dp", "alone-dp", "local", "distributed"]
+Arm = Literal["base", "pooled", "pooled-dp", "alone-dp", "local", "banded", "distributed"]
 ARMS: dict[Arm, str] = {
     "base": "public base, untrained", "pooled": "pooled, no privacy", "pooled-dp": "pooled, with privacy",
     "alone-dp": "each site alone, with privacy", "local": "federated, local noise",
-    "distributed": "federated, distributed noise"}
+    "banded": "federated, local noise, correlated", "distributed": "federated, distributed noise"}
 
 _HEADLINE: tuple[Arm, ...] = ("base", "pooled", "pooled-dp", "local", "distributed")
 
@@ -70,6 +70,7 @@ def _arms(task: Literal["reports", "patches"], seeds: range, epsilons: tuple[flo
 def design() -> list[Cell]:
     """Every run of the study, the headline first; at most 150 that train."""
     cells = list(_arms("reports", range(5), (1.0, 3.0, 8.0), 8, _HEADLINE))
+    cells += _arms("reports", range(5), (3.0, 8.0), 8, ("banded",))  # at epsilon 1 it is independent noise
     cells += _arms("reports", range(2), (1.0, 8.0), 8, ("alone-dp",))
     for sites in (4, 32):
         cells += _arms("reports", range(3), (1.0, 8.0), sites, ("local", "distributed"))

@@ -30,7 +30,7 @@ from model.inputs import Encoded
 from model.server_optimizer import ServerOptimizer, ServerState
 from model.spec import LoraSpec
 from privacy.aggregation import share_of, sum_terms
-from privacy.dp.clipping import ClippedSum
+from privacy.dp.accounting import ReleaseEvent
 from privacy.dp.discrete_gaussian import DiscreteGaussian
 from privacy.dp.guarantees import guarantees
 from privacy.identity import Roster, RosterSite, SigningKey
@@ -42,13 +42,15 @@ from simulations.central import train_centrally
 from simulations.materials import Materials, prepare, public_split
 from simulations.plain_sums import train_by_plain_sums
 from simulations.seeded import SeededEntropy, derived_secret
+from simulations.studies.banded import BandedSites, coefficients, event_of, matched
+from simulations.studies.batched import BatchedMechanism
 from simulations.studies.tuning import stand_in
 from simulations.studies.utility_design import Cell
-from site_client.mechanism import EncodedPatient, LocalTask, PatientMechanism
+from site_client.mechanism import EncodedPatient, LocalTask
 from site_client.sources.folder import read_folder
 from site_client.upload import noised_share
 
-__all__ = ["RATES", "STEPS", "BatchedMechanism", "Recipe", "deal", "public_losses", "run_cell"]
+__all__ = ["BANDS", "RATES", "STEPS", "Recipe", "deal", "public_losses", "run_cell"]
 
 STEPS = 48
 _LOCAL_STEPS = 8  # between two sums, where each site adds all of its noise itself
@@ -58,32 +60,25 @@ _SAMPLING = {"reports": 0.08, "patches": 0.25}
 _GROUPS = ["attention", "projector"]
 _MOMENTUM = 0.5  # at the site with local noise, at the server else
 _COLLUDERS = 1
+_BY_ROUNDS = ("local", "banded")  # arms of several local steps a round
+
+BANDS = {1.0: 1, 3.0: 4, 8.0: 8}
+"""Of correlated noise, by epsilon: of the divisors of a round's steps, those with the least error of the iterates. At
+epsilon 1 that is one band, which is independent noise."""
 
 # By task, arm and epsilon. Where `simulate study utility --tune` was run, the rate with the lowest loss on held-out
-# public patients, except the pooled reports at epsilon 8 (2.5 was lower). Not tried: sites alone (they have the local
-# rates), distributed noise on reports at epsilon 3 and 8 (it has the pooled ones), patches at epsilon 1 (larger rates
-# diverged).
+# public patients, except the pooled reports at epsilon 8 (2.5 was lower). Not tried: sites alone and correlated noise
+# (they have the local rates), distributed noise on reports at epsilon 3 and 8 (it has the pooled ones), patches at
+# epsilon 1 (larger rates diverged).
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
         "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0},
         "distributed": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
-        "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
+        "banded": {3.0: 2.5, 8.0: 5.0}, "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
     "patches": {
         "pooled": {0.0: 0.625}, "pooled-dp": {1.0: 0.15, 8.0: 0.625}, "distributed": {1.0: 0.15, 8.0: 0.625},
         "local": {1.0: 0.15, 8.0: 0.625}, "alone-dp": {1.0: 0.15, 8.0: 0.625}},
 }
-
-
-class BatchedMechanism(PatientMechanism):
-    """The site's mechanism with several patients in one forward and backward."""
-
-    def clipped_sum(self, chosen: Sequence[list[Encoded]]) -> ClippedSum:
-        """The same sum but for rounding."""
-        alone, self._task = self._task, replace(self._task, private=False)
-        try:
-            return super().clipped_sum(chosen)
-        finally:
-            self._task = alone
 
 
 @dataclass(frozen=True)
@@ -186,8 +181,10 @@ def _train(
         (stage,) = manifest.stages
         manifest = replace(manifest, stages=(replace(
             stage, noise_multiplier=noise_part * stage.noise_multiplier),))
+    if cell.arm == "banded":
+        manifest = _with_bands(manifest, cell)
     if manifest.privacy != "none":
-        worth = guarantees(planned_events(manifest), manifest.sites[0].delta)
+        worth = guarantees(_events(manifest, cell), manifest.sites[0].delta)
         facts |= {"noise_multiplier": manifest.stages[0].noise_multiplier, "delta": manifest.sites[0].delta,
                   "epsilon": worth.colluding, "epsilon_outside": worth.outside, "epsilon_alone": worth.alone}
 
@@ -196,12 +193,31 @@ def _train(
 
     if cell.arm == "distributed":
         return _distributed(adapted, sites, manifest, entropy)
-    if cell.arm == "local":
+    if cell.arm in _BY_ROUNDS:
+        mechanism: Any = BatchedMechanism
+        if cell.arm == "banded":
+            mechanism = BandedSites(len(sites), coefficients(BANDS[cell.epsilon], recipe.steps // 2, _MOMENTUM))
         return train_by_plain_sums(adapted, dict(zip(manifest.site_ids, sites, strict=True)), manifest, entropy,
-                                   on_round=lambda done, total: None, mechanism=BatchedMechanism)
+                                   on_round=lambda done, total: None, mechanism=mechanism)
     return train_centrally(
         adapted, sites[0], manifest, ServerOptimizer(1.0, _MOMENTUM), recipe.config.federation.average_decay,
         lambda purpose: entropy("all", purpose), on_round=lambda done, total: None, mechanism=BatchedMechanism)
+
+
+def _with_bands(manifest: RunManifest, cell: Cell) -> RunManifest:
+    """With the noise that correlated draws need for the same epsilon."""
+    (stage,) = manifest.stages
+    noise = matched(BANDS[cell.epsilon], stage.sampling_rate, stage.max_rounds * stage.local_steps,
+                    manifest.target_epsilon, manifest.sites[0].delta)
+    return replace(manifest, stages=(replace(stage, noise_multiplier=noise),))
+
+
+def _events(manifest: RunManifest, cell: Cell) -> list[ReleaseEvent]:
+    if cell.arm != "banded":
+        return planned_events(manifest)
+    (stage,) = manifest.stages
+    return [event_of(BANDS[cell.epsilon], stage.sampling_rate, stage.max_rounds * stage.local_steps,
+                     stage.noise_multiplier)]
 
 
 def _manifest(
@@ -213,7 +229,7 @@ def _manifest(
         federation_id="study", version=1, coordinator_key=_public_key(0), min_cohort=3, min_fraction=0.5,
         sites=tuple(RosterSite(f"site-{number:02d}", _public_key(number), count)
                     for number, count in enumerate(counts, start=1)))
-    local = cell.arm == "local"
+    local = cell.arm in _BY_ROUNDS
     stage = StageConfig(
         name="only", sources={cell.task: _SAMPLES[cell.task]}, groups=_GROUPS, learning_rate=rate,
         learning_rate_without_privacy=rate, momentum=_MOMENTUM if local else 0.0, schedule=cell.schedule,
