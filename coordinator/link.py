@@ -23,6 +23,7 @@ __all__ = ["FlowerLink", "MESSAGE_TYPES"]
 
 _MEET_AGAIN_S, _SILENT_AGAIN_S = 60.0, 600.0
 _SLOWEST_POLL_S = 0.3
+_MUTE_TIMES = 2
 _BULKY = ("sa_mask",)  # replies with a vector: pulled one at a time, for a grid holds all that it was asked for
 MESSAGE_TYPES = {
     "roster": "query.roster",
@@ -55,6 +56,7 @@ class FlowerLink:
         self._silent: dict[int, float] = {}  # since when (monotonic)
         self._late: dict[str, int] = {}      # what they were asked
         self._gone: set[int] = set()  # given up, and not seen since: not waited for again, round after round
+        self._mute = _Mute()
 
     def newcomers(self) -> bool:
         """See :meth:`coordinator.exchange.Link.newcomers`. One that was met is asked again after a minute; one that
@@ -99,7 +101,9 @@ class FlowerLink:
         self._node_of[site_id] = self._met[reply_index]
 
     def exchange(self, step: str, outgoing: Mapping[str, Outgoing], timeout_s: float) -> Iterator[Reply]:
-        """See :meth:`coordinator.exchange.Link.exchange`."""
+        """See :meth:`coordinator.exchange.Link.exchange`. A site that is connected and gave no answer in two exchanges
+        running is not asked again before it answers after all, was away, or four times `timeout_s` have passed: with
+        a step's time of an hour it would cost the others an hour a round."""
         site_of = {self._node_of[site]: site for site in outgoing}
         to_nodes = {self._node_of[site]: out for site, out in outgoing.items()}
         if self._gone:
@@ -107,7 +111,13 @@ class FlowerLink:
         for node in [node for node in to_nodes if node in self._gone]:
             del to_nodes[node]
             yield Reply(site_of[node], failure="transport")
-        for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s):
+        if self._mute:
+            self._mute.hear(self._pull(self._mute.owed, one_by_one=True))
+            for node in self._mute.left_out(set(map(int, self._grid.get_node_ids())), 4 * timeout_s) & set(to_nodes):
+                del to_nodes[node]
+                yield Reply(site_of[node], failure="no-reply")
+        for node, reply in self._send(step, to_nodes, timeout_s, self._resend_s, self._mute.owed):
+            self._mute.note(node, reply.failure == "no-reply")
             yield Reply(site_of[node], reply.body, reply.vector, reply.failure)
             del reply  # before the next one is read: one upload at a time in memory
 
@@ -189,6 +199,48 @@ class _Unreadable:
     """A reply whose bytes are no message."""
 
     identifier: str
+
+
+class _Mute:
+    """Nodes that count as online and say nothing. `owed`: what they were asked, message -> node."""
+
+    def __init__(self) -> None:
+        self.owed: dict[str, int] = {}
+        self._times: dict[int, int] = {}    # exchanges running without an answer
+        self._since: dict[int, float] = {}  # of those left out
+
+    def __bool__(self) -> bool:
+        return bool(self._since)
+
+    def note(self, node: int, silent: bool) -> None:
+        """How an exchange with it ended."""
+        self._times[node] = self._times.get(node, 0) + 1 if silent else 0
+        if not silent:
+            self._heard(node)
+        elif self._times[node] >= _MUTE_TIMES:
+            self._since[node] = time.monotonic()
+
+    def hear(self, replies: Iterator[Message | _Unreadable | None]) -> None:
+        """Late answers count for nothing but that their nodes are there."""
+        for reply in replies:
+            name = reply.metadata.reply_to_message_id if isinstance(reply, Message) else getattr(
+                reply, "identifier", None)
+            node = None if name is None else self.owed.pop(name, None)
+            if node is not None and isinstance(reply, Message) and not reply.has_error():
+                self._heard(node)
+
+    def left_out(self, online: set[int], for_s: float) -> set[int]:
+        """Whom not to ask now."""
+        over = time.monotonic() - for_s
+        for node in [node for node, since in self._since.items() if node not in online or since < over]:
+            self._heard(node)
+        return set(self._since)
+
+    def _heard(self, node: int) -> None:
+        self._times.pop(node, None)
+        self._since.pop(node, None)
+        for name in [name for name, one in self.owed.items() if one == node]:
+            del self.owed[name]
 
 
 class _Lost:

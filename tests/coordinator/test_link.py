@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -219,6 +220,62 @@ def test_after_ten_minutes_a_silent_node_is_asked_again(monkeypatch: pytest.Monk
     monkeypatch.setattr(link_module, "_SILENT_AGAIN_S", -1.0)
     monkeypatch.setattr(link_module, "_MEET_AGAIN_S", -1.0)
     assert link.newcomers()
+
+
+def silent_twice() -> tuple[Nodes, Callable[[], dict[str, str | None]]]:
+    """Node 1 says nothing to its first two messages; the second value asks both sites once more."""
+    grid = Nodes(lambda node, number: "silent" if node == 1 and number <= 2 else "reply")
+    link = FlowerLink(grid, poll_s=0.01, resend_s=0.0)  # type: ignore[arg-type]
+    link._node_of = {"a": 1, "b": 2}
+
+    def ask() -> dict[str, str | None]:
+        replies = link.exchange("sa_train", {"a": Outgoing(b"to a"), "b": Outgoing(b"to b")}, 0.2)
+        return {reply.site_id: reply.failure for reply in replies}
+
+    for _ in range(2):
+        assert ask() == {"a": "no-reply", "b": None}
+    return grid, ask
+
+
+def asked(grid: Nodes) -> int:
+    """Messages to node 1."""
+    return sum(node == 1 for node, _ in grid.sent)
+
+
+def test_a_connected_site_that_says_nothing_twice_costs_the_others_no_further_wait():
+    grid, ask = silent_twice()
+    begin = time.monotonic()
+    assert [ask() for _ in range(3)] == [{"a": "no-reply", "b": None}] * 3
+    assert time.monotonic() - begin < 0.5 and asked(grid) == 2
+
+
+def test_it_is_asked_again_once_it_has_answered_after_all():
+    grid, ask = silent_twice()
+    late = Message(RecordDict(), dst_node_id=1, message_type="train.sa_train")
+    late.metadata.__dict__["_message_id"] = "m0"  # what it was asked first
+    grid._ready["m0"] = Message(RecordDict({"message": ConfigRecord({"body": b"late"})}), reply_to=late)
+    assert ask() == {"a": None, "b": None} and asked(grid) == 3
+
+
+def test_it_is_asked_again_once_it_was_away():
+    grid, ask = silent_twice()
+    grid.online = {2}
+    assert ask()["a"] is None and asked(grid) == 3  # a node that is away is the grid's to tell
+
+
+def test_it_is_asked_again_after_four_times_the_steps_time(monkeypatch: pytest.MonkeyPatch):
+    grid, ask = silent_twice()
+    now = time.monotonic()
+    monkeypatch.setattr(link_module.time, "monotonic", lambda: now + 0.9)
+    assert ask()["a"] is None and asked(grid) == 3
+
+
+def test_one_silence_and_an_answer_begin_the_count_anew():
+    grid = Nodes(lambda node, number: "silent" if node == 1 and number in (1, 3) else "reply")
+    link = FlowerLink(grid, poll_s=0.01, resend_s=0.0)  # type: ignore[arg-type]
+    link._node_of = {"a": 1}
+    failures = [next(iter(link.exchange("sa_train", {"a": Outgoing(b"x")}, 0.1))).failure for _ in range(4)]
+    assert failures == ["no-reply", None, "no-reply", None] and not link._mute
 
 
 def test_a_node_that_was_given_up_is_not_waited_for_again_before_it_is_back():
