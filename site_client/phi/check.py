@@ -2,7 +2,8 @@
 
 Searched for: the patient's own names (`names`, `name_search`), identifiers (`identifiers`) and dates (`dates`), and
 whatever names somebody whoever the patient is (`patterns`, `persons`). Not found: other people without a title ("her
-daughter Angela"), nicknames, initials alone, places, dates in words, and descriptions that fit one person only.
+daughter Angela"), nicknames, initials without a word for the patient, places, dates in words, and descriptions that
+fit one person only.
 
 The time is linear in the text's length; the reader of a source bounds that.
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "RULES_VERSION", "Hit", "PhiChecker", "Recogniser", "Verdict", "find_phi", "merged", "redact"]
 
-RULES_VERSION = 2
+RULES_VERSION = 3
 """Raise it when a text may get other hits than before: kept verdicts of older rules are not used."""
 
 _MOST_PASSES = 8

@@ -1,9 +1,10 @@
 """Dates in a text: any full date, and the patient's own dates (birth, study) also where only a part is written.
 
 Any full date with a year of 1900 to 2099, or two digits: 2023-03-05, 03/05/2023, 5.3.2023, 05-Mar-2023, March 5th,
-2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23; in English, German, French, Spanish and Dutch. A number may
-be the day or the month. Of the patient's own dates also: 20230305, 05032023, 050323, "March 2023", "5 March", 03/2023,
-"on 3/5" and the year after "born" and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
+2023, 5 March 23, 5 de marzo de 2023, 5-III-2023, 5-3-'23, and a stay (3-5 March 2023, 24 au 26 novembre 2021) whole;
+in English, German, French, Spanish and Dutch. A number may be the day or the month. Of the patient's own dates also:
+20230305, 05032023, 050323, "March 2023", "5 March", 03/2023, "on 3/5", "compared with 3/5" and the year after "born"
+and the like. Ages over 89 are identifiers as well (45 CFR 164.514(b)(2)(i)(C)).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from site_client.phi.folding import Folded, Token
 
@@ -53,6 +55,17 @@ _NUMERIC = re.compile(
     rf"(?<![\w/])(?<!\d[.,-])(?P<a>\d{{1,4}})(?:{_GAP}(?P<mark>[-/._]){_GAP}(?P<b>\d{{1,2}}){_GAP}(?P=mark){_GAP}|"
     r"[ \t](?P<blank_b>\d{1,2})[ \t])(?P<c>'?\d{1,4})"
     r"(?![\w/]|[.,-]\d)|(?<!\d)(?P<y>(?:19|20)\d\d)-(?P<m>[01]\d)-(?P<d>[0-3]\d)(?=t\d)")
+# 6-8 April 2014, 24 au 26 novembre 2021; September 12-14, 2023; 01.-03.11.2024: a stay is a date, whole.
+_UNTIL = (r"(?:[ \t]?[-/][ \t]?|[ \t\n]{1,2}(?:to|bis|t/m|tot(?: en met)?|au|al|until|till|through|thru|and|und|et|y|"
+          r"en)[ \t\n]{1,2}(?:the |el |zum )?)")
+_WORDED_RANGES = (
+    re.compile(rf"(?<![\d.,/-])(?P<first>\d{{1,2}})(?:st|nd|rd|th|er|[.o])?{_UNTIL}{_DAY}{_LINK}?{_BARE}{_MONTH}"
+               rf"{_LINK}?{_YEAR}"),
+    re.compile(rf"{_BARE}{_MONTH}{_LINK}?(?P<first>\d{{1,2}})(?:st|nd|rd|th)?{_UNTIL}{_DAY}(?!\d){_LINK}{_YEAR}"),
+)
+_NUMERIC_RANGE = re.compile(
+    rf"(?<![\w/])(?<!\d[.,-])(?P<first>\d{{1,2}})(?:[./]|(?P<inner>[./])\d{{1,2}}\.?)?{_UNTIL}"
+    r"(?P<day>\d{1,2})(?P<mark>[./])\d{1,2}(?P=mark)(?:(?:19|20)\d\d|'?\d\d)(?![\w/]|[.,-]\d)")
 _ROMAN = re.compile(
     r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>xi{0,2}|i[vx]|vi{0,3}|i{1,3})"
     r"[ \t]?(?P=mark)[ \t]?(?P<year>(?:19|20)\d\d|'\d\d)(?![\w/]|[.,-]\d)")
@@ -60,6 +73,13 @@ _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
 _NUMERIC_DAY = re.compile(
     r"\b(?:on|dated|date|since|from|vom|am|seit|le|du|el|del|born|dob|birthday|op|exam|study|stu?die)[ \t:]{1,3}"
+    r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm))", re.ASCII)
+_COMPARED = re.compile(
+    r"(?:\b(?:film|study|scan|exam|examination|ct|mri?|cxr|radiograph|x-?ray|images?|report|onderzoek|foto|echo|"
+    r"mammogra[a-z]{1,5}|untersuchung|aufnahme|examen|estudio|cliche|scanner)[ ](?:of|van|de|du|del|vom)|"
+    r"\b(?:gegenuber(?: dem)?|vgl\.?|im vergleich (?:mit|zum?|zur)|versus|vs\.?|par rapport au|"
+    r"comparati[a-z]{1,7} (?:au|du)|respecto al?|compared? (?:with|to)(?: that of)?|ten opzichte van|t\.o\.v\.|"
+    r"d\.?d\.))[ \t\n]{1,2}"
     r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm))", re.ASCII)
 _COMPACT = re.compile(r"(?<![\w.])(?:\d{8}|\d{6})(?!\d|\.\d)")
 _BIRTH_YEAR = re.compile(
@@ -109,10 +129,13 @@ def find_dates(folded: Folded, tokens: list[Token], forms: DateForms) -> list[tu
         return []
     spans = [match.span() for match in _NUMERIC.finditer(lower) if _is_date(match, lower, forms)]
     spans += [match.span() for match in _ROMAN.finditer(lower) if 1 <= int(match["day"]) <= 31]
+    spans += [match.span() for match in _NUMERIC_RANGE.finditer(lower) if _is_range(match)]
     spans += _own_numbers(lower, forms) if forms.days else []
     if any(token.lower in _MONTHS for token in tokens):
         for pattern in _WORDED:
             spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
+        for pattern in _WORDED_RANGES:
+            spans += [match.span() for match in pattern.finditer(lower) if _is_range(match)]
         spans += _own_months(lower, forms) if forms.days else []
     return spans
 
@@ -133,7 +156,7 @@ def _own_numbers(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
     for match in _NUMERIC_MONTH.finditer(lower):
         if (int(match["year"] or match["first"]), int(match["month"] or match["last"])) in months:
             yield match.span()
-    for match in _NUMERIC_DAY.finditer(lower):
+    for match in chain(_NUMERIC_DAY.finditer(lower), _COMPARED.finditer(lower)):
         if {(int(match["a"]), int(match["b"])), (int(match["b"]), int(match["a"]))} & days:
             yield match.span("whole")
     for match in _BIRTH_YEAR.finditer(lower):
@@ -150,6 +173,10 @@ def _own_months(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(lower):
             if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
                 yield match.span()
+
+
+def _is_range(match: re.Match[str]) -> bool:
+    return 1 <= int(match["first"]) <= 31 and 1 <= int(match["day"]) <= 31
 
 
 def _same_year(written: str, year: int) -> bool:

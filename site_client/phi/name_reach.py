@@ -12,17 +12,23 @@ from dataclasses import dataclass
 
 from site_client.phi.folding import Token
 from site_client.phi.names import NameForms, Part
+from site_client.phi.words import COMMON, FUNCTION, HONORIFICS, MEDICAL, NAME_KEYWORDS, words
 
 __all__ = ["Found", "Page", "leads", "reach"]
 
 _MOST_INITIALS = 3
 _MOST_PARTICLES = 4
+_MOST_GIVEN = 2
+_MOST_COMPONENTS = 6
+_NO_GIVEN_NAME = HONORIFICS | FUNCTION | MEDICAL | COMMON | NAME_KEYWORDS | words("patient patientin patiente paciente")
 _LEFT_PARTICLE = re.compile(r"['`-]|\.?[ \t]{1,4}['`]?|\.|[ \t]{0,3}\r?\n[ \t]{0,8}['`]?|['`][ \t]{1,3}|[ \t]?\^{1,4}")
 _RIGHT_PARTICLE = re.compile(r",[ \t]{0,4}(?:\r?\n[ \t]{0,8})?['`]?|\^{1,4}['`]?")
 _BLANKS = re.compile(r"[ \t]{1,4}['`]?|['`][ \t]{0,3}")
 _DOTTED = re.compile(r"\.[ \t]?-?(?:\r?\n)?|\^")
 _UNDOTTED = re.compile(r"[ \t]?-?|[ \t]?\r?\n[ \t]{0,4}")
 _FIRST_RIGHT = re.compile(r",?[ \t]{1,2}|,(?:\r?\n)?|,?[ \t]?\r?\n[ \t]{0,4}|[ \t]?\^[ \t]?")
+_FIELD_END = re.compile(r"[ \t]?[,;|(\"/)]|[ \t]?\r?\n|[ \t]{2}")
+_CARET = re.compile(r"[ \t]?\^{1,4}[ \t]?")
 _MORE_RIGHT = re.compile(r"\.[ \t]?-?|[ \t]?-?|\^")
 
 
@@ -69,21 +75,79 @@ def leads(page: Page, start: int) -> list[int]:
     return places
 
 
-def reach(page: Page, start: int, end: int) -> tuple[int, int]:
-    """The span in the text of a name in tokens [start, end), with the initials and particles beside it."""
+def reach(page: Page, start: int, end: int, *, whole: bool = False) -> tuple[int, int]:
+    """The span in the text of a name in tokens [start, end), with the initials and particles beside it.
+
+    `whole`: it has two parts, and a further capital at the end of a field is its too ("MACLEOD, SANDRA L").
+    """
     first, last = _leftwards(page, start), _rightwards(page, end)
+    if last == end and "," in "".join(map(page.gap, range(start, end - 1))):
+        last = _particles_of_a_field(page, end)
+    if whole and last == end and _closing_initial(page, end):
+        last += 1
+    first, last = _given(page, first, last)
+    first, last = _caretted(page, first, -1), _caretted(page, last - 1, 1) + 1
     stop = page.tokens[last - 1].end
     if last > end and len(page.word(last - 1)) == 1 and page.text[stop : stop + 1] == ".":
         stop += 1
     return page.tokens[first].start, stop
 
 
+def _closing_initial(page: Page, at: int) -> bool:
+    word = page.word(at)
+    return (len(word) == 1 and word.isalpha() and word.isupper() and bool(_BLANKS.fullmatch(page.gap(at - 1)))
+            and bool(_FIELD_END.match(page.gap(at))))
+
+
+def _particles_of_a_field(page: Page, end: int) -> int:
+    """Bossche, Sanne Van den -- at the end of its field."""
+    at = end
+    while at < end + _MOST_PARTICLES and page.word(at).lower() in page.forms.particles and _BLANKS.fullmatch(
+            page.gap(at - 1)):
+        at += 1
+    return at if at > end and _FIELD_END.match(page.gap(at - 1)) else end
+
+
+def _given(page: Page, first: int, last: int) -> tuple[int, int]:
+    """Given names of which the header has the first letter only: Wouter Smit; SMIT, WOUTER -- with SMIT^W."""
+    if not page.forms.bare:
+        return first, last
+    for _ in range(_MOST_GIVEN):
+        if not (_is_given(page, first - 1) and page.gap(first - 1) == " "):
+            break
+        first -= 1
+    for _ in range(_MOST_GIVEN):
+        if not (_is_given(page, last) and page.gap(last - 1) in (" ", ", ", ",")):
+            break
+        last += 1
+    return first, last
+
+
+def _is_given(page: Page, index: int) -> bool:
+    word = page.word(index)
+    return (len(word) > 2 and word[0].isupper() and word[0].lower() in page.forms.bare
+            and word.lower() not in _NO_GIVEN_NAME)
+
+
+def _caretted(page: Page, at: int, step: int) -> int:
+    """The last token of a name copied out of a header, whatever its components hold: ABDULLAH^HELEN^MEI-LING."""
+    inside = False
+    for _ in range(_MOST_COMPONENTS):
+        gap, word = page.gap(at if step > 0 else at - 1), page.word(at + step)
+        if not word.isalpha() or not (_CARET.fullmatch(gap) or (inside and gap == "-")):
+            break
+        at, inside = at + step, True
+    return at
+
+
 def _leftwards(page: Page, start: int) -> int:
     initials = particles = 0
     at = start
+    known = any(word.lower() in page.forms.initials for word in _dotted_before(page, start))
     while True:
         word, gap = page.word(at - 1), page.gap(at - 1)
-        if _is_initial(page, word, gap, left=True) and initials < _MOST_INITIALS:
+        dotted = known and len(word) == 1 and word.isupper() and _DOTTED.fullmatch(gap)
+        if (dotted or _is_initial(page, word, gap, left=True)) and initials < _MOST_INITIALS:
             initials += 1
         elif (word.lower() in page.forms.particles and particles < _MOST_PARTICLES
               and _LEFT_PARTICLE.fullmatch(gap)):
@@ -91,6 +155,15 @@ def _leftwards(page: Page, start: int) -> int:
         else:
             return at
         at -= 1
+
+
+def _dotted_before(page: Page, start: int) -> list[str]:
+    """B.G. Van Buren: single letters, each with a full stop, in front of the name."""
+    found: list[str] = []
+    while len(found) < _MOST_INITIALS and len(page.word(start - 1)) == 1 and _DOTTED.fullmatch(page.gap(start - 1)):
+        start -= 1
+        found.append(page.word(start))
+    return found
 
 
 def _rightwards(page: Page, end: int) -> int:

@@ -23,6 +23,7 @@ import re
 from itertools import pairwise
 
 from site_client.phi.folding import Folded, Token
+from site_client.phi.name_initials import PATIENTS, own_initials
 from site_client.phi.name_reach import Found, Page, leads, reach
 from site_client.phi.names import NameForms
 from site_client.phi.words import (
@@ -61,7 +62,6 @@ _FRENCH = words("le la les des du est une dans avec pas sans au aux et par pour"
 _SAINTS = words("st ste sta saint sainte")
 _BEFORE_MONTHS = words("in since of last from until this early late mid during through next im seit en de desde sinds")
 _AFTER_COLOURS = words("male female man woman boy girl gentleman lady adult race patient matter blood cell fat")
-_PATIENTS = words("patient pt pat patientin patiente paciente")
 _EPONYM_BEFORE = words("morbus maladie syndrome enfermedad ziekte non pseudo ligamentum foro tetralogie")
 
 
@@ -75,11 +75,11 @@ def find_names(folded: Folded, tokens: list[Token], forms: NameForms) -> list[tu
     found = _occurrences(page)
     for earlier, later in pairwise(found):
         if _beside(page, earlier, later):
-            spans.append(reach(page, earlier.start, later.end))
+            spans.append(reach(page, earlier.start, later.end, whole=True))
     for one in found:
         if _is_name(page, one):
             spans.append(reach(page, one.start, one.end))
-    return spans + _spelled_out(page)
+    return spans + _spelled_out(page) + own_initials(page)
 
 
 def _needle_spans(lower: str, needle: str, alone: bool) -> list[tuple[int, int]]:
@@ -146,7 +146,8 @@ def _beside(page: Page, earlier: Found, later: Found) -> bool:
         return False
     strong = "strong" in (earlier.part.weight, later.part.weight)
     words = [page.word(k) for k in between]
-    if not all(word.lower() in PARTICLES or (word[0].isupper() and (strong or len(word) == 1)) for word in words):
+    if not all(word.lower() in PARTICLES or (word[0].isupper() and (
+            strong or len(word) == 1 or word[0].lower() in page.forms.bare)) for word in words):
         return False
     if "." in page.gap(earlier.end - 1) and not words and not strong:
         return False  # a sentence's end between two everyday words
@@ -200,7 +201,7 @@ def _title_before(page: Page, index: int, one: Found) -> bool:
 def _labelled(page: Page, index: int, one: Found) -> bool:
     """Pat. Long; Patientin Kopf wird; Patient: Long -- but not "Patient May have pain" or "the patient. Head CT"."""
     before, gap, word = page.word(index - 1), page.gap(index - 1), page.word(one.start)
-    if before.lower() not in _PATIENTS or not _LABEL_GAP.fullmatch(gap):
+    if before.lower() not in PATIENTS or not _LABEL_GAP.fullmatch(gap):
         return False
     vague = one.part.weight in ("medical", "function")
     if index < one.start and one.part.weight != "function":

@@ -57,12 +57,14 @@ class Part:
 class NameForms:
     """``parts``: by folded spelling without anything between its letters. ``spaced``: spellings that may have blanks
     inside, with each of their beginnings. ``initials``: keys of the parts that begin with a letter, -1 for one that is
-    no part. ``particles``: those that the name has, wherever in it. ``needles``: (folded text, stands alone) of names
+    no part. ``bare``: letters that stand for a given name which the header does not have. ``particles``: those that the
+    name has, wherever in it. ``needles``: (folded text, stands alone) of names
     in scripts that have no upper case."""
 
     parts: dict[str, Part] = field(default_factory=dict)
     spaced: set[str] = field(default_factory=set)
     initials: dict[str, set[int]] = field(default_factory=dict)
+    bare: set[str] = field(default_factory=set)
     particles: set[str] = field(default_factory=set)
     needles: set[tuple[str, bool]] = field(default_factory=set)
     longest: int = 0
@@ -81,6 +83,7 @@ def name_forms(names: tuple[str, ...]) -> NameForms:
     for name in names:
         for group in name.split("="):
             family, given = _components(group)
+            forms.bare.update(word for word in _words(given) if len(word) == 1)
             _add_person(forms, family, given)
             _add_particles(forms, group)
     return forms
@@ -129,6 +132,8 @@ def _add_particles(forms: NameForms, group: str) -> None:
                 forms.particles.update(held)
                 _add_spaced(forms, [*held, word], " ".join([*held, word]))
             held = []
+        if len(words) > 1 and words[-1] in PARTICLES and words[-2] not in PARTICLES:
+            forms.particles.add(words[-1])  # Erich von^Ian
     for one, other in _neighbours(group):
         if not {one, other} & (FUNCTION | PLACEHOLDERS | SUFFIXES):
             _add_spaced(forms, [one, other], f"{one} {other}")

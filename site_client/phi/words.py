@@ -251,7 +251,8 @@ HONORIFICS = PLAIN_HONORIFICS | words("mr ms dr sr hr fr mw m don dona nurse sch
 
 NAME_KEYWORDS = words("""
 name names named surname forename firstname lastname nachname vorname familienname geburtsname nom prenom apellido
-apellidos nombre naam achternaam voornaam alias nee geb
+apellidos nombre naam achternaam voornaam alias nee geb namen geburtsnamen madchenname madchennamen meisjesnaam
+geboortenaam
 """)
 
 PERSON_VERBS = words("""
