@@ -66,21 +66,38 @@ _WORDED_RANGES = (
 _NUMERIC_RANGE = re.compile(
     rf"(?<![\w/])(?<!\d[.,-])(?P<first>\d{{1,2}})(?:[./]|(?P<inner>[./])\d{{1,2}}\.?)?{_UNTIL}"
     r"(?P<day>\d{1,2})(?P<mark>[./])\d{1,2}(?P=mark)(?:(?:19|20)\d\d|'?\d\d)(?![\w/]|[.,-]\d)")
+_ONES = "first second third fourth fifth sixth seventh eighth ninth"
+_ORDINALS = {word: day for day, word in enumerate((_ONES + " tenth eleventh twelfth thirteenth fourteenth fifteenth "
+                                                   "sixteenth seventeenth eighteenth nineteenth").split(), 1)} | {
+    "twentieth": 20, "thirtieth": 30, **{f"twenty-{word}": 20 + day for day, word in enumerate(_ONES.split(), 1)},
+    "thirty-first": 31}
+_ORDINAL = "(?P<ordinal>" + "|".join(word.replace("-", "[- ]?") for word in sorted(
+    _ORDINALS, key=len, reverse=True)) + ")"
+_SPELLED = (re.compile(rf"{_BARE}{_MONTH}[ \t\n]{{1,2}}(?:the )?{_ORDINAL}(?:,?[ \t\n]{{1,2}}{_YEAR})"),
+            re.compile(rf"{_BARE}{_ORDINAL}[ \t\n]{{1,2}}(?:of )?{_MONTH}(?:,?[ \t\n]{{1,2}}{_YEAR})"))
 _ROMAN = re.compile(
     r"(?<![\w/])(?<!\d[.,-])(?P<day>\d{1,2})[ \t]?(?P<mark>[-/.])[ \t]?(?P<month>xi{0,2}|i[vx]|vi{0,3}|i{1,3})"
     r"[ \t]?(?P=mark)[ \t]?(?P<year>(?:19|20)\d\d|'\d\d)(?![\w/]|[.,-]\d)")
 _NUMERIC_MONTH = re.compile(r"(?<![\w./-])(?P<month>\d{1,2})[/.-](?P<year>(?:19|20)\d\d)(?![\w/]|[.-]\d)"
                             r"|(?<![\w./-])(?P<first>(?:19|20)\d\d)[/.-](?P<last>\d{1,2})(?![\w/]|[.-]\d)")
 _NUMERIC_DAY = re.compile(
-    r"\b(?:on|dated|date|since|from|vom|am|seit|le|du|el|del|born|dob|birthday|op|exam|study|stu?die)[ \t:]{1,3}"
+    r"\b(?:on|dated|date|since|from|vom|zum|am|seit|sinds|le|du|el|del|born|dob|birthday|op|exam|study|stu?die|visite|"
+    r"verlauf|vu|evolucion|visita|performed|discussed|(?:ct|mri?|cxr|xr|us|radio|echo|rx|x-?thorax|thorax)(?: van)?)"
+    r"[ \t:\n(]{1,3}"
     r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm))", re.ASCII)
+# 17/05, 28.04., 04-08 anywhere; fractions up to one (4/5, 2/3), decimals and levels (L4-5) are none.
+_ALONE = re.compile(
+    r"(?<![\w./,:-])(?P<whole>(?P<a>\d{1,2})(?:/(?P<b>\d{1,2})|\.(?P<dotted>\d{1,2})\.|-(?P<dashed>\d\d)))"
+    r"(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm|ml|mg|x\b))", re.ASCII)
+_COUNTED = re.compile(r"(?:series|image|im|img|se|slice|bild|serie|beeld|grade|strength|power|kraft\w*|score|gleason|"
+                      r"mrc|kracht|force|fuerza|aldrete|vas|eva|nrs|phase|level|levels)[ \t:#]{1,3}\Z")
 _COMPARED = re.compile(
     r"(?:\b(?:film|study|scan|exam|examination|ct|mri?|cxr|radiograph|x-?ray|images?|report|onderzoek|foto|echo|"
     r"mammogra[a-z]{1,5}|untersuchung|aufnahme|examen|estudio|cliche|scanner)[ ](?:of|van|de|du|del|vom)|"
     r"\b(?:gegenuber(?: dem)?|vgl\.?|im vergleich (?:mit|zum?|zur)|versus|vs\.?|par rapport au|"
     r"comparati[a-z]{1,7} (?:au|du)|respecto al?|compared? (?:with|to)(?: that of)?|ten opzichte van|t\.o\.v\.|"
-    r"d\.?d\.))[ \t\n]{1,2}"
-    r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm))", re.ASCII)
+    r"vergelijking met|comparado con|d\.?d\.))[ \t\n]{1,2}"
+    r"(?P<whole>(?P<a>\d{1,2})[/.-](?P<b>\d{1,2}))(?![\w/%]|[.,-]\d|[ \t]?(?:cm|mm|images?|views?))", re.ASCII)
 _COMPACT = re.compile(r"(?<![\w.])(?:\d{8}|\d{6})(?!\d|\.\d)")
 _BIRTH_YEAR = re.compile(
     r"\b(?:born|birth|dob|geb|geboren|geburtsjahr|jahrgang|ne|nee|naissance|nacid[oa]|nacimiento|geboortejaar|yob)"
@@ -134,6 +151,7 @@ def find_dates(folded: Folded, tokens: list[Token], forms: DateForms) -> list[tu
     if any(token.lower in _MONTHS for token in tokens):
         for pattern in _WORDED:
             spans += [match.span() for match in pattern.finditer(lower) if 1 <= int(match["day"]) <= 31]
+        spans += [match.span() for pattern in _SPELLED for match in pattern.finditer(lower)]
         for pattern in _WORDED_RANGES:
             spans += [match.span() for match in pattern.finditer(lower) if _is_range(match)]
         spans += _own_months(lower, forms) if forms.days else []
@@ -153,6 +171,9 @@ def _own_numbers(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
     for match in _COMPACT.finditer(lower):
         if match[0] in forms.compact:
             yield match.span()
+    for match in _ALONE.finditer(lower):
+        if _is_own_day(match, lower, days):
+            yield match.span("whole")
     for match in _NUMERIC_MONTH.finditer(lower):
         if (int(match["year"] or match["first"]), int(match["month"] or match["last"])) in months:
             yield match.span()
@@ -173,6 +194,17 @@ def _own_months(lower: str, forms: DateForms) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(lower):
             if (_MONTHS[match["name"]], int(match["day"])) in days and not _UNITS.match(lower, match.end()):
                 yield match.span()
+
+
+def _is_own_day(match: re.Match[str], lower: str, days: set[tuple[int, int]]) -> bool:
+    first, second = int(match["a"]), int(match["b"] or match["dotted"] or match["dashed"])
+    if not {(first, second), (second, first)} & days:
+        return False
+    if match["b"] and first <= second <= 12 and not (match["a"] + match["b"]).startswith("0") and match["b"][0] != "0":
+        return False  # as likely a fraction
+    if (match["dashed"] and len(match["a"]) < 2) or (match["dotted"] and len(match["a"] + match["dotted"]) < 3):
+        return False  # levels 4-05, headings 1.1.
+    return not _COUNTED.search(lower, max(0, match.start() - 16), match.start())
 
 
 def _is_range(match: re.Match[str]) -> bool:

@@ -1,7 +1,8 @@
 """The patient's initials in the place of the name: "Patient J.D.", "Pat. J. D.,", "Patientin JRD, 43".
 
-Only behind a word for the patient, two to four letters, each of which a part of the name begins with. Letters without
-full stops must be followed by a comma or the like, for "Patient CT" is none.
+Only behind a word for the patient, or where they open a line and an age follows ("HM, 63 F"): two to four letters, each
+of which a part of the name begins with. Letters without full stops must be followed by a comma or the like, for
+"Patient CT" is none.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from site_client.phi.words import words
 __all__ = ["PATIENTS", "own_initials"]
 
 PATIENTS = words("patient pt pat patientin patiente paciente")
-_LABELS = PATIENTS | words("initials initialen initiales iniciales initiale")
+_LABELS = PATIENTS | words("pte pcte initials initialen initiales iniciales initiale")
 _AFTER_LABEL = re.compile(r"[ \t]{1,2}(?:\r?\n)?|\.[ \t]{0,2}(?:\r?\n)?|[ \t]?[:(][ \t]{0,3}|\r?\n")
 _BETWEEN = re.compile(r"\.[ \t]?-?(?:\r?\n)?")
-_CLOSED = re.compile(r"[ \t]?[,;:)(/|]|\.?\r?\n")
+_CLOSED = re.compile(r"[ \t]?[,;:)(/|]|\.?\r?\n|\.[ \t]")
+_AGED = re.compile(r",?[ \t]\d{1,3}[ \t]?-?(?:[fmwvhj]\b|y|jahr|jaar|jr|ans\b|anos\b)", re.IGNORECASE)
 _FEWEST, _MOST = 2, 4
 
 
@@ -30,7 +32,14 @@ def own_initials(page: Page) -> list[tuple[int, int]]:
         if token.lower in _LABELS and _AFTER_LABEL.fullmatch(page.gap(index)):
             span = _dotted(page, index + 1) or _dense(page, index + 1)
             spans += [span] if span is not None else []
+        elif len(token.text) <= _MOST and _opens_line(page, index):
+            span = _dotted(page, index) or _dense(page, index)
+            spans += [span] if span is not None and _AGED.match(page.text, span[1]) else []
     return spans
+
+
+def _opens_line(page: Page, index: int) -> bool:
+    return index == 0 or "\n" in page.gap(index - 1)
 
 
 def _dotted(page: Page, first: int) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ from site_client.phi.folding import Token
 from site_client.phi.names import NameForms, Part
 from site_client.phi.words import COMMON, FUNCTION, HONORIFICS, MEDICAL, NAME_KEYWORDS, words
 
-__all__ = ["Found", "Page", "leads", "reach"]
+__all__ = ["Found", "Page", "beside_given", "leads", "reach"]
 
 _MOST_INITIALS = 3
 _MOST_PARTICLES = 4
@@ -28,6 +28,8 @@ _DOTTED = re.compile(r"\.[ \t]?-?(?:\r?\n)?|\^")
 _UNDOTTED = re.compile(r"[ \t]?-?|[ \t]?\r?\n[ \t]{0,4}")
 _FIRST_RIGHT = re.compile(r",?[ \t]{1,2}|,(?:\r?\n)?|,?[ \t]?\r?\n[ \t]{0,4}|[ \t]?\^[ \t]?")
 _FIELD_END = re.compile(r"[ \t]?[,;|(\"/)]|[ \t]?\r?\n|[ \t]{2}")
+_SUFFIXES = words("jr sr ii iii iv")
+_BEFORE_SUFFIX = re.compile(r",?[ \t]|\^{1,4}")
 _CARET = re.compile(r"[ \t]?\^{1,4}[ \t]?")
 _MORE_RIGHT = re.compile(r"\.[ \t]?-?|[ \t]?-?|\^")
 
@@ -85,12 +87,17 @@ def reach(page: Page, start: int, end: int, *, whole: bool = False) -> tuple[int
         last = _particles_of_a_field(page, end)
     if whole and last == end and _closing_initial(page, end):
         last += 1
-    first, last = _given(page, first, last)
+    first, last = _given(page, first, _suffix(page, last))
     first, last = _caretted(page, first, -1), _caretted(page, last - 1, 1) + 1
     stop = page.tokens[last - 1].end
     if last > end and len(page.word(last - 1)) == 1 and page.text[stop : stop + 1] == ".":
         stop += 1
     return page.tokens[first].start, stop
+
+
+def _suffix(page: Page, at: int) -> int:
+    """Walker Sr, Fitzgerald III."""
+    return at + (page.word(at).lower() in _SUFFIXES and bool(_BEFORE_SUFFIX.fullmatch(page.gap(at - 1))))
 
 
 def _closing_initial(page: Page, at: int) -> bool:
@@ -123,6 +130,12 @@ def _given(page: Page, first: int, last: int) -> tuple[int, int]:
     return first, last
 
 
+def beside_given(page: Page, one: Found) -> bool:
+    """Johannes Smit, "Smit, Johannes" -- with Smit^J., for a family name that is a word as well."""
+    return bool(page.forms.bare) and page.word(one.start)[0].isupper() and _given(page, one.start, one.end) != (
+        one.start, one.end)
+
+
 def _is_given(page: Page, index: int) -> bool:
     word = page.word(index)
     return (len(word) > 2 and word[0].isupper() and word[0].lower() in page.forms.bare
@@ -152,9 +165,21 @@ def _leftwards(page: Page, start: int) -> int:
         elif (word.lower() in page.forms.particles and particles < _MOST_PARTICLES
               and _LEFT_PARTICLE.fullmatch(gap)):
             particles += 1
+        elif page.forms.particles and (short := _short_particles(page, at)):
+            at -= short - 1
         else:
             return at
         at -= 1
+
+
+def _short_particles(page: Page, at: int) -> int:
+    """Of how many tokens "vd", "v/d" and "v.d." in front of the name are; 0 for none."""
+    word, gap = page.word(at - 1).lower(), page.gap(at - 1)
+    if not re.fullmatch(r"\.?[ \t]{0,2}", gap):
+        return 0
+    if word in ("vd", "vdr"):
+        return 1
+    return 2 if word == "d" and page.word(at - 2).lower() == "v" and page.gap(at - 2) in ("/", ".", "./") else 0
 
 
 def _dotted_before(page: Page, start: int) -> list[str]:

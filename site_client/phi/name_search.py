@@ -24,7 +24,7 @@ from itertools import pairwise
 
 from site_client.phi.folding import Folded, Token
 from site_client.phi.name_initials import PATIENTS, own_initials
-from site_client.phi.name_reach import Found, Page, leads, reach
+from site_client.phi.name_reach import Found, Page, beside_given, leads, reach
 from site_client.phi.names import NameForms
 from site_client.phi.words import (
     EPONYM_LINKS,
@@ -163,6 +163,8 @@ def _is_name(page: Page, one: Found) -> bool:
     if one.part.eponym and _in_eponym(page, one):
         return False
     if weight == "strong":
+        return True
+    if weight in ("common", "rare", "short") and beside_given(page, one):
         return True
     word = page.word(one.start)
     capital = word[0].isupper() and not word.isupper()

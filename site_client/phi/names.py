@@ -83,8 +83,11 @@ def name_forms(names: tuple[str, ...]) -> NameForms:
     for name in names:
         for group in name.split("="):
             family, given = _components(group)
-            forms.bare.update(word for word in _words(given) if len(word) == 1)
+            for letter in (word for word in _words(given) if len(word) == 1):
+                forms.bare.add(letter)
+                forms.initials.setdefault(letter, set()).add(-1)  # also D., which is a particle elsewhere
             _add_person(forms, family, given)
+            _add_maria(forms)
             _add_particles(forms, group)
     return forms
 
@@ -116,6 +119,14 @@ def _add_person(forms: NameForms, family: str, given: str) -> None:
                     forms.add(joined, len(forms.parts), "strong")
 
 
+def _add_maria(forms: NameForms) -> None:
+    """M.a, Ma. and M. (with a raised a) are María's short forms in Spanish, beside another part of the name."""
+    if "maria" in forms.parts and "ma" not in forms.parts:
+        forms.parts["ma"] = Part(forms.parts["maria"].key, "function", False)
+        forms.spaced.update(("m", "ma"))
+        forms.longest = max(forms.longest, 2)
+
+
 def _add_particles(forms: NameForms, group: str) -> None:
     """The particles of the name, and each with the word that it belongs to: of one component ("Brouwer-van der Meer"),
     of the prefix (Berg^Jan^^van den), and from behind the family name ("Heide, von der^Jan")."""
@@ -132,8 +143,8 @@ def _add_particles(forms: NameForms, group: str) -> None:
                 forms.particles.update(held)
                 _add_spaced(forms, [*held, word], " ".join([*held, word]))
             held = []
-        if len(words) > 1 and words[-1] in PARTICLES and words[-2] not in PARTICLES:
-            forms.particles.add(words[-1])  # Erich von^Ian
+        while len(words) > 1 and words[-1] in PARTICLES:  # Erich von^Ian, Ven van de^S
+            forms.particles.add(words.pop())
     for one, other in _neighbours(group):
         if not {one, other} & (FUNCTION | PLACEHOLDERS | SUFFIXES):
             _add_spaced(forms, [one, other], f"{one} {other}")

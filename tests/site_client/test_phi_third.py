@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.site_client import third_phi_texts
+from tests.site_client import fourth_phi_texts, third_phi_texts
 from tests.site_client.test_phi_blind import covered, pieces, whole
 
 RECALL = 0.99
-SETS = {"third": third_phi_texts}
+SETS = {"third": third_phi_texts, "fourth": fourth_phi_texts}
 
 
 @pytest.fixture(params=list(SETS))
