@@ -1,4 +1,4 @@
-"""The checker against texts that two further authors wrote without seeing it or the earlier sets (-s for the tables).
+"""The checker against texts that three further authors wrote without seeing it or earlier sets (-s for the tables).
 
 A span counts as found when hits cover every character of it except punctuation at its edges.
 """
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.site_client import fourth_phi_texts, third_phi_texts
+from tests.site_client import fifth_phi_texts, fourth_phi_texts, third_phi_texts
 from tests.site_client.test_phi_blind import covered, pieces, whole
 
 RECALL = 0.99
-SETS = {"third": third_phi_texts, "fourth": fourth_phi_texts}
+SETS = {"third": third_phi_texts, "fourth": fourth_phi_texts, "fifth": fifth_phi_texts}
 
 
 @pytest.fixture(params=list(SETS))
