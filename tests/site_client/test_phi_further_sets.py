@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
 
+from site_client.phi.anchors import Anchors
 from tests.site_client import fifth_phi_texts, fourth_phi_texts, third_phi_texts
 from tests.site_client.test_phi_blind import covered, pieces, whole
 
@@ -24,11 +26,16 @@ def texts(request: pytest.FixtureRequest) -> Any:
     return SETS[request.param]
 
 
+@cache
+def _marks(text: str, anchors: Anchors) -> list[bool]:
+    return covered(text, anchors)
+
+
 def test_recall(texts: Any) -> None:
     found: dict[str, list[bool]] = defaultdict(list)
     missed: dict[str, list[str]] = defaultdict(list)
     for case in texts.cases():
-        marks = covered(case.text, case.anchors)
+        marks = _marks(case.text, case.anchors)
         for span in case.spans:
             hit = whole(case.text, span.start, span.end, marks)
             for row in (span.kind, case.language, "all"):
@@ -46,7 +53,7 @@ def test_other_people_are_measured(texts: Any) -> None:
     """Residual risk: no header names them, so no bound."""
     found: dict[str, list[bool]] = defaultdict(list)
     for case in texts.cases():
-        marks = covered(case.text, case.anchors)
+        marks = _marks(case.text, case.anchors)
         for span in case.residual:
             found[span.kind].append(whole(case.text, span.start, span.end, marks))
     _print("other people and dates found (residual risk)", found)
