@@ -70,14 +70,20 @@ class FlowerLink:
 
     def _hear_late_ones(self) -> None:
         """Who was silent and has answered since is a newcomer; what it said then counts for nothing now."""
-        for reply in self._pull(self._late, one_by_one=True):
+        for node in self._answered_late(self._late):
+            self._silent.pop(node, None)
+            self._met_at.pop(node, None)
+
+    def _answered_late(self, owed: dict[str, int]) -> set[int]:
+        """The nodes of messages in `owed` (identifier -> node) that are answered now; what came leaves `owed`."""
+        found = set()
+        for reply in self._pull(owed, one_by_one=True):
             if isinstance(reply, Message):
-                node = self._late.pop(reply.metadata.reply_to_message_id, None)
-                if node is not None and not reply.has_error():
-                    self._silent.pop(node, None)
-                    self._met_at.pop(node, None)
+                node = owed.pop(reply.metadata.reply_to_message_id, None)
+                found |= set() if node is None or reply.has_error() else {node}
             elif reply is not None:
-                del self._late[reply.identifier]
+                del owed[reply.identifier]
+        return found
 
     def meet(self, body: bytes, timeout_s: float, step: str = "hello") -> Iterator[Reply]:
         """See :meth:`coordinator.exchange.Link.meet`."""
@@ -112,7 +118,8 @@ class FlowerLink:
             del to_nodes[node]
             yield Reply(site_of[node], failure="transport")
         if self._mute:
-            self._mute.hear(self._pull(self._mute.owed, one_by_one=True))
+            for node in self._answered_late(self._mute.owed):
+                self._mute.heard(node)
             for node in self._mute.left_out(set(map(int, self._grid.get_node_ids())), 4 * timeout_s) & set(to_nodes):
                 del to_nodes[node]
                 yield Reply(site_of[node], failure="no-reply")
@@ -216,27 +223,19 @@ class _Mute:
         """How an exchange with it ended."""
         self._times[node] = self._times.get(node, 0) + 1 if silent else 0
         if not silent:
-            self._heard(node)
+            self.heard(node)
         elif self._times[node] >= _MUTE_TIMES:
             self._since[node] = time.monotonic()
-
-    def hear(self, replies: Iterator[Message | _Unreadable | None]) -> None:
-        """Late answers count for nothing but that their nodes are there."""
-        for reply in replies:
-            name = reply.metadata.reply_to_message_id if isinstance(reply, Message) else getattr(
-                reply, "identifier", None)
-            node = None if name is None else self.owed.pop(name, None)
-            if node is not None and isinstance(reply, Message) and not reply.has_error():
-                self._heard(node)
 
     def left_out(self, online: set[int], for_s: float) -> set[int]:
         """Whom not to ask now."""
         over = time.monotonic() - for_s
         for node in [node for node, since in self._since.items() if node not in online or since < over]:
-            self._heard(node)
+            self.heard(node)
         return set(self._since)
 
-    def _heard(self, node: int) -> None:
+    def heard(self, node: int) -> None:
+        """It answered something, or was away: it is asked again."""
         self._times.pop(node, None)
         self._since.pop(node, None)
         for name in [name for name, one in self.owed.items() if one == node]:

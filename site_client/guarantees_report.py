@@ -38,7 +38,7 @@ def with_run_facts(
     if not any(event.levels for event in events):
         return None
     after = account.guarantees() if reserved else account.guarantees_with_run(events, delta)
-    return _facts(after, policy, max(event.colluders for event in events))
+    return _facts(after, policy, _fewest_colluders(account, policy, events))
 
 
 def _facts(found: Guarantees, policy: PolicyConfig, colluders: int) -> dict[str, Any]:
@@ -49,10 +49,11 @@ def _facts(found: Guarantees, policy: PolicyConfig, colluders: int) -> dict[str,
         for view in VIEWS}}
 
 
-def _fewest_colluders(account: Account, policy: PolicyConfig) -> int:
+def _fewest_colluders(account: Account, policy: PolicyConfig, more: Sequence[ReleaseEvent] = ()) -> int:
     """What the number holds for: the fewest that any booked run assumed, or as many as the policy states now, against
     which every run is counted."""
-    shared = [event.colluders for reserved in account.reservations for event in reserved.events if event.levels]
+    booked = (event for reserved in account.reservations for event in reserved.events)
+    shared = [event.colluders for event in (*booked, *more) if event.levels]
     return max(min(shared, default=0), policy.distributed_noise.colluders if policy.distributed_noise else 0)
 
 

@@ -10,7 +10,6 @@ import functools
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from site_client.phi.anchors import Anchors
 from tests.site_client import (
@@ -26,6 +25,7 @@ from tests.site_client import (
 )
 from tests.site_client.fifth_phi_forms import Piece, Pieces
 from tests.site_client.fifth_phi_people import PARTICLES, TITLES, Patient, make_patient, strip_marks
+from tests.site_client.phi_cases import Case, Span
 
 LANGUAGES = {"en": fifth_phi_en, "de": fifth_phi_de, "nl": fifth_phi_nl, "fr": fifth_phi_fr, "es": fifth_phi_es}
 CLEAN_COUNTS = {"en": 280, "de": 90, "nl": 80, "fr": 80, "es": 80}
@@ -33,23 +33,6 @@ _CHOICE = re.compile(r"<([^<>]*)>")
 _SEXED = re.compile(r"\[([^\[\]|]*)\|([^\[\]|]*)\]")
 _FIELD = re.compile(r"\{([a-z0-9_]+)\}")
 _PER_WEIGHT = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    start: int
-    end: int
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    template: str
-    language: str
-    text: str
-    anchors: Anchors
-    spans: tuple[Span, ...]
-    residual: tuple[Span, ...]
 
 
 def _study(rng: random.Random, patient: Patient) -> Pieces:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import random
 import re
-from dataclasses import dataclass
 
 from site_client.phi.anchors import Anchors
 from tests.site_client import (
@@ -22,6 +21,7 @@ from tests.site_client.fourth_phi_dates import accession_number, language, patie
 from tests.site_client.fourth_phi_names import Piece
 from tests.site_client.fourth_phi_people import Person, draw_person, strip, write_out
 from tests.site_client.fourth_phi_render import Renderer, Template, wrap
+from tests.site_client.phi_cases import Case, Span
 
 TEMPLATES: tuple[Template, ...] = (
     *fourth_phi_english.TEMPLATES, *fourth_phi_german.TEMPLATES, *fourth_phi_dutch.TEMPLATES,
@@ -35,27 +35,6 @@ CLEAN = {
     "es": ("Hallazgos: {find3} {more2}\nConclusión: {imp}", "{exam}. {cc}. {tech} {find2} {more}", "{more3} {imp}"),
 }
 CLEAN_COUNTS = {"us": 140, "uk": 140, "de": 75, "nl": 75, "fr": 75, "es": 75}
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where an identifier lies: `text[start:end]`."""
-
-    start: int
-    end: int
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One text with its patient's header; `residual` is measured and never counted."""
-
-    template: str
-    language: str
-    text: str
-    anchors: Anchors
-    spans: tuple[Span, ...]
-    residual: tuple[Span, ...]
 
 
 def words(text: str) -> set[str]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 
 from site_client.phi.anchors import Anchors
+from tests.site_client.phi_cases import Case, Span
 from tests.site_client.third_phi_clean import CLEAN
 from tests.site_client.third_phi_de_nl import DUTCH, GERMAN
 from tests.site_client.third_phi_en import TEMPLATES
@@ -25,27 +26,6 @@ PER_TEMPLATE = {"en": 34, "de": 23, "nl": 23, "fr": 23, "es": 23}
 CLEAN_PER_LANGUAGE = 112
 INITIALS = {"inits", "initsgap", "initsbare"}
 _SMALL = {"van", "den", "der", "von", "vom", "zu", "de", "la", "del", "los", "du", "le", "ten", "in", "op", "el", "ben"}
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where an identifier stands in a text, and what it is."""
-
-    start: int
-    end: int
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One text, what the patient's header holds, and where the text identifies somebody."""
-
-    template: str
-    language: str
-    text: str
-    anchors: Anchors
-    spans: tuple[Span, ...]
-    residual: tuple[Span, ...]
 
 
 def _anchors(person: Person, forms: set[str], rng: Random) -> Anchors:
