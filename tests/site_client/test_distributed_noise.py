@@ -19,11 +19,12 @@ from privacy.dp.clipping import ClipBounds, ClippedSum
 from privacy.dp.guarantees import Guarantees, guarantees
 from privacy.errors import PolicyRefusalError
 from privacy.ledger import Ledger
+from privacy.ledger_account import Account
 from privacy.messages import Advertise, DistributedNoise, RoundStart, RunManifest, SignedPlan
 from privacy.secagg.rings import ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES
-from site_client.guarantees_report import guarantee_facts, guarantee_lines
+from site_client.guarantees_report import guarantee_facts, guarantee_lines, with_run_facts
 from site_client.mechanism import PatientMechanism
 from site_client.policy import check_manifest, planned_events, refusals
 from site_client.rank_messages import Begin, task_of
@@ -209,6 +210,19 @@ def test_what_is_booked_says_all_three_guarantees(tmp_path: Path) -> None:
     assert len(lines) == 3 and "1 colluding site " in lines[1]
     assert "policy.distributed_noise.max_epsilon_alone" in lines[2]
     assert guarantee_facts(Site(tmp_path / "other").ledger.account(), PolicyConfig(max_epsilon=8.0)) is None
+
+
+def test_an_approval_says_against_how_many_colluders_its_number_holds_with_the_runs_before(tmp_path: Path) -> None:
+    """A run that withstands two is added to one that withstands one: together they are counted against one."""
+    site = Sharing(tmp_path)
+    Advertise.from_bytes(train(session_of(site, SHARED), plan_of()))
+    account, stricter = site.ledger.account(), replace(SHARED, distributed_noise=DistributedNoise(4, 2, 1 << 16))
+    events = planned_events(stricter)
+    facts = with_run_facts(account, site.config.policy, events, 1e-5, reserved=False)
+    assert facts is not None and facts["colluders"] == 1
+    first = with_run_facts(Account(limits=account.limits), site.config.policy, events, 1e-5, reserved=False)
+    assert first is not None and first["colluders"] == 2
+    assert facts["colluding"]["epsilon"] > first["colluding"]["epsilon"]
 
 
 def test_a_retry_sends_the_very_same_vector_and_draws_nothing_again(tmp_path: Path) -> None:
