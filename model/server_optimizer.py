@@ -33,6 +33,7 @@ STATE_BYTES = 4 + 8 + 8  # a coordinate of the whole state: adapter, velocity, a
 _ADAM_BYTES = STATE_BYTES + 8 + 8  # for Adam the velocity is first moment, second moment and number of steps
 _ADAM_EPSILON = 1e-8
 _MOST_STEPS = 10**7
+_BLOCK = 1 << 15  # coordinates of Adam's step at a time: what it computes them from stays in the processor's cache
 _BC_FLOOR = 0.01  # of the noise's variance, under the corrected second moment
 
 
@@ -145,28 +146,39 @@ class ServerOptimizer:
             memory = np.zeros(3 * size)
         if memory.size != 3 * size:
             raise ValueError(f"Adam's memory of {size} coordinates has {3 * size} numbers, not {memory.size}")
-        new = memory.copy()
+        new, moved = memory.copy(), np.empty(indices.size)
+        steps = memory[2 * size + indices] + 1.0
+        if not 1 <= steps.min(initial=1.0) <= steps.max(initial=1.0) <= _MOST_STEPS:
+            raise ValueError("Adam's memory counts steps that no run can have")
+        most = int(steps.max(initial=0.0))
+        first_parts, second_parts = _debias(self.momentum, most), _debias(self.second_decay, most)
+        for begin in range(0, indices.size, _BLOCK):
+            here = slice(begin, begin + _BLOCK)
+            moved[here] = self._adam_block(new, size, indices[here], mean[here], steps[here], first_parts, second_parts)
+        return new, moved
+
+    def _adam_block(
+        self, new: Vector, size: int, indices: npt.NDArray[np.int64], mean: Vector, steps: Vector, first_parts: Vector,
+        second_parts: Vector,
+    ) -> Vector:
+        """The step float64[b] of some coordinates, whose memory in `new` moves on; few enough to stay in a cache."""
         noise = self.noise_variance if self.rule == "adam-bc" else 0.0
         first = self.momentum * new[indices] + (1.0 - self.momentum) * mean
         second = self.second_decay * new[size + indices] + (1.0 - self.second_decay) * (mean * mean - noise)
-        steps = new[2 * size + indices] + 1.0
         new[indices], new[size + indices], new[2 * size + indices] = first, second, steps
-        if not 1 <= steps.min(initial=1.0) <= steps.max(initial=1.0) <= _MOST_STEPS:
-            raise ValueError("Adam's memory counts steps that no run can have")
-        direction, square = first / _debias(self.momentum, steps), second / _debias(self.second_decay, steps)
+        number = steps.astype(np.int64)
+        direction, square = first / first_parts[number], second / second_parts[number]
         if self.rule == "adam":
-            return new, direction / (np.sqrt(square) + _ADAM_EPSILON)
-        return new, direction / np.sqrt(np.maximum(square, max(_BC_FLOOR * noise, _ADAM_EPSILON * _ADAM_EPSILON)))
+            return direction / (np.sqrt(square) + _ADAM_EPSILON)
+        return direction / np.sqrt(np.maximum(square, max(_BC_FLOOR * noise, _ADAM_EPSILON * _ADAM_EPSILON)))
 
 
-def _debias(decay: float, steps: Vector) -> Vector:
-    """1 - decay**steps, elementwise (one number where all are equal), from products that are alike on every machine."""
+def _debias(decay: float, most: int) -> Vector:
+    """1 - decay**t for t = 0..`most`, float64[most + 1], from products that are alike on every machine."""
     powers = [1.0]
-    for _ in range(int(steps.max(initial=0.0))):
+    for _ in range(most):
         powers.append(powers[-1] * decay)
-    if steps.size and steps.min() == steps.max():
-        return np.array([1.0 - powers[-1]])
-    return 1.0 - np.array(powers)[steps.astype(np.int64)]
+    return 1.0 - np.array(powers)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
