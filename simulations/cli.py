@@ -93,6 +93,7 @@ def _add_study(commands: Any) -> None:
     study.add_argument("--quick", action="store_true", help="the headline comparison at epsilon 1 with one seed")
     study.add_argument("--only", nargs="+", default=[], metavar="WORD", help="tasks or arms to run, such as patches")
     study.add_argument("--report", action="store_true", help="make no run: table, plot and goals of the finished ones")
+    study.add_argument("--jobs", type=_runs, default=1, metavar="N", help="runs at once, a core each (default: 1)")
     study.add_argument("--tune", action="store_true", help="only try learning rates on public patients, and print them")
     study.add_argument("--json", action="store_true", help="print the summary as JSON instead of a table")
     study.set_defaults(command=_study, overrides=[])
@@ -116,6 +117,12 @@ def _quiet_environment() -> None:
                         "TOKENIZERS_PARALLELISM": "false", "TRANSFORMERS_VERBOSITY": "error",
                         "PYTHONWARNINGS": "ignore::FutureWarning"}.items():
         os.environ.setdefault(name, value)
+
+
+def _runs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs at once; give a whole number from 1 up")
+    return int(text)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -187,7 +194,7 @@ def _study(arguments: argparse.Namespace) -> int:
         tune(out, console, arguments.only)
         return EXIT_OK
     facts, short = run_study(out, console, quick=arguments.quick, only=arguments.only,
-                             report=arguments.report)
+                             report=arguments.report, jobs=arguments.jobs)
     print(json.dumps(facts) if arguments.json else "\n".join([text_of(facts), *facts["goals"]]))
     return EXIT_FAILED if short else EXIT_OK
 

@@ -21,7 +21,11 @@ def shared_out(config: SimulationConfig) -> SimulationConfig:
     """`config` with distributed noise, as it asks for it. Raises ConfigError where it does not say how."""
     if config.privacy.distributed is None:
         raise ConfigError(f"row {DISTRIBUTED} needs privacy.distributed with min_survivors; state it")
-    return replace(config, privacy=replace(config.privacy, noise="distributed"))
+    federation = config.federation
+    if config.privacy.noise != "distributed" and not config.distributed_curriculum:
+        steps = load_config(CurriculumConfig, config.curriculum).stages[-1].local_steps
+        federation = replace(federation, average_decay=federation.average_decay ** (1 / steps))
+    return replace(config, privacy=replace(config.privacy, noise="distributed"), federation=federation)
 
 
 def audited_config(config: SimulationConfig) -> SimulationConfig:

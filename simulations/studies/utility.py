@@ -8,25 +8,28 @@ so the same command goes on; `--tune` chooses learning rates on public patients.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from simulations.studies.utility_design import design, quick_design
+from simulations.studies.utility_design import Cell, design, quick_design
 from simulations.studies.utility_report import facts_of, goal_lines, plot, text_of
 from simulations.studies.utility_train import STEPS, Recipe, public_losses, run_cell
 
 __all__ = ["run_study", "tune"]
 
-SECONDS = 35.0
+SECONDS = 45.0
 """Of one run on one core: what the first estimate of the time left is made from."""
 
 
 def run_study(
-    out: Path, console: Console, *, quick: bool = False, only: Sequence[str] = (), report: bool = False
+    out: Path, console: Console, *, quick: bool = False, only: Sequence[str] = (), report: bool = False,
+    jobs: int = 1,
 ) -> tuple[dict[str, Any], bool]:
     """Run what is missing, write `utility.json`, `utility.md` and `utility.png` into `out`.
 
@@ -36,6 +39,7 @@ def run_study(
         quick: the headline at epsilon 1 with one seed.
         only: tasks or arms to run; empty = all.
         report: make no run; table, plot and goals of those that are there.
+        jobs: how many runs at once, each in a process and on one core.
 
     Returns:
         The facts, and whether a goal is short.
@@ -51,16 +55,14 @@ def run_study(
         if not cells:
             raise ValueError(f"{folder} holds no finished run; leave out --report to make some")
     missing = [cell for cell in cells if not (folder / f"{cell.name}.json").is_file()]
-    console.print(f"{len(missing)} of {len(cells)} runs to make, about {SECONDS * len(missing) / 60:.0f} min on one "
-                  "core; stop at any time, finished runs are kept")
+    console.print(f"{len(missing)} of {len(cells)} runs to make, about {SECONDS * len(missing) / 60 / jobs:.0f} min on "
+                  f"{'one core' if jobs == 1 else f'{jobs} cores'}; stop at any time, finished runs are kept")
     begin = time.monotonic()
-    for done, cell in enumerate(missing):
-        facts = run_cell(cell, Recipe.of(cell.seed))
+    for done, (cell, facts) in enumerate(_made(missing, jobs)):
         _save(folder / f"{cell.name}.json", facts)
         left = (time.monotonic() - begin) / (done + 1) * (len(missing) - done - 1)
         console.print(f"{cell.name}: {100 * facts['accuracy']:.1f} %, loss {facts['loss']:.4f}, "
-                      f"{facts['seconds']:.0f} s; "
-                      f"about {left / 60:.0f} min left")
+                      f"{facts['seconds']:.0f} s; about {left / 60:.0f} min left")
     results = {cell: json.loads((folder / f"{cell.name}.json").read_text()) for cell in cells}
     summary = {"steps": STEPS, **facts_of(results)}
     lines, short = goal_lines(results)
@@ -69,6 +71,27 @@ def run_study(
     (out / "utility.md").write_text(text_of(summary) + "\n" + "\n".join(lines) + "\n", encoding="utf-8")
     plot(results, out / "utility.png")
     return summary, short
+
+
+def _made(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Each cell with its facts, as they are done."""
+    if jobs == 1:
+        for cell in cells:
+            yield cell, run_cell(cell, Recipe.of(cell.seed))
+        return
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), initializer=_one_thread)
+    try:
+        running = {pool.submit(run_cell, cell, Recipe.of(cell.seed)): cell for cell in cells}
+        for future in as_completed(running):
+            yield running[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def tune(

@@ -5,10 +5,15 @@ as a manifest's is, and the server's step is the coordinator's. Two things keep 
 masks, which change no bit of a sum, and a step computes patients in batches, which a real site does not do (one
 patient's part could depend on a batch-mate's by rounding, which is nothing for utility). Randomness is seeded: nothing
 here is private.
+
+Two things make arms comparable. The average that is tested remembers as many steps in every arm. And where every step
+is a sum (pooled data, distributed noise), the arms of a seed draw the same patients in each step, as common random
+numbers do: their paired difference is that of the noise, not of who was drawn.
 """
 
 from __future__ import annotations
 
+import fcntl
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -39,11 +44,11 @@ from privacy.secagg.quantize import dequantize_sum
 from privacy.secagg.rings import ring_of
 from privacy.statistics import LANES, lane_scale
 from simulations.central import train_centrally
-from simulations.materials import Materials, prepare, public_split
+from simulations.materials import Materials, cache_folder, prepare, public_split
 from simulations.plain_sums import train_by_plain_sums
 from simulations.seeded import SeededEntropy, derived_secret
 from simulations.studies.banded import BandedSites, coefficients, event_of, matched
-from simulations.studies.batched import BatchedMechanism
+from simulations.studies.batched import BatchedMechanism, CommonDraws
 from simulations.studies.tuning import stand_in
 from simulations.studies.utility_design import Cell
 from site_client.mechanism import EncodedPatient, LocalTask
@@ -61,19 +66,20 @@ _GROUPS = ["attention", "projector"]
 _MOMENTUM = 0.5  # at the site with local noise, at the server else
 _COLLUDERS = 1
 _BY_ROUNDS = ("local", "banded")  # arms of several local steps a round
+_MEMORY = 0.956  # of the average over steps; over rounds of eight it is 0.7, the default of a federation
 
 BANDS = {1.0: 1, 3.0: 4, 8.0: 8}
 """Of correlated noise, by epsilon: of the divisors of a round's steps, those with the least error of the iterates. At
 epsilon 1 that is one band, which is independent noise."""
 
-# By task, arm and epsilon. Where `simulate study utility --tune` was run, the rate with the lowest loss on held-out
-# public patients, except the pooled reports at epsilon 8 (2.5 was lower). Not tried: sites alone and correlated noise
-# (they have the local rates), distributed noise on reports at epsilon 3 and 8 (it has the pooled ones), patches at
-# epsilon 1 (larger rates diverged).
+# By task, arm and epsilon: the rate with the lowest loss on held-out public patients (`simulate study utility --tune`).
+# Pooled private training and distributed noise differ by their noise only, so they share the rate with the lowest mean
+# of both losses. Not tried: sites alone (they have the local rates). Patches at epsilon 1 lie below what is tried, where
+# distributed noise diverged at every rate.
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
-        "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0},
-        "distributed": {1.0: 2.5, 3.0: 5.0, 8.0: 5.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
+        "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0},
+        "distributed": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
         "banded": {3.0: 2.5, 8.0: 5.0}, "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
     "patches": {
         "pooled": {0.0: 0.625}, "pooled-dp": {1.0: 0.15, 8.0: 0.625}, "distributed": {1.0: 0.15, 8.0: 0.625},
@@ -96,7 +102,10 @@ class Recipe:
 
 @lru_cache(maxsize=1)
 def _materials(seed: int) -> Materials:
-    return prepare(Recipe.of(seed).config, lambda what, done, total: None)
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with (cache_folder() / "study.lock").open("w") as lock:  # runs at once make a seed's data and base once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return prepare(Recipe.of(seed).config, lambda what, done, total: None)
 
 
 @lru_cache(maxsize=1)
@@ -135,10 +144,10 @@ def run_cell(cell: Cell, recipe: Recipe, rate: float | None = None) -> dict[str,
     if cell.arm == "base":
         adapters = [adapted.initial]
     elif cell.arm == "alone-dp":
-        adapters = [_train(adapted, [own], replace(cell, arm="pooled-dp", sites=1), recipe, rate, facts)
-                    for own in deal(patients, cell)]
+        adapters = [_train(adapted, own, replace(cell, arm="pooled-dp", sites=1), recipe, rate, facts, label=f"{site}")
+                    for site, own in enumerate(deal(patients, cell))]
     else:
-        adapters = [_train(adapted, deal(patients, cell), cell, recipe, rate, facts)]
+        adapters = [_train(adapted, patients, cell, recipe, rate, facts)]
     facts |= _tested(adapted, adapters, cell)
     return {**facts, "seconds": time.monotonic() - begin, "cpu_seconds": time.process_time() - begin_cpu}
 
@@ -155,14 +164,18 @@ def public_losses(cell: Cell, recipe: Recipe, rates: Sequence[float]) -> dict[fl
     part = len(public.train) / len(_private(cell.seed, cell.task))
     losses = {}
     for rate in rates:
-        adapter = _train(adapted, deal(public.train, cell), cell, recipe, rate, {}, part)
+        adapter = _train(adapted, public.train, cell, recipe, rate, {}, noise_part=part)
         adapted.write(adapter)
         losses[rate] = float(evaluate(adapted.model, held_out).loss)
     return losses
 
 
 def deal(patients: Sequence[EncodedPatient], cell: Cell) -> list[list[EncodedPatient]]:
-    """The patients over `cell.sites` sites: at random in equal parts, or sorted by answer in parts of sizes 4 to 1."""
+    """The patients over `cell.sites` sites: at random in equal parts, or sorted by answer in parts of sizes 4 to 1.
+
+    One site has them in the order given."""
+    if cell.sites == 1:
+        return [list(patients)]
     order = np.random.default_rng([cell.seed, cell.sites, 11]).permutation(len(patients))
     if cell.split == "skewed":
         order = np.array(sorted(order.tolist(), key=lambda one: patients[one][cell.task][0].answer))
@@ -172,17 +185,21 @@ def deal(patients: Sequence[EncodedPatient], cell: Cell) -> list[list[EncodedPat
 
 
 def _train(
-    adapted: AdaptedModel, sites: list[list[EncodedPatient]], cell: Cell, recipe: Recipe, rate: float,
-    facts: dict[str, Any], noise_part: float = 1.0,
+    adapted: AdaptedModel, patients: Sequence[EncodedPatient], cell: Cell, recipe: Recipe, rate: float,
+    facts: dict[str, Any], *, noise_part: float = 1.0, label: str = "all",
 ) -> npt.NDArray[np.float64]:
-    """The averaged adapter float64[D]; noise and epsilon go into `facts`. `noise_part`: of the noise that is solved."""
+    """The averaged adapter float64[D]; noise and epsilon go into `facts`.
+
+    noise_part: of the noise that is solved. label: of the streams of randomness, where a cell trains more than once.
+    """
+    sites = deal(patients, cell)
     manifest = _manifest(adapted, sites, cell, recipe, rate)
+    if cell.arm == "banded":
+        manifest = _with_bands(manifest, cell)
     if noise_part != 1.0:
         (stage,) = manifest.stages
         manifest = replace(manifest, stages=(replace(
             stage, noise_multiplier=noise_part * stage.noise_multiplier),))
-    if cell.arm == "banded":
-        manifest = _with_bands(manifest, cell)
     if manifest.privacy != "none":
         worth = guarantees(_events(manifest, cell), manifest.sites[0].delta)
         facts |= {"noise_multiplier": manifest.stages[0].noise_multiplier, "delta": manifest.sites[0].delta,
@@ -191,8 +208,9 @@ def _train(
     def entropy(site: str, purpose: str) -> SeededEntropy:
         return SeededEntropy(cell.seed, "utility", cell.arm, f"{cell.epsilon:g}", site, purpose)
 
+    common = CommonDraws(lambda step: SeededEntropy(cell.seed, "utility", "draws", label, str(step)))
     if cell.arm == "distributed":
-        return _distributed(adapted, sites, manifest, entropy)
+        return _distributed(adapted, patients, manifest, entropy, common)
     if cell.arm in _BY_ROUNDS:
         mechanism: Any = BatchedMechanism
         if cell.arm == "banded":
@@ -200,8 +218,8 @@ def _train(
         return train_by_plain_sums(adapted, dict(zip(manifest.site_ids, sites, strict=True)), manifest, entropy,
                                    on_round=lambda done, total: None, mechanism=mechanism)
     return train_centrally(
-        adapted, sites[0], manifest, ServerOptimizer(1.0, _MOMENTUM), recipe.config.federation.average_decay,
-        lambda purpose: entropy("all", purpose), on_round=lambda done, total: None, mechanism=BatchedMechanism)
+        adapted, patients, manifest, ServerOptimizer(1.0, _MOMENTUM), manifest.server.average_decay,
+        lambda purpose: entropy(label, purpose), on_round=lambda done, total: None, mechanism=common)
 
 
 def _with_bands(manifest: RunManifest, cell: Cell) -> RunManifest:
@@ -236,9 +254,10 @@ def _manifest(
         local_steps=_LOCAL_STEPS if local else 1, rounds=recipe.steps // (_LOCAL_STEPS if local else 1),
         sampling_rate=_SAMPLING[cell.task], reply_after_s=0)
     mode: Literal["patient-dp", "none"] = "patient-dp" if cell.epsilon else "none"
+    federation = replace(recipe.config.federation, average_decay=_MEMORY ** stage.local_steps)
     return build_manifest(
         run_id=cell.name, curriculum=CurriculumConfig(stages=[stage]), privacy=_privacy(cell, recipe, roster),
-        lora=recipe.config.lora, federation=recipe.config.federation, roster=roster, base_model_hash=bytes(32),
+        lora=recipe.config.lora, federation=federation, roster=roster, base_model_hash=bytes(32),
         adapter_hash=adapter_hash(adapted.initial), mode=mode)
 
 
@@ -257,7 +276,7 @@ def _privacy(cell: Cell, recipe: Recipe, roster: Roster) -> PrivacyConfig:
 
 
 def _distributed(
-    adapted: AdaptedModel, sites: Sequence[Sequence[EncodedPatient]], manifest: RunManifest, entropy: Any
+    adapted: AdaptedModel, patients: Sequence[EncodedPatient], manifest: RunManifest, entropy: Any, mechanism: Any
 ) -> npt.NDArray[np.float64]:
     """Each round one sum of rounded patients with every site's share of the noise, and one server step on it.
 
@@ -266,7 +285,7 @@ def _distributed(
     are added.
     """
     spec, server = manifest.stages[0], manifest.server
-    patients, state, history = [one for own in sites for one in own], ServerState.initial(adapted.initial), 0
+    state, history = ServerState.initial(adapted.initial), 0
     while (position := position_after([RoundSummary(0, None)] * history, manifest.stages)) is not None:
         selection = adapted.layout.select(spec.groups, position.factor)
         dimension = selection.size + len(LANES)
@@ -277,7 +296,7 @@ def _distributed(
         task = LocalTask(
             stage=spec, clip_norm=manifest.clip_norm, private=True, lanes=lane_scale(manifest, 0),
             lane_bound=manifest.lane_share * manifest.clip_norm, expected_patients=terms.divisor, share=share)
-        total = noised_share(adapted, selection, patients, task, entropy("sum", str(history)), BatchedMechanism)
+        total = noised_share(adapted, selection, patients, task, entropy("sum", str(history)), mechanism)
         for site in manifest.site_ids[1:]:
             total += DiscreteGaussian(share.variance).draw(dimension, entropy(site, str(history))).astype(np.uint32)
         real = dequantize_sum(total, ring_of(manifest, 0, dimension, len(manifest.sites)))

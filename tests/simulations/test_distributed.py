@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,9 @@ def test_each_local_step_becomes_one_sum(sharing: SimulationConfig, prepared: An
     shared = curriculum_of(sharing).stages
     assert [stage.rounds for stage in shared] == [stage.rounds * stage.local_steps for stage in local]
     assert {stage.local_steps for stage in shared} == {1} and curriculum_of(prepared.config).stages == local
+    kept = prepared.config.federation.average_decay
+    assert kept > 0 and math.isclose(sharing.federation.average_decay ** local[-1].local_steps, kept)
+    assert shared_out(sharing).federation == sharing.federation  # one sum is one step already
     with pytest.raises(ConfigError, match="min_survivors"):
         shared_out(prepared.config)
     only = replace(sharing, privacy=replace(sharing.privacy, noise="local"),
