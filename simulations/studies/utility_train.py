@@ -72,10 +72,10 @@ BANDS = {1.0: 1, 3.0: 4, 8.0: 8}
 """Of correlated noise, by epsilon: of the divisors of a round's steps, those with the least error of the iterates. At
 epsilon 1 that is one band, which is independent noise."""
 
-# By task, arm and epsilon: the rate with the lowest loss on held-out public patients (`simulate study utility --tune`).
-# Pooled private training and distributed noise differ by their noise only, so they share the rate with the lowest mean
-# of both losses. Not tried: sites alone (they have the local rates). Patches at epsilon 1 lie below what is tried, where
-# distributed noise diverged at every rate.
+# By task, arm and epsilon: the rate with the lowest loss on held-out public patients (`simulate study utility
+# --tune`). Pooled private training and distributed noise differ by their noise only, so they share the rate with the
+# lowest mean of both losses. Not tried: sites alone (they have the local rates). Patches at epsilon 1 lie below what is
+# tried, where distributed noise diverged at every rate.
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
         "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0},
