@@ -30,5 +30,5 @@ def shared_words(manifest: RunManifest) -> dict[str, Any]:
             f"{manifest.clip_norm:g}, statistics included, scaled and rounded to integers of a norm of at most "
             f"{noise.levels:,}; each site adds discrete Gaussian noise, of which {noise.honest} shares together have "
             "the stage's noise_multiplier; accounted as the random rounding of a continuous Gaussian (gap below "
-            "1e-60)"),
+            "1e-60; the sampler's tables add less than 1e-17 to delta)"),
     }

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from privacy.dp.accounting import ReleaseEvent, epsilon, epsilon_at_order
-from privacy.dp.guarantees import VIEWS, Guarantees, View, honest_sites, seen_by
+from privacy.dp.guarantees import VIEWS, Guarantees, View, seen_by
 from privacy.errors import BudgetExceededError
 from privacy.ledger_entries import Composition, LedgerEntry, Reservation
 
@@ -80,7 +80,8 @@ class Statement:
 
     `epsilon` is what the ledger charged; `ran` is, for information, the PLD epsilon of what actually ran, at the
     smallest delta of any run, and no claim where runs were chosen by looking at earlier ones. `against` is there where
-    noise was shared out among sites: then `epsilon` holds against the colluding sites that each run assumed.
+    noise was shared out among sites: then `epsilon` holds against as many colluding sites as the site states, or as a
+    run assumed where that is more.
     """
 
     epsilon: float
@@ -159,9 +160,15 @@ class Account:
         return next((r for r in self.reservations if r.run_id == run_id), None)
 
     def spent(self) -> float:
-        """The site's epsilon; infinite as soon as one step had no noise."""
+        """The site's epsilon; infinite as soon as one step had no noise.
+
+        Where noise was shared out: against the coordinator with as many colluding sites as the site states now, or as a
+        run assumed where that is more.
+        """
         if self._is_bare():
             return math.inf
+        if self.shares_noise():
+            return self._seen_by("colluding").spent()
         if self.composition == "sum":
             return math.fsum(map(_charge, self.reservations))
         return self._filtered([entry.event() for entry in self.entries])
@@ -177,22 +184,24 @@ class Account:
 
         A run that assumed fewer colluders than the site states now is counted against so many.
         """
-        return Guarantees.of(lambda view: math.inf if self._is_open_to(view) else self._seen_by(view).spent())
+        return Guarantees.of(lambda view: self._seen_by(view).spent())
 
     def guarantees_with_run(self, events: Sequence[ReleaseEvent], delta: float) -> Guarantees:
         """`with_run` against each adversary."""
-        return Guarantees.of(
-            lambda view: math.inf if self._is_open_to(view, events) else self._seen_by(view).with_run(
-                [seen_by(event, view, self._colluders()) for event in events], delta))
+        return Guarantees.of(lambda view: self._seen_by(view).with_run(
+            [seen_by(event, view, self._colluders()) for event in events], delta))
 
     def ran(self, delta: float | None = None) -> float:
         """PLD epsilon of what is booked as released, at `delta` or the smallest of any entry; for information."""
         return _ran(self.entries, delta)
 
     def with_run(self, events: Sequence[ReleaseEvent], delta: float) -> float:
-        """Epsilon of the site if a run with the schedule `events` at `delta` were reserved now."""
+        """Epsilon of the site if a run with the schedule `events` at `delta` were reserved now; see `spent`."""
         if self._is_bare():
             return math.inf
+        if self.shares_noise() or any(event.levels for event in events):
+            return self._seen_by("colluding").with_run(
+                [seen_by(event, "colluding", self._colluders()) for event in events], delta)
         if self.composition == "sum":
             return math.fsum([*map(_charge, self.reservations), epsilon(events, delta)])
         return self._filtered([*(entry.event() for entry in self.entries), *events])
@@ -343,11 +352,6 @@ class Account:
     def _colluders(self) -> int:
         """As the site states them now; 0 where it states none."""
         return 0 if self.limits is None or self.limits.shared is None else self.limits.shared.colluders
-
-    def _is_open_to(self, view: View, more: Sequence[ReleaseEvent] = ()) -> bool:
-        """Whether so many colluders would know all of a release's noise."""
-        return view == "colluding" and any(
-            event.levels and honest_sites(event, self._colluders()) < 1 for event in (*self._booked(), *more))
 
     def _require_spent(self, limits: Limits) -> None:
         spent = self.spent()

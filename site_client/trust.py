@@ -12,6 +12,7 @@ from privacy.dp.guarantees import Guarantees
 from privacy.identity import Roster
 from privacy.ledger_account import Account
 from privacy.messages import RunManifest
+from privacy.secagg.rings import fits_alone
 
 __all__ = ["is_unstated", "shared_caps", "trust_rules"]
 
@@ -34,9 +35,13 @@ def is_unstated(policy: PolicyConfig, account: Account) -> bool:
 def trust_rules(manifest: RunManifest, policy: PolicyConfig, roster: Roster) -> Iterator[tuple[bool, str]]:
     """Whether each rule is broken, with its code, as `site_client.policy` has them.
 
-    The run may count on fewer honest sites than this policy does, never on more: a share is the larger the fewer there
-    are, so a run that assumes fewer colluders than this site does adds too little noise for it. And no more colluders
-    may be assumed than the secure aggregation withstands: beyond that nobody is sure to see sums only.
+    `colluders` is a number of sites, however many take part: a run that assumes fewer than this site does adds too
+    little noise for it. With more survivors than the policy asks for each share is smaller; what the own share is worth
+    then is bounded by `max_epsilon_alone` only. And no more colluders may be assumed than the secure aggregation
+    withstands: beyond that nobody is sure to see sums only.
+
+    Integrity tags are sums over what each site put in, before the ring: with them no coordinate of one site's upload
+    may leave the ring, so the site must state how many patients it has at most.
     """
     noise, trust = manifest.distributed_noise, policy.distributed_noise
     if noise is None:
@@ -47,3 +52,5 @@ def trust_rules(manifest: RunManifest, policy: PolicyConfig, roster: Roster) -> 
     yield noise.min_survivors < trust.min_survivors, "P_TRUST"
     yield noise.colluders < trust.colluders, "P_TRUST"
     yield noise.colluders > most_colluders(roster, manifest), "P_TRUST"
+    yield manifest.integrity_tags > 0 and not (
+        policy.max_patients is not None and fits_alone(manifest, policy.max_patients)), "P_TRUST"

@@ -2,9 +2,9 @@
 
 *Guarantees.*
     * `DiscreteGaussian(variance).draw` gives independent integers x with probability proportional to
-      exp(-x**2 / (2 variance)), within a statistical distance of 2**-100 a draw: tables hold the cumulative
+      exp(-x**2 / (2 variance)), within a statistical distance of 2**-110 a draw: tables hold the cumulative
       distribution as 128-bit integers, computed with 60 decimal digits and cut at 12.5 standard deviations (tails
-      below 2**-112), and a draw is compared with all 128 bits.
+      below 2**-116), and a draw is compared with all 128 bits.
     * Standard deviations above 1024 are built as m Y + W, with W of standard deviation 8 m and Y of what is left:
       var(m Y + W) is the asked-for variance exactly, and the distribution is the discrete Gaussian up to a factor
       within 1 +- 4 exp(-2 pi**2 s**2) a value, s**2 = 64 v / (64 + v) with v = var(Y) >= 4096 (convolution lemma:

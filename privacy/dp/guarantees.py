@@ -11,10 +11,14 @@
     * The sites in the sum add their shares (`privacy.dp.shares`); outsiders hold no share. A single curious site
       takes its own share off the sum, so it counts as one colluder.
     * More survivors than the floor only add noise.
+    * Sums stay closed up to the number of colluders that secure aggregation withstands, the least 2 t(n) - n - 1 of
+      any cohort of n >= min_survivors sites, t(n) = floor(2 n / 3) + 1 (`privacy.identity.Roster.threshold`). A run
+      never assumes more; a site may state more later.
 
 *Does not cover.*
-    * More colluders than are stated: c' of them leave noise of z sqrt((min_survivors - c') / h). A site that states
-      more than a run was calibrated to counts that run against so many.
+    * More colluders than are stated. A site that states more than a run was calibrated to counts that run against so
+      many: c' leave noise of z sqrt((min_survivors - c') / h) while secure aggregation withstands them. Beyond that
+      they may open single uploads, and only the own share counts.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from privacy.dp.accounting import epsilon
 from privacy.dp.events import ReleaseEvent
 from privacy.dp.shares import counted_multiplier
 
-__all__ = ["VIEWS", "Guarantees", "View", "guarantees", "honest_sites", "seen_by"]
+__all__ = ["VIEWS", "Guarantees", "View", "guarantees", "honest_sites", "seen_by", "withstood"]
 
 View = Literal["outside", "colluding", "alone"]
 VIEWS: tuple[View, ...] = ("outside", "colluding", "alone")
@@ -59,21 +63,31 @@ class Guarantees:
         return float(getattr(self, view))
 
 
+def withstood(min_survivors: int) -> int:
+    """How many colluding sites secure aggregation withstands whatever the roster: the least 2 t(n) - n - 1 over
+    n >= `min_survivors` (Bonawitz et al. 2017, section 6.2, for two lists of survivors)."""
+    return (min_survivors + 1) // 3
+
+
 def honest_sites(event: ReleaseEvent, colluders: int = 0) -> int:
-    """Whose shares count against `colluders` sites, or the release's own number of them where that is larger."""
-    return event.min_survivors - max(event.colluders, colluders)
+    """Whose shares count against `colluders` sites, or the release's own number of them where that is larger.
+
+    One where so many may open this site's upload: its own share nobody else knows.
+    """
+    most = max(event.colluders, colluders)
+    if most > max(event.colluders, withstood(event.min_survivors)):
+        return 1
+    return event.min_survivors - most
 
 
 def seen_by(event: ReleaseEvent, view: View, colluders: int = 0) -> ReleaseEvent:
     """`event` as the release of what noise the adversary `view` faces.
 
-    Raises ValueError for a share lost in rounding, and where so many colluders leave no honest site.
+    Raises ValueError for a share lost in rounding.
     """
     if not event.levels:
         return event
     shares = {"outside": event.min_survivors, "colluding": honest_sites(event, colluders), "alone": 1}[view]
-    if shares < 1:
-        raise ValueError("no honest site is left whose noise would count")
     worth = counted_multiplier(event.noise_multiplier, event.levels, event.honest, shares)
     return replace(event, noise_multiplier=worth, min_survivors=0, colluders=0, levels=0)
 

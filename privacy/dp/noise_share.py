@@ -6,7 +6,8 @@
       sqrt(d) / 2 (triangle inequality). Sums are exact integers.
     * `add_share` adds one discrete Gaussian of the share's variance to each coordinate and does nothing afterwards:
       no clip, no saturation. Reduction modulo the ring's size commutes with the sum over sites, so what a wrapped sum
-      says is a function of the whole sum (post-processing); a wrap costs accuracy only.
+      says is a function of the whole sum (post-processing); a wrap costs accuracy only. Integrity tags are not a
+      function of the sum where one site's own numbers leave the ring: `privacy.secagg.rings.fits_alone` rules that out.
 
 *Assumes.*
     * One share is drawn for one sum, and that sum is opened at most once. A retry sends the same noised vector.

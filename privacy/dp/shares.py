@@ -8,8 +8,8 @@
       of f is free (convolution lemma: Peikert, CRYPTO 2010, theorem 3.1). So a Poisson-subsampled Gaussian mechanism of
       multiplier `counted_multiplier(...)` covers the release, rotation invariance included. Gap: the probabilities of
       one coordinate change by a factor within 1 +- (k + 1) 4 exp(-2 pi**2 16), that is 1 +- (k + 1) 10**-136; 10**8
-      coordinates, 10**5 steps and 200 sites leave it below 10**-120. The sampler's tables add 2**-100 a draw in
-      statistical distance (`privacy.dp.discrete_gaussian`), below 2**-60 for all of them.
+      coordinates, 10**5 steps and 200 sites leave it below 10**-120. The sampler adds 2**-110 a draw in statistical
+      distance (`privacy.dp.discrete_gaussian`), below 2**-59 for all of these draws: that adds to delta.
 
 *Assumes.*
     * At least k of the sites in the sum add their share as `privacy.dp.noise_share` does, and tell nobody what it was.

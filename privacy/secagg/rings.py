@@ -5,9 +5,10 @@ noise: a `RingParams` that cannot wrap. Distributed noise: a `NoisyRing`, whose 
 probability of at most 1e-9 a round for what its inputs add up to; a ring narrower than that is refused.
 
 *Assumes.* Patients are drawn as the manifest says, from no more of them than each site declared: more make a wrap
-likelier, which spoils a sum and tells nothing.
+likelier, which spoils a sum and tells nothing. With integrity tags it would tell: a tag adds up what each site put in,
+not what the ring made of it, and so depends on which site left the ring. `fits_alone` says when none does.
 
-*Does not cover.* Privacy: a wrap is post-processing of the noised sum (`privacy.dp.noise_share`).
+*Does not cover.* Privacy: without tags a wrap is post-processing of the noised sum (`privacy.dp.noise_share`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import math
 from dataclasses import dataclass
 
 from privacy.aggregation import share_of
+from privacy.dp.shares import share_variance
 from privacy.manifest import RunManifest
 from privacy.secagg.params import RingParams, ring_params
 from privacy.statistics import LANES, WIRE_LANES
 
-__all__ = ["NoisyRing", "most_drawn", "ring_of", "wire_lanes"]
+__all__ = ["NoisyRing", "fits_alone", "most_drawn", "ring_of", "wire_lanes"]
 
 _WRAP = 1e-9  # probability that anything wraps, per round
+_LONGEST = 1 << 40  # coordinates: more than any vector has
 _CROWD = 1e-9  # probability that more patients are drawn than the ring is made for, per round
 
 
@@ -70,6 +73,19 @@ def ring_of(manifest: RunManifest, stage: int, dimension: int, roster_size: int)
     noise = kappa * math.sqrt(roster_size * share.variance)
     reach = most_drawn(manifest, stage) * (share.levels + 1) + noise
     return NoisyRing(manifest.bits, share.scale, manifest.saturation, roster_size, reach)
+
+
+def fits_alone(manifest: RunManifest, patients: int) -> bool:
+    """Whether one site's own upload of distributed noise stays within the ring, but with a probability of 1e-9 a round,
+    whatever patients it draws and whatever the length of the vector, if it has at most `patients`."""
+    noise = manifest.distributed_noise
+    if noise is None:
+        return True
+    kappa = math.sqrt(2 * math.log(2 * _LONGEST / _WRAP))
+    return all(
+        patients * (noise.levels + 1) + kappa * math.sqrt(share_variance(
+            stage.noise_multiplier, noise.levels, noise.honest)) < 2.0 ** (manifest.bits - 1)
+        for stage in manifest.stages)
 
 
 def most_drawn(manifest: RunManifest, stage: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import pytest
 
 from privacy.dp.accounting import ReleaseEvent, epsilon
-from privacy.dp.guarantees import Guarantees, guarantees
+from privacy.dp.guarantees import Guarantees, guarantees, honest_sites, withstood
 from privacy.errors import BudgetExceededError
+from privacy.identity import Roster, RosterSite, SigningKey
 from privacy.ledger import Ledger, LedgerEntry, account_of
 from privacy.ledger_chain import check_export
 from tests.privacy.test_ledger import DELTA, KEY, entry
@@ -96,26 +96,52 @@ def test_a_cap_that_was_lowered_since_stops_the_next_round(path: Path) -> None:
         again.close()
 
 
+def test_secure_aggregation_withstands_so_many_colluders_whatever_the_roster() -> None:
+    """The least 2 t - n - 1 over every number of sites that may announce keys, t being the roster's threshold."""
+    keys = [SigningKey.from_private_bytes(bytes([number]) * 32).public_bytes() for number in range(1, 5)]
+    sites = tuple(RosterSite(f"site-{number}", key, 10) for number, key in enumerate(keys[1:]))
+    roster = Roster("one", 1, keys[0], sites, 3, 0.5)
+    for fewest in range(1, 200):
+        assert withstood(fewest) == min(2 * roster.threshold(n) - n - 1 for n in range(fewest, fewest + 50))
+
+
+@pytest.mark.parametrize(("survivors", "colluders", "shares"), [
+    (4, 0, 3), (4, 1, 3), (4, 2, 1), (4, 9, 1),  # of four announced sites two may open an upload: 2 t - n - 1 = 1
+    (6, 1, 5), (6, 2, 4), (6, 3, 1), (8, 3, 5), (8, 4, 1)])
+def test_colluders_beyond_what_secure_aggregation_withstands_leave_the_own_share(
+    survivors: int, colluders: int, shares: int
+) -> None:
+    assert honest_sites(replace(SHARED, min_survivors=survivors), colluders) == shares
+    assert honest_sites(replace(SHARED, min_survivors=3, colluders=2), 2) == 1  # as the run's own rules allowed it
+
+
 def test_a_site_that_fears_more_colluders_since_counts_its_old_runs_against_so_many(path: Path) -> None:
+    six = replace(SHARED, min_survivors=6, noise_multiplier=SHARED.noise_multiplier)
+    found_of_six = guarantees([six], DELTA)
     ledger = opened(path)
-    ledger.reserve_run("run", "aa", [SHARED], DELTA)
-    ledger.reserve(booked(0))
+    ledger.reserve_run("run", "aa", [six], DELTA)
+    ledger.reserve(booked(0, min_survivors=6))
     ledger.close()
-    less = replace(SHARED, noise_multiplier=SHARED.noise_multiplier * (2 / 3) ** 0.5, colluders=2)
+    less = replace(six, noise_multiplier=six.noise_multiplier * (4 / 5) ** 0.5, colluders=2)
     by_two = guarantees([less], DELTA)
-    for colluders, colluding in ((0, FOUND.colluding), (1, FOUND.colluding), (2, by_two.colluding), (4, math.inf)):
+    for colluders, colluding in ((0, found_of_six.colluding), (1, found_of_six.colluding), (2, by_two.colluding),
+                                 (3, found_of_six.alone), (6, found_of_six.alone)):
         again = opened(path, replace(ROOM, colluders=colluders))
-        found = again.account().guarantees()
-        assert found.colluding == pytest.approx(colluding, rel=1e-3)
-        assert (found.outside, found.alone) == (FOUND.outside, FOUND.alone)
+        account = again.account()
+        found = account.guarantees()
+        assert found.colluding == pytest.approx(colluding, rel=1e-3) == account.spent() == again.statement().epsilon
+        assert (found.outside, found.alone) == (found_of_six.outside, found_of_six.alone)
+        local = replace(six, min_survivors=0, colluders=0, levels=0)  # a run of local noise is booked on top of it
+        assert account.with_run([local], DELTA) == account.guarantees_with_run([local], DELTA).colluding
+        assert account.with_run([local], DELTA) > found.colluding
         again.close()
-    assert by_two.colluding > FOUND.colluding
-    tight = opened(path, replace(ROOM, colluding=(FOUND.colluding + by_two.colluding) / 2, colluders=2))
+    assert found_of_six.alone > by_two.colluding > found_of_six.colluding
+    tight = opened(path, replace(ROOM, colluding=(found_of_six.colluding + by_two.colluding) / 2, colluders=2))
     with pytest.raises(BudgetExceededError) as refused:
-        tight.reserve(booked(1))
+        tight.reserve(booked(1, min_survivors=6))
     assert refused.value.code == "P_BUDGET"
     tight.close()
-    opened(path, replace(ROOM, colluding=by_two.colluding + 1, colluders=2)).reserve(booked(1))
+    opened(path, replace(ROOM, colluding=by_two.colluding + 1, colluders=2)).reserve(booked(1, min_survivors=6))
 
 
 def test_the_claim_of_a_ledger_with_shared_noise_says_against_whom(path: Path) -> None:

@@ -21,7 +21,7 @@ from privacy.errors import PolicyRefusalError
 from privacy.ledger import Ledger
 from privacy.ledger_account import Account
 from privacy.messages import Advertise, DistributedNoise, RoundStart, RunManifest, SignedPlan
-from privacy.secagg.rings import ring_of, wire_lanes
+from privacy.secagg.rings import fits_alone, ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES
 from site_client.guarantees_report import guarantee_facts, guarantee_lines, with_run_facts
@@ -136,7 +136,7 @@ def test_without_a_stated_trust_every_such_run_is_refused(tmp_path: Path) -> Non
     assert code(hello(session, SHARED)) == "P_TRUST"
 
 
-def test_a_run_may_count_on_fewer_honest_sites_never_on_more() -> None:
+def test_a_run_may_assume_more_colluders_and_survivors_than_the_policy_never_fewer() -> None:
     assert broken(policy()) == []
     assert broken(policy(), replace(SHARED, distributed_noise=DistributedNoise(4, 1, 1 << 16))) == []
     assert broken(policy(), replace(SHARED, distributed_noise=DistributedNoise(3, 0, 1 << 16))) == ["P_TRUST"]
@@ -145,6 +145,17 @@ def test_a_run_may_count_on_fewer_honest_sites_never_on_more() -> None:
     # of four announced sites the threshold is three: two that collude could open two lists of survivors
     assert broken(policy(), replace(SHARED, distributed_noise=DistributedNoise(3, 2, 1 << 16))) == ["P_TRUST"]
     assert shared_caps(policy()) == Guarantees(8.0, 8.0, 80.0, colluders=1)
+
+
+def test_tags_over_a_noised_sum_need_a_bound_on_the_sites_patients() -> None:
+    """A tag adds up what each site put in: it would tell which site's numbers left the ring."""
+    tagged = replace(SHARED, integrity_tags=1)
+    assert broken(policy(), tagged) == ["P_TRUST"]
+    assert broken(replace(policy(), max_patients=5000), tagged) == []
+    assert broken(replace(policy(), max_patients=10**5), tagged) == ["P_TRUST"]
+    assert broken(replace(policy(), max_patients=10**5)) == []
+    levels = tagged.distributed_noise.levels if tagged.distributed_noise else 0
+    assert fits_alone(tagged, 2**31 // levels - 200) and not fits_alone(tagged, 2**31 // levels)
 
 
 @pytest.mark.parametrize("stated", [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.aggregation import DistributedNoise, fewest_survivors, share_of, sum_terms
+from privacy.aggregation import DistributedNoise, ServerUpdate, fewest_survivors, share_of, sum_terms
 from privacy.dp.noise_share import IntegerSum, add_share
 from privacy.entropy import SystemEntropy
 from privacy.errors import CohortTooSmallError, FaultyCoordinatorError
@@ -18,7 +18,7 @@ from privacy.messages import Confirm, MaskedList, RunManifest
 from privacy.secagg.checks import check_plan
 from privacy.secagg.client import SiteRound
 from privacy.secagg.quantize import QuantizedVector, dequantize_sum
-from privacy.secagg.rings import NoisyRing, most_drawn, ring_of, wire_lanes
+from privacy.secagg.rings import NoisyRing, fits_alone, most_drawn, ring_of, wire_lanes
 from privacy.secagg.server import CoordinatorRound
 from privacy.statistics import LANES, lane_scale
 from tests.privacy.secagg.shared_noise import federation_of
@@ -191,6 +191,18 @@ def test_the_number_of_patients_in_a_sum_is_bounded_as_bernstein_says() -> None:
     assert stats.binom.sf(most, 1200, 0.05) < 1e-9 and most < 150
     all_in = replace(MADE.manifest, stages=(replace(MADE.manifest.stages[0], sampling_rate=1.0),))
     assert most_drawn(all_in, 0) == 1200
+
+
+def test_the_number_of_patients_whose_sum_stays_in_the_ring_at_one_site() -> None:
+    """S a patient, and what the share of the noise exceeds once in 1e9 rounds; whose noise is local saturates."""
+    assert SHARE is not None
+    most = (2**31 - 15 * float(SHARE.variance) ** 0.5) / (NOISE.levels + 1)
+    assert fits_alone(MADE.manifest, int(most))
+    assert not fits_alone(MADE.manifest, 2**31 // NOISE.levels)
+    noisier = replace(MADE.manifest, stages=(replace(MADE.manifest.stages[0], noise_multiplier=1e4),))
+    assert fits_alone(MADE.manifest, 100_000) and not fits_alone(noisier, 100_000)
+    local = replace(MADE.manifest, distributed_noise=None, server=ServerUpdate())
+    assert fits_alone(local, 10**9)
 
 
 def test_lanes_ride_in_the_vector_and_there_is_none_for_saturation() -> None:
