@@ -80,8 +80,8 @@ class Visit:
         self.page = self.context.new_page()
         self.complaints: list[str] = []
         self.strays: list[str] = []
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type in (
-            "error", "warning") else None)
+        self.page.on("console", lambda said: self.complaints.append(f"{said.text} ({said.location['url']})")
+                     if said.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.context.route("**/*", self._route)
 
@@ -104,7 +104,7 @@ class Visit:
 
     def fine(self, but: str = "") -> None:
         found = [one for one in self.complaints if not (but and but in one)]
-        assert found == [] and self.strays == []
+        assert found == [] and self.strays == [], f"complained: {found}; asked of others: {self.strays}"
 
 
 @contextmanager

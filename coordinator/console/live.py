@@ -1,4 +1,7 @@
-"""Keeps the run store in step with the files while the console runs, and tells open pages what changed."""
+"""Keeps the run store in step with the files while the console runs, and tells open pages what changed.
+
+The files are read once before the first page is answered: a run that is there is never said to be unknown.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +35,23 @@ class Live(Changes):
         self.failing = ""    # why the last import failed; "" = it did not
         self.imported = 0.0  # when one last went well (time.time)
 
+    def start(self) -> None:
+        """Bring the store up to date, then go on in the background."""
+        if changed := self._import():
+            self.touch(self._sentence(changed))
+        super().start()
+
     def _run(self) -> None:
         busy_until, looks = time.monotonic() + BUSY_S, look(self._files)
         while not self._stop.wait(BUSY_S if time.monotonic() < busy_until else IDLE_S):
             changed = self._import()
-            if not changed:
-                changed = self._plan()
             now = look(self._files)
             if changed or now != looks:
                 busy_until, looks = time.monotonic() + BUSY_FOR_S, now
                 self.touch(self._sentence(changed))
+            elif self._plan():
+                busy_until = time.monotonic() + BUSY_FOR_S
+                self.touch("")  # a further number on the page, and nothing to read out
 
     def _import(self) -> set[str]:
         try:
@@ -57,14 +67,14 @@ class Live(Changes):
             _log.info("imported", extra={"runs": len(changed)})
         return changed
 
-    def _plan(self) -> set[str]:
+    def _plan(self) -> str:
         try:
-            return {planned} if (planned := self._importer.plan()) else set()
+            return self._importer.plan()
         except Exception:  # of a manifest that cannot be accounted for
             if not self._cannot_plan:
                 _log.exception("planned epsilon cannot be computed")
             self._cannot_plan = True
-            return set()
+            return ""
 
     def _sentence(self, changed: set[str]) -> str:
         words = []

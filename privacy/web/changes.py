@@ -14,6 +14,7 @@ import asyncio
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +25,8 @@ __all__ = ["BUSY_FOR_S", "BUSY_S", "IDLE_S", "Changes", "FileChanges", "look"]
 BUSY_S, IDLE_S, BUSY_FOR_S = 0.4, 2.0, 60.0  # between two looks, while something happened not long ago and otherwise
 _LOOK_S, _SIGN_OF_LIFE_S = 0.25, 15.0
 _MOST_STREAMS = 64
-_MOST_SAID = 200  # characters
+_MOST_SAID = 300  # characters
+_MOST_KEPT = 16   # changes
 
 
 class Changes:
@@ -35,7 +37,7 @@ class Changes:
         self._thread = threading.Thread(target=self._run, name="changes", daemon=True)
         self._streams = 0
         self.version = 0
-        self.said = ""  # of the newest change, for a screen reader
+        self._newest: deque[tuple[int, str]] = deque(maxlen=_MOST_KEPT)  # (version, what was said of it)
 
     def start(self) -> None:
         """Begin to look, in the background."""
@@ -52,9 +54,23 @@ class Changes:
             self._thread.join(10.0)
 
     def touch(self, said: str) -> None:
-        """Something that pages show has changed."""
-        self.said = said
+        """Something that pages show has changed.
+
+        Args:
+            said: one sentence for a screen reader; "" where there is nothing to read out.
+        """
+        self._newest.append((self.version + 1, said))
         self.version += 1
+
+    @property
+    def said(self) -> str:
+        """The newest sentence."""
+        return next((said for _, said in reversed(list(self._newest)) if said), "")
+
+    def _said_between(self, before: int, upto: int) -> str:
+        """Every sentence of the changes after `before`, each once, in their order."""
+        return "; ".join(dict.fromkeys(
+            said for number, said in list(self._newest) if said and before < number <= upto))
 
     def _run(self) -> None:
         raise NotImplementedError
@@ -68,10 +84,10 @@ class Changes:
         try:
             seen, last = -1, time.monotonic()
             while not self._stop.is_set() and holds():
-                if self.version != seen:
-                    kind = "hello" if seen < 0 else "change"
-                    seen, last = self.version, time.monotonic()
-                    yield f"id: {seen}\nevent: {kind}\ndata: {json.dumps({'said': self.said[:_MOST_SAID]})}\n\n"
+                if (version := self.version) != seen:
+                    kind, said = ("hello", self.said) if seen < 0 else ("change", self._said_between(seen, version))
+                    seen, last = version, time.monotonic()
+                    yield f"id: {seen}\nevent: {kind}\ndata: {json.dumps({'said': said[:_MOST_SAID]})}\n\n"
                 elif time.monotonic() - last > _SIGN_OF_LIFE_S:
                     last = time.monotonic()
                     yield ": here\n\n"

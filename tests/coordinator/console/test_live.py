@@ -52,6 +52,28 @@ def test_a_new_event_is_imported_and_told(live: Live, tmp_path: Path) -> None:
         live.stop()
 
 
+def test_a_run_that_is_there_is_known_before_the_first_page(live: Live, tmp_path: Path) -> None:
+    make_run_folder(tmp_path / "runs", "first", begin(1.0))
+    live.start()
+    try:
+        with live._database.reading() as connection:
+            assert queries.run_of(connection, "first") is not None
+    finally:
+        live.stop()
+
+
+def test_a_planned_epsilon_is_shown_and_not_read_out(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter(["first", ""])
+    monkeypatch.setattr(live._importer, "plan", lambda: next(answers, ""))
+    live.touch("run demo: running, 1 of 9 rounds")
+    live.start()
+    try:
+        wait_for(lambda: live.version == 2)
+        assert live.said == "run demo: running, 1 of 9 rounds"
+    finally:
+        live.stop()
+
+
 def test_an_import_that_fails_is_said_tried_again_and_forgotten(
     live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +109,19 @@ def test_a_stream_says_hello_then_each_change_and_ends_with_the_server(live: Liv
     assert [text.split("\n")[1] for text in found] == ["event: hello", "event: change", "event: change"]
     assert json.loads(found[1].split("data: ", 1)[1])["said"] == "change 1\n\ndata: forged"
     assert all(text.count("\n\n") == 1 and text.endswith("\n\n") for text in found)
+
+
+def test_changes_at_once_are_each_said_once(live: Live) -> None:
+    async def read() -> str:
+        stream = live.stream(lambda: True)
+        await anext(stream)
+        for said in ("run a: running, 1 of 9 rounds", "", "run b: finished", "run b: finished"):
+            live.touch(said)
+        return await anext(stream)
+
+    found = asyncio.run(asyncio.wait_for(read(), 10))
+    assert found.startswith("id: 4\n")
+    assert json.loads(found.split("data: ", 1)[1])["said"] == "run a: running, 1 of 9 rounds; run b: finished"
 
 
 def test_a_stream_ends_with_its_session(live: Live) -> None:
