@@ -14,11 +14,12 @@ from typing import Literal
 
 __all__ = ["ARMS", "Arm", "Cell", "design", "quick_design"]
 
-Arm = Literal["base", "pooled", "pooled-dp", "alone-dp", "local", "banded", "distributed"]
+Arm = Literal["base", "pooled", "pooled-dp", "alone-dp", "federated", "local", "banded", "distributed"]
 ARMS: dict[Arm, str] = {
     "base": "public base, untrained", "pooled": "pooled, no privacy", "pooled-dp": "pooled, with privacy",
-    "alone-dp": "each site alone, with privacy", "local": "federated, local noise",
-    "banded": "federated, local noise, correlated", "distributed": "federated, distributed noise"}
+    "alone-dp": "each site alone, with privacy", "federated": "federated, no privacy",
+    "local": "federated, local noise", "banded": "federated, local noise, correlated",
+    "distributed": "federated, distributed noise"}
 
 _HEADLINE: tuple[Arm, ...] = ("base", "pooled", "pooled-dp", "local", "distributed")
 
@@ -80,6 +81,7 @@ def design() -> list[Cell]:
     for arm in ("local", "distributed"):
         for epsilon in (1.0, 8.0):
             cells += [Cell("reports", arm, seed, epsilon, 8, split="skewed") for seed in range(3)]
+    cells += [Cell("reports", "federated", seed, 0.0, 8, split="skewed") for seed in range(2)]  # is it the noise?
     for schedule in ("b-only", "both"):
         for arm, sites in (("pooled-dp", 1), ("local", 8), ("distributed", 8)):
             cells += [Cell("reports", arm, seed, 3.0, sites, schedule=schedule) for seed in range(2)]

@@ -100,13 +100,14 @@ def text_of(facts: Mapping[str, Any]) -> str:
     for task in dict.fromkeys(row["task"] for row in facts["rows"]):
         parts += [f"**{task}**", "", _HEAD, "|---" * _HEAD.count(" | ") + "|---|"]
         for row in (row for row in facts["rows"] if row["task"] == task):
-            dp = row["arm"] in ("local", "banded", "distributed", "alone-dp")
+            several = row["arm"] not in ("base", "pooled", "pooled-dp")
             parts.append(
                 f"| {ARMS[row['arm']]} | {format(row['epsilon'], 'g') if row['epsilon'] else '-'} | "
-                f"{row['sites'] if dp else '-'} | {row['split'] if dp else '-'} | {row['schedule']} | {row['seeds']} | "
+                f"{row['sites'] if several else '-'} | {row['split'] if several else '-'} | {row['schedule']} | "
+                f"{row['seeds']} | "
                 f"{_with(row['accuracy_points'], row['accuracy_half_width'], '.1f')} | "
                 f"{_with(row['loss'], row['loss_half_width'], '.4f')} | "
-                f"{_gap(row['minus_pooled_dp_points']) if dp else ''} | "
+                f"{_gap(row['minus_pooled_dp_points']) if several else ''} | "
                 f"{_gap(row['minus_local_points']) if row['arm'] in ('banded', 'distributed') else ''} |")
         parts.append("")
     return "\n".join(parts)

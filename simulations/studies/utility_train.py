@@ -65,7 +65,7 @@ _SAMPLING = {"reports": 0.08, "patches": 0.25}
 _GROUPS = ["attention", "projector"]
 _MOMENTUM = 0.5  # at the site with local noise, at the server else
 _COLLUDERS = 1
-_BY_ROUNDS = ("local", "banded")  # arms of several local steps a round
+_BY_ROUNDS = ("federated", "local", "banded")  # arms of several local steps a round
 _MEMORY = 0.956  # of the average over steps; over rounds of eight it is 0.7, the default of a federation
 
 BANDS = {1.0: 1, 3.0: 4, 8.0: 8}
@@ -74,12 +74,13 @@ epsilon 1 that is one band, which is independent noise."""
 
 # By task, arm and epsilon: the rate with the lowest loss on held-out public patients (`simulate study utility
 # --tune`). Pooled private training and distributed noise differ by their noise only, so they share the rate with the
-# lowest mean of both losses. Not tried: sites alone (they have the local rates). Patches at epsilon 1 lie below what is
-# tried, where distributed noise diverged at every rate.
+# lowest mean of both losses. Not tried: sites alone (they have the local rates), sites without privacy (they have the
+# local rate of epsilon 8). Patches at epsilon 1 lie below what is tried, where distributed noise diverged at every
+# rate.
 RATES: dict[str, dict[str, dict[float, float]]] = {
     "reports": {
         "pooled": {0.0: 5.0}, "pooled-dp": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0},
-        "distributed": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
+        "distributed": {1.0: 5.0, 3.0: 5.0, 8.0: 5.0}, "federated": {0.0: 5.0}, "local": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0},
         "banded": {3.0: 2.5, 8.0: 5.0}, "alone-dp": {1.0: 2.5, 3.0: 2.5, 8.0: 5.0}},
     "patches": {
         "pooled": {0.0: 0.625}, "pooled-dp": {1.0: 0.15, 8.0: 0.625}, "distributed": {1.0: 0.15, 8.0: 0.625},
