@@ -17,7 +17,7 @@ def release_card(facts: dict[str, Any]) -> str:
     """Markdown with a header for model hubs. `facts` are those of `release.json`, without its list of files."""
     parts = [
         _header(facts), f"# {_TITLE[facts['kind']]}", "", _summary(facts), "", "## Licence and use", "",
-        f"{facts['licence']['id']}, as the weights of MedGPT-oss that it derives from:", "",
+        f"{facts['licence']['id']}, the licence of MedGPT-oss, whatever the base model of this run is:", "",
         *_list(facts["licence"]["terms"]), "", "## Loading", "", *_list(facts["loading"]), "", "## Curriculum", "",
         *_curriculum(facts), "", "## Differential privacy", "", *_privacy(facts["privacy"]), "", "## Audit", "",
         f"- Privacy audit: {facts['audit']['text']}", "", "## Signatures", "", *_signatures(facts)]
@@ -26,7 +26,7 @@ def release_card(facts: dict[str, Any]) -> str:
 
 def _header(facts: dict[str, Any]) -> str:
     return (f"---\nlicense: cc-by-nc-4.0\nlibrary_name: {_LIBRARY[facts['kind']]}\n"
-            "tags: [medgpt-oss, federated-learning, research-only]\n---")
+            "tags: [federated-medgpt, federated-learning, research-only]\n---")
 
 
 def _summary(facts: dict[str, Any]) -> str:

@@ -40,7 +40,8 @@ NAMES = frozenset({
 LICENCE = {
     "id": "CC-BY-NC-4.0",
     "terms": ["research only: no commercial use", "no clinical decisions: neither diagnosis nor treatment",
-              "no re-identification of patients, nor any attempt at it", "attribution of MedGPT-oss and of this run"],
+              "no re-identification of patients, nor any attempt at it",
+              "attribution of the base model and of this run", "what the base model's own licence asks for beyond that"],
 }
 
 _ACCOUNTANT = {"name": PLD().name, "library": "dp-accounting"}

@@ -78,6 +78,7 @@ def test_release_json_and_the_card_say_what_the_manifest_gives(run: FinishedRun,
                   "dp-accounting", "at several sites", "Privacy audit: not audited", "Local model",
                   fingerprint(bytes.fromhex(facts["coordinator_key"])), "--max-lora-rank 8", "signed by 3 sites"):
         assert words in card, words
+    assert "tags: [federated-medgpt," in card and "the base model's own licence" in card  # this base is not MedGPT-oss
     stated = float(card.split("**epsilon ")[1].split(" ")[0])
     assert worst <= stated < worst + 0.001
 
