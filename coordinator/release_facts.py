@@ -41,7 +41,8 @@ LICENCE = {
     "id": "CC-BY-NC-4.0",
     "terms": ["research only: no commercial use", "no clinical decisions: neither diagnosis nor treatment",
               "no re-identification of patients, nor any attempt at it",
-              "attribution of the base model and of this run", "what the base model's own licence asks for beyond that"],
+              "attribution of the base model and of this run",
+              "what the base model's own licence asks for beyond that"],
 }
 
 _ACCOUNTANT = {"name": PLD().name, "library": "dp-accounting"}

@@ -24,6 +24,7 @@ from coordinator.release_folder import (
     read_part,
     require_listed,
 )
+from privacy.aggregation import weights_follow
 from privacy.errors import FaultyCoordinatorError, MessageFormatError
 from privacy.identity import Roster
 from privacy.messages import RunManifest, SignedManifest
@@ -142,6 +143,9 @@ def _check_signatures(
         raise ReleaseError(f"{MANIFEST_FILE} is not a signed manifest of this release") from None
     except FaultyCoordinatorError as error:
         raise ReleaseError(f"the manifest in the release does not hold: {error} ({error.code})") from None
+    if not weights_follow(manifest, roster):
+        raise ReleaseError("the manifest weighs the sites other than by the patients that the roster declares, so a "
+                           "sum may have been one site's; no site of this software takes part in such a run")
     if not statement.is_signed_by(roster.coordinator_key, manifest.hash()):
         raise ReleaseError("release.json is not signed by the coordinator of this roster for this manifest; it was "
                            "changed, or another manifest was put beside it")

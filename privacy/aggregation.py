@@ -2,7 +2,8 @@
 
 *Guarantees.* `check_distributed` lets no manifest ask for distributed noise together with what its accounting does not
 cover: several local steps on one site's share of noise, a private quantile, weights, a ring that saturates. `sum_terms`
-is a function of the manifest and of who is in the sum; both sides compute it and nobody sends it.
+is a function of the manifest and of who is in the sum; both sides compute it and nobody sends it. With the weights that
+`weights_follow` asks for, no coordinator can make the other sites of a sum weigh nothing, so that it is one site's.
 
 *Assumes.* A site compares the shares with its own statement of trust (`site_client.trust`).
 
@@ -12,6 +13,7 @@ is a function of the manifest and of who is in the sum; both sides compute it an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -25,12 +27,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_UPDATE", "DISTRIBUTED_BITS", "DistributedNoise", "ServerRule", "ServerUpdate", "SumTerms",
-    "check_distributed", "fewest_survivors", "most_colluders", "share_of", "sum_terms",
+    "check_distributed", "fewest_survivors", "most_colluders", "share_of", "sum_terms", "weights_follow",
 ]
 
 ServerRule = Literal["momentum", "adam", "adam-bc"]
 DISTRIBUTED_BITS = 32
 _LOWEST = 1e-12
+_SAME = 1e-9  # of two weights, relative: what float64 divisions leave
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,22 @@ def check_distributed(manifest: RunManifest) -> None:
                              "server's: set momentum 0 and optimizer sgd, and use server.momentum or server.optimizer")
         if stage.adaptive_clip is not None:
             raise ValueError(f"stage {stage.name} has an adaptive clip, which needs noise at the site; leave it out")
+
+
+def weights_follow(manifest: RunManifest, roster: Roster) -> bool:
+    """Whether the sites of a run count as the signed roster has them: each with its declared patients, and weights in
+    the ratio of these, or all the same.
+
+    A weight is chosen by the coordinator alone. With one of 1 and the others of 1e-9 the rounded sum would hold one
+    site's update and nothing else, whatever the cohort's size.
+    """
+    first = manifest.sites[0]
+    declared = all(terms.site_id in roster.site_ids
+                   and terms.declared_patients == roster.site(terms.site_id).declared_patients
+                   for terms in manifest.sites)
+    shares = all(math.isclose(terms.weight * first.declared_patients, first.weight * terms.declared_patients,
+                              rel_tol=_SAME) for terms in manifest.sites)
+    return declared and (shares or all(terms.weight == first.weight for terms in manifest.sites))
 
 
 def share_of(manifest: RunManifest, stage: int, dimension: int) -> NoiseShare | None:

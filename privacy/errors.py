@@ -145,7 +145,7 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_SAMPLING": "The run samples more patients or samples a patient than the site's policy allows.",
     "P_COHORT": "The roster's cohort floor is lower than the site's policy allows.",
     "P_FLOOR": "The site declared fewer patients than its own policy asks for.",
-    "P_TERMS": "The run's terms for this site are not the ones that the site declared.",
+    "P_TERMS": "The run's terms for this site, or the sites' weights in the sum, are not those of the roster.",
     "P_BUDGET": "The site's privacy budget does not cover this run or step.",
     "P_WASTED": "Too many rounds that this site trained for were never finished; its operator must look.",
     "P_LEDGER": "The site's ledger is older than, or differs from, one that a peer has seen.",

@@ -224,6 +224,9 @@ class Roster(Message):
     def floor(self, n1: int) -> int:
         """The smallest cohort once `n1` sites announced keys: max(min_cohort, t(n1), ceil(fraction * N)).
 
-        N is the number of active sites.
+        N is the number of active sites. Where the fraction is a half or more, a cohort is more than half of them: two
+        cohorts of one round then share a site, and a site gives its update once.
         """
-        return max(self.min_cohort, self.threshold(n1), math.ceil(self.min_fraction * len(self.active_ids)))
+        active = len(self.active_ids)
+        majority = active // 2 + 1 if self.min_fraction >= 0.5 else 0
+        return max(self.min_cohort, self.threshold(n1), math.ceil(self.min_fraction * active), majority)

@@ -154,8 +154,13 @@ def _refuse(condition: bool, code: str) -> None:
 
 
 def quorum(result: Result, roster: Roster) -> int:
-    """How many survivors must attest: t of the sites that announced keys."""
-    return roster.threshold(result.announced)
+    """How many survivors must attest: t of the sites that announced keys, and never so few that as many colluding
+    sites as the secure aggregation of the whole roster withstands could do it alone (where a cohort may be so small
+    that it has no more than that, all of its floor).
+    """
+    active = len(roster.active_ids)
+    beyond = 2 * roster.threshold(active) - active  # one more than 2 t - N - 1
+    return max(roster.threshold(result.announced), min(beyond, roster.floor(result.announced)))
 
 
 def open_result(data: bytes, roster: Roster) -> SignedResult:
@@ -200,7 +205,8 @@ def check_attests(result: Result, attests: Iterable[Attest], roster: Roster) -> 
     """At least t(|U1|) distinct survivors attested, and the cohort could have been one. The rest counts for nothing.
 
     The coordinator names |U1|. A smaller one than the truth lowers the quorum, but every attester compared it with its
-    own, and the floor bounds it from below: it takes t(floor) colluding sites to forge a result for a newcomer.
+    own, and `quorum` bounds it from below: it takes that many colluding sites to forge a result for sites that were
+    not in the round.
 
     Raises:
         FaultyCoordinatorError: E_ATTEST.
@@ -211,15 +217,19 @@ def check_attests(result: Result, attests: Iterable[Attest], roster: Roster) -> 
     _refuse(len(signers) < quorum(result, roster), "E_ATTEST")
 
 
-def check_round_start(start: RoundStart, roster: Roster, newest: Result | None) -> None:
+def check_round_start(
+    start: RoundStart, roster: Roster, newest: Result | None, view: RoundView | None = None
+) -> None:
     """The plan goes on from the run's newest attested result. `check_plan` has accepted the plan already.
 
     Args:
         newest: the newest result of the run that this site attested or accepted, None before the first.
+        view: what this site saw of the result's round, None where it was not asked.
 
     Raises:
         FaultyCoordinatorError: E_SIG (the result is not the coordinator's), E_ATTEST (no quorum),
-            E_RESULT_MISMATCH (older than, or another than, the one this site knows), E_MODEL_HASH.
+            E_RESULT_MISMATCH (older than, or another than, the one this site knows, or of another survivor list of
+            the attempt than the one it confirmed), E_MODEL_HASH.
     """
     plan = start.plan.plan
     if start.result is None:
@@ -231,5 +241,7 @@ def check_round_start(start: RoundStart, roster: Roster, newest: Result | None) 
     if newest is not None:
         _refuse(result.round < newest.round, "E_RESULT_MISMATCH")
         _refuse(result.round == newest.round and result != newest, "E_RESULT_MISMATCH")
+    if view is not None and view.h3 and view.ctx == result.ctx:
+        _refuse(view.h3 != result.h3, "E_RESULT_MISMATCH")
     check_attests(result, start.attests, roster)
     _refuse(plan.model_hash != result.model_hash, "E_MODEL_HASH")

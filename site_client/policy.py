@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from configs.schema import PolicyConfig
+from privacy.aggregation import weights_follow
 from privacy.dp.accounting import ReleaseEvent, epsilon
 from privacy.errors import BudgetExceededError, FaultyCoordinatorError, PolicyRefusalError
 from privacy.evaluation import GateOutcome
@@ -25,8 +26,8 @@ from site_client.trust import is_unstated, trust_rules
 
 __all__ = [
     "BYTES_PER_MB", "check_gates", "check_hours", "check_manifest", "check_rounds_left", "check_schedule",
-    "check_upload", "check_wasted", "delta_cap", "planned_epsilon", "planned_events", "refusals", "stage_event",
-    "terms_of"]
+    "check_upload", "check_wasted", "check_withheld", "delta_cap", "planned_epsilon", "planned_events", "refusals",
+    "stage_event", "terms_of"]
 
 
 BYTES_PER_MB = 10**6  # of policy.max_upload_mb
@@ -141,6 +142,7 @@ def _rules(
     yield roster.min_cohort < policy.min_cohort, "P_COHORT"
     yield manifest.suite not in getattr(roster, "suites", ("x25519",)), "P_SUITE"
     yield too_narrow(manifest, len(roster.sites), site_id), "P_RING"
+    yield not weights_follow(manifest, roster), "P_TERMS"
     yield total_rounds(manifest) > policy.max_rounds, "P_ROUNDS"
     yield sum(map(evaluations, manifest.stages)) > policy.max_evaluations, "P_EVALUATION"
     for stage in manifest.stages:
@@ -250,6 +252,21 @@ def check_rounds_left(plan: Plan, manifest: RunManifest, booked: Sequence[Ledger
     stage = manifest.stages[plan.stage]
     spent = sum((entry.stage, entry.purpose) == (plan.stage, plan.purpose) for entry in booked)
     _refuse(spent >= (training_rounds(stage) if plan.purpose == "train" else evaluations(stage)), "P_BUDGET")
+
+
+def check_withheld(withheld: int, policy: PolicyConfig) -> None:
+    """Refuse another round once too many sums could be opened whose result was not shown.
+
+    A coordinator that keeps results back asks for one sum after the other of the same model, over subsets that it
+    compares, and goes on from the one that it likes.
+
+    Args:
+        withheld: such rounds since the run's newest known result (`site_client.round_store`).
+
+    Raises:
+        PolicyRefusalError: P_WASTED.
+    """
+    _refuse(withheld > policy.max_wasted_rounds, "P_WASTED")
 
 
 def check_wasted(account: Account, policy: PolicyConfig) -> None:

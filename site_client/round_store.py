@@ -155,6 +155,13 @@ class RoundStore:
         row = self._row(run_id, round)
         return row is not None and row.masked
 
+    def withheld(self, run_id: str) -> int:
+        """Rounds after the run's newest known result whose shares may have left: their sums were not shown here."""
+        newest = self.newest(run_id)
+        found = self._db.execute("SELECT COUNT(*) FROM rounds WHERE run = ? AND unmasked = 1 AND round > ?",
+                                 (run_id, -1 if newest is None else newest.round)).fetchone()
+        return int(found[0])
+
     # -------------------------------------------------------------- results
 
     def newest(self, run_id: str) -> Result | None:

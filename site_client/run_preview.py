@@ -71,6 +71,7 @@ def run_facts(
         base_model_hash: of the model on this site's disk (`model.backbone.hash_model`); None = not compared.
     """
     here = manifest.base_model_hash if base_model_hash is None else base_model_hash
+    in_all = sum(terms.weight for terms in manifest.sites)
     refused = refusals(manifest, policy=config.policy, roster=roster, site_id=config.site_id, base_model_hash=here,
                        account=account)
     uploads = _uploads(manifest, config)
@@ -89,6 +90,7 @@ def run_facts(
         "steps": sum(training_rounds(stage) * stage.local_steps for stage in manifest.stages),
         "validation_share": manifest.validation_share,
         "sites": {terms.site_id: terms.declared_patients for terms in manifest.sites},
+        "weights": {terms.site_id: terms.weight / in_all for terms in manifest.sites},
         "suite": manifest.suite, "bits": manifest.bits, "budget": _budget(manifest, config, account, bool(refused)),
         "largest_upload_bytes": max((upload_bytes(manifest, size) for size in dimensions), default=None),
         "uploads_in_all_bytes": sum(upload_bytes(manifest, size) for size in dimensions) if dimensions else None,
@@ -157,7 +159,7 @@ def _finite(value: float) -> float | None:
 def run_text(facts: dict[str, Any]) -> str:
     """The facts for a screen."""
     lines = [f"run {facts['run_id']} of {facts['federation_id']}, manifest {facts['hash']}",
-             f"  sites       {', '.join(f'{site} ({count} patients)' for site, count in facts['sites'].items())}",
+             f"  sites       {', '.join(_site_text(facts, site) for site in facts['sites'])}",
              f"  release     {facts['release'][:16]}, " + (
                  "the installed one" if facts["release_installed"] else "NOT the installed one"),
              f"  base model  {facts['base_model_hash']}" + {
@@ -176,6 +178,10 @@ def run_text(facts: dict[str, Any]) -> str:
     lines += [_budget_text(facts["budget"]), *_leaving_text(facts)]
     lines += [f"refused by the policy: {code}: {sentence}" for code, sentence in facts["refused_by"].items()]
     return "\n".join(lines if facts["refused_by"] else [*lines, "the policy refuses nothing of it"])
+
+
+def _site_text(facts: dict[str, Any], site: str) -> str:
+    return f"{site} ({facts['sites'][site]} patients, {100 * facts['weights'][site]:.3g} % of a full sum)"
 
 
 def _budget_text(budget: dict[str, Any]) -> str:

@@ -51,6 +51,7 @@ from site_client.policy import (
     check_schedule,
     check_upload,
     check_wasted,
+    check_withheld,
     planned_events,
     terms_of,
 )
@@ -195,6 +196,7 @@ class SiteSession:
         check_upload(plan.dimension, plan.bits, self._site.config.policy)
         adapter = self._attestor.begin(start, self._site.model(_lora(manifest)), vector)
         check_gates(plan, manifest, () if start.result is None else start.result.result.gates)  # attested by a quorum
+        check_withheld(self._site.rounds.withheld(run_id), self._site.config.policy)
         if self._open is not None:
             self._open.protocol.abort()
         protocol = SiteRound(

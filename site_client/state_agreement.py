@@ -62,7 +62,8 @@ class Attestor:
             PolicyRefusalError: P_STATE, this site needs the whole state.
         """
         plan = start.plan.plan
-        check_round_start(start, self._roster, self._store.newest(plan.run_id))
+        record = None if start.result is None else self._store.find(plan.run_id, start.result.result.round)
+        check_round_start(start, self._roster, self._store.newest(plan.run_id), None if record is None else record.view)
         if start.result is None:
             _refuse(vector is not None, "E_PARAMS")
             state = ServerState.initial(adapted.initial)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,21 @@ from simulations.adversaries.attack import Answer, Outcome
 from simulations.adversaries.consortium import Refusal
 from simulations.adversaries.replays import SessionRelay
 
-__all__ = ["RESULT_ATTACKS"]
+__all__ = ["RESULT_ATTACKS", "AfterRound"]
 
 _FORGED = b"\x01" * 32
 
 
-class _AfterRound(SessionRelay):
+class AfterRound(SessionRelay):
     """Round 1 to the end, then its result to every survivor, then the first message of round 2.
 
     The lie is in `result_for`, `attests_for` or `next_for`. A site that begins round 2 was fooled.
+
+    Class variables:
+        next_round: the number of the round that they are asked to begin.
     """
+
+    next_round: ClassVar[int] = 2
 
     def attack(self) -> None:
         """All three parts."""
@@ -41,7 +47,7 @@ class _AfterRound(SessionRelay):
                 self.attests[site] = Attest.from_bytes(reply.body)
             except Refusal as refusal:
                 self.answers.append(Answer(site, "sa_result", refusal.code, refusal.blamed))
-        self.plan, self.adverts = self.world.plan(round=2), {}
+        self.plan, self.adverts = self.world.plan(round=self.next_round), {}
         self.announce()
 
     def outcome(self) -> Outcome:
@@ -99,7 +105,7 @@ class _AfterRound(SessionRelay):
         return tuple(self.attests.values())
 
 
-class FalsifiedResult(_AfterRound):
+class FalsifiedResult(AfterRound):
     """Names a model that does not follow from the sum."""
 
     name = "falsified-result"
@@ -114,7 +120,7 @@ class FalsifiedResult(_AfterRound):
         return replace(result, model_hash=_FORGED), total
 
 
-class TwoResults(_AfterRound):
+class TwoResults(AfterRound):
     """Shows two groups two results."""
 
     name = "two-results"
@@ -128,7 +134,7 @@ class TwoResults(_AfterRound):
         return self.honest(shift=4096 if site < self.survivors[len(self.survivors) // 2] else 0)
 
 
-class MissingQuorum(_AfterRound):
+class MissingQuorum(AfterRound):
     """Goes on with too few attestations."""
 
     name = "missing-quorum"

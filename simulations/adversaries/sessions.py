@@ -72,6 +72,7 @@ class SessionConsortium(Consortium):
         super().__init__(n, dimension=_SIZE + WIRE_LANES)
         self.manifest = replace(self.manifest, release=release_hash())
         self.clock = FakeClock()
+        self.most_wasted = 8  # of every site's policy
         self.training_seconds: dict[str, float] = {}  # by site; what its draw makes the training last
 
     def plan(self, **changes: object) -> Plan:
@@ -117,7 +118,8 @@ class _Folder:
     def __init__(self, world: SessionConsortium, site_id: str, state: Path) -> None:
         self._world = world
         self.site_id, self.roster, self.key = site_id, world.roster, world.keys[site_id]
-        self.config = SimpleNamespace(policy=PolicyConfig(max_epsilon=8.0, require_scheduled_replies=False))
+        self.config = SimpleNamespace(policy=PolicyConfig(
+            max_epsilon=8.0, require_scheduled_replies=False, max_wasted_rounds=world.most_wasted))
         state.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger.open(state / "ledger.sqlite", signing_key=self.key, epsilon_cap=8.0)
         self.spool, self.approval = Spool(state), LedgerApproval(state)
@@ -164,7 +166,8 @@ class UntrainedSession(SiteSession):
         self._site.spends_time()  # type: ignore[attr-defined]
         ledger.reserve_run(manifest.run_id, manifest.hash().hex(), planned_events(manifest), terms.delta, arrived_utc)
         ledger.reserve(round_entry(manifest, plan, terms.delta, source, arrived_utc))
-        return quantize(4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0, ring)
+        drawn = 4.0 * (source.uniform64(plan.dimension).astype(np.float64) * 2.0**-64) - 2.0
+        return quantize(terms.weight * drawn, ring)
 
 
 class KeepsNoEvidence(UntrainedSession):

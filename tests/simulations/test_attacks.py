@@ -163,9 +163,9 @@ def test_kernel_and_echelon_form() -> None:
 
 def test_with_an_honest_result_the_next_round_begins() -> None:
     """So the attacks on results fail for their lie, and a site that goes on is noticed."""
-    from simulations.adversaries.results import _AfterRound
+    from simulations.adversaries.results import AfterRound
 
-    outcome = _AfterRound().play(defended=True)
+    outcome = AfterRound().play(defended=True)
     assert outcome.answers == []
     assert outcome.fooled == ("site-01, site-02, site-03, site-04, site-05 went on to the next round",)
 
@@ -177,6 +177,29 @@ def test_without_the_quorum_of_attestations_sites_go_on(
     monkeypatch.setattr("privacy.results.check_attests", lambda result, attests, roster: None)
     (sentence,) = judge(ATTACKS[name]).fooled
     assert sentence.count("site-") == fooled
+
+
+# ------------------------------------------------------------------ cohorts and weights
+
+
+@pytest.mark.parametrize(("name", "where", "weak", "sentence"), [
+    ("lopsided-weights", "site_client.policy.weights_follow", lambda manifest, roster: True,
+     r"the sum is site-01's own vector, to [0-4] units of the ring"),
+    ("withheld-results", "site_client.round_store.RoundStore.withheld", lambda store, run_id: 0,
+     "4 sums of one model were opened"),
+    ("forged-by-few", "privacy.results.quorum", lambda result, roster: roster.threshold(result.announced),
+     "site-01, site-02, site-03 went on to the next round")])
+def test_without_their_check_a_choice_of_cohorts_or_weights_succeeds(
+    monkeypatch: pytest.MonkeyPatch, name: str, where: str, weak: object, sentence: str
+) -> None:
+    monkeypatch.setattr(where, weak)
+    (fooled,) = judge(ATTACKS[name]).fooled
+    assert re.fullmatch(sentence, fooled)
+
+
+def test_with_cohorts_of_half_the_sites_one_round_tells_two_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("privacy.identity.Roster.floor", lambda roster, announced: max(3, roster.threshold(announced)))
+    assert judge(ATTACKS["two-cohorts"]).findings.leaks
 
 
 # ------------------------------------------------------------------ what a person sees
