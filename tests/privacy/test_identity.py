@@ -93,6 +93,8 @@ def test_floor_is_the_largest_of_three_rules():
     assert roster(4, min_fraction=0.0).floor(8) == 6  # t(8)
     assert roster(8, min_fraction=0.8).floor(5) == 7  # ceil(6.4)
     assert roster(8, min_fraction=0.0, min_cohort=5).floor(5) == 5
+    assert roster(8, min_fraction=0.5).floor(4) == 5 and roster(9, min_fraction=0.5).floor(4) == 5  # more than half
+    assert roster(8, min_fraction=0.49).floor(4) == 4
 
 
 @pytest.mark.parametrize(

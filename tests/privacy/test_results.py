@@ -74,6 +74,21 @@ def test_a_quorum_of_survivors_carries_a_result_and_a_newcomer_accepts_it() -> N
     check(start(None))
 
 
+def test_a_small_cohort_needs_more_attestations_than_sites_may_collude() -> None:
+    roster = replace(ROSTER, sites=ROSTER.sites[:6], min_fraction=0.5)
+    assert roster.floor(4) == 4 and roster.threshold(4) == 3 and 2 * roster.threshold(6) - 6 - 1 == 3
+    assert quorum(replace(RESULT, announced=4, survivors=IDS[:4]), roster) == 4
+
+
+def test_a_site_that_confirmed_another_list_of_that_attempt_does_not_go_on() -> None:
+    message = open_round_start(start().to_bytes())
+    check_round_start(message, ROSTER, None, RoundView(RESULT.ctx, h3=RESULT.h3))
+    check_round_start(message, ROSTER, None, RoundView(RESULT.ctx))  # masked, and heard no more
+    check_round_start(message, ROSTER, None, RoundView(b"\x07" * 32, h3=b"\x08" * 32))  # another attempt
+    view = RoundView(RESULT.ctx, h3=b"\x08" * 32)
+    assert refusal(check_round_start, message, ROSTER, None, view) == "E_RESULT_MISMATCH"
+
+
 # ------------------------------------------------------------------ attestations
 
 

@@ -107,6 +107,9 @@ def test_a_site_that_the_run_leaves_out_is_refused() -> None:
         (replace(MANIFEST, release="another"), "P_RELEASE"),
         (replace(MANIFEST, base_model_hash=bytes(32)), "P_BASE_MODEL"),
         (with_terms(declared_patients=502), "P_TERMS"),
+        (with_terms(weight=0.5), "P_TERMS"),  # more than its patients
+        (replace(MANIFEST, sites=tuple(replace(terms, weight=0.3, declared_patients=7) if terms.site_id == "site-3"
+                                       else terms for terms in MANIFEST.sites)), "P_TERMS"),  # not the roster's
         (with_stage(noise_multiplier=0.29), "P_NOISE"),
         (with_stage(sources=(SourceShare("reports", 9), SourceShare("patches", 8))), "P_SAMPLING"),
         (with_stage(max_rounds=900), "P_BUDGET"),
