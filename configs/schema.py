@@ -89,7 +89,7 @@ class StageConfig:
     clipping: str = "flat"   # of a patient's gradient: flat, auto-s
     adaptive_clip: AdaptiveClipConfig | None = None
     truncation: TruncationConfig | None = None
-    reply_after_s: float = 0.0   # a reply leaves so long after its plan came, or at the next multiple; 0 = at once
+    reply_after_s: float = 0.0   # a reply leaves so long after its plan came, or 2, 4, 8... times that; 0 = at once
     max_tokens: int = 0      # of a sample, images included; 0 = what the base model's spec says
     evaluation: EvaluationRoundsConfig | None = None  # on validation patients, and the stage's gate
 
@@ -108,7 +108,8 @@ class StageConfig:
                  f"{owner}.stop and {owner}.evaluation exclude each other: rounds that evaluate are fixed in advance")
         require(0 < self.sampling_rate <= 1, f"{owner}.sampling_rate={self.sampling_rate} must be in (0, 1]")
         require(0 <= self.momentum < 1, f"{owner}.momentum={self.momentum} must be in [0, 1)")
-        require(0 <= self.reply_after_s <= 1e6, f"{owner}.reply_after_s={self.reply_after_s} must be in [0, 1e6]")
+        require(self.reply_after_s == 0 or 0.001 <= self.reply_after_s <= 1e6,
+                f"{owner}.reply_after_s={self.reply_after_s} must be 0 or in [0.001, 1e6]")
         require(0 <= self.max_tokens <= 1 << 20, f"{owner}.max_tokens={self.max_tokens} must be in [0, {1 << 20}]")
         one_of(owner, "schedule", self.schedule, SCHEDULES)
         require(bool(self.sources), f"{owner}.sources is empty; name at least one of {', '.join(SOURCES)}")

@@ -37,6 +37,7 @@ class PolicyConfig:
     max_patients: int | None = None      # upper bound on this site's patients; None = no run with truncated batches
     min_ledger_witnesses: int = 0        # peers that must confirm the ledger; the roster's own number is the least
     require_scheduled_replies: bool = True  # only runs whose replies leave at a scheduled time
+    min_reply_after_s: float = 60.0      # least seconds of that schedule; read only where schedules are required
     two_sites: bool = False              # together with min_cohort 2: accept a federation of exactly two sites
     approve_runs: str = "auto"           # "auto": what the policy allows runs; or "by-hand": each manifest is approved
     approve_rosters: str = "by-hand"     # "auto": a roster that two pinned officers signed comes into force by itself
@@ -60,6 +61,8 @@ class PolicyConfig:
         require(self.max_wasted_rounds >= 0, f"policy.max_wasted_rounds={self.max_wasted_rounds} cannot be negative")
         require(self.min_ledger_witnesses >= 0,
                  f"policy.min_ledger_witnesses={self.min_ledger_witnesses} must be at least 0")
+        require(0.001 <= self.min_reply_after_s <= 1e6,
+                f"policy.min_reply_after_s={self.min_reply_after_s} must be in [0.001, 1e6]")
         require_cohort("policy", self.min_cohort, self.two_sites)
         one_of("policy", "approve_runs", self.approve_runs, APPROVALS)
         one_of("policy", "approve_rosters", self.approve_rosters, APPROVALS)

@@ -155,7 +155,7 @@ POLICY_REFUSALS: dict[str, str] = {
     "P_SUITE": "The run's key agreement is not one that the roster allows.",
     "P_RING": "The run's ring is too narrow for the noise that the site adds.",
     "P_TRUST": "The run's noise is shared out among sites on other terms than the site's policy states.",
-    "P_TIMING": "The run sets no time for replies, and the site's policy asks for one.",
+    "P_TIMING": "The run sets no time for replies, or a shorter one than the site's policy asks for.",
     "P_STATE": "The site does not hold the state that the round starts from; the coordinator sends it whole.",
     "P_CAPACITY": "The site cannot run this step on its hardware.",
 }
@@ -191,7 +191,7 @@ POLICY_ACTIONS: dict[str, str] = {
     "P_SUITE": "Use a key agreement of the roster's `suites`, in a new manifest with a new run_id.",
     "P_RING": "Use a wider ring (bits) in a new manifest, with a new run_id.",
     "P_TRUST": "Ask for the site's policy.distributed_noise and make a new manifest, or run with local noise.",
-    "P_TIMING": "Set reply_after_s in a new manifest, with a new run_id.",
+    "P_TIMING": "Set reply_after_s, at least the sites' min_reply_after_s, in a new manifest with a new run_id.",
     "P_STATE": "Nothing to do: the coordinator sends the state; if it happens each round, the site loses its files.",
     "P_CAPACITY": "Ask the site's operator which step its hardware refused; go on without the site.",
 }

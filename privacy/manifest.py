@@ -140,8 +140,9 @@ class StageSpec(Message):
         clipping: "flat" (min(1, C / norm)) or "auto-s" (C / (norm + 0.01)), `privacy.dp.clipping`.
         adaptive_clip: None keeps the threshold of the flat clip fixed.
         truncation: None is plain Poisson, whose long draws are carried over micro-batches.
-        reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or at the next whole
-            multiple, so that the time says little about the draw; 0 = as soon as it is ready.
+        reply_after_s: a site's key announcement leaves this many seconds after the plan arrived, or 2, 4, 8... times
+            that when it is late, so that the time says little about the draw; 0 = as soon as it is ready; else 0.001
+            or more.
         max_tokens: of a sample, those of its images included; a longer question loses its beginning. 0 = the model's.
         evaluation: rounds that evaluate on validation patients, and the stage's gate; None has neither.
     """
@@ -177,7 +178,8 @@ class StageSpec(Message):
         check_range("sampling_rate", self.sampling_rate, _LOWEST, 1.0)
         check_range("noise_multiplier", self.noise_multiplier, 0.0, 1e4)
         check_range("max_rounds", self.max_rounds, 1, 10**5)
-        check_range("reply_after_s", self.reply_after_s, 0.0, 10**6)
+        if self.reply_after_s != 0:
+            check_range("reply_after_s", self.reply_after_s, 0.001, 10**6)
         check_range("max_tokens", self.max_tokens, 0, 1 << 20)
         self._check_choices()
 

@@ -166,7 +166,8 @@ def _stage_rules(stage: StageSpec, policy: PolicyConfig) -> Iterator[tuple[bool,
     # Truncated draws are charged for `most_patients`, which must hold here: this site keeps to its own maximum.
     yield stage.truncation is not None and not (
         policy.max_patients is not None and policy.max_patients <= stage.truncation.most_patients), "P_SAMPLING"
-    yield policy.require_scheduled_replies and stage.reply_after_s <= 0, "P_TIMING"
+    # A short period is no schedule: a reply at one of its many multiples tells how long the training took.
+    yield policy.require_scheduled_replies and not stage.reply_after_s >= policy.min_reply_after_s, "P_TIMING"
 
 
 def check_upload(dimension: int, bits: int, policy: PolicyConfig) -> None:

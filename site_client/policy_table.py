@@ -13,8 +13,9 @@ __all__ = ["CODES", "policy_rows"]
 CODES = {
     "max_epsilon": "P_BUDGET", "max_delta": "P_DELTA", "max_total_delta": "P_DELTA", "max_wasted_rounds": "P_WASTED",
     "min_patients": "P_FLOOR", "min_cohort": "P_COHORT", "two_sites": "P_COHORT",
-    "require_scheduled_replies": "P_TIMING", "allowed_stages": "P_STAGE", "allowed_base_models": "P_BASE_MODEL",
-    "allowed_sources": "P_SOURCE", "max_samples": "P_SAMPLING", "min_noise_multiplier": "P_NOISE",
+    "require_scheduled_replies": "P_TIMING", "min_reply_after_s": "P_TIMING", "allowed_stages": "P_STAGE",
+    "allowed_base_models": "P_BASE_MODEL", "allowed_sources": "P_SOURCE",
+    "max_samples": "P_SAMPLING", "min_noise_multiplier": "P_NOISE",
     "allow_without_privacy": "P_PRIVACY", "max_patients": "P_SAMPLING", "min_ledger_witnesses": "P_WITNESS",
     "approve_runs": "P_APPROVAL", "allowed_groups": "P_GROUP", "max_rounds": "P_ROUNDS", "max_upload_mb": "P_BYTES",
     "working_hours": "P_HOURS",

@@ -30,6 +30,7 @@ POLICY_TEXTS = {
     "max_patients": "upper bound on this site's patients; null = no run with truncated batches",
     "min_ledger_witnesses": "peers that must confirm the ledger; the roster's own number is the least",
     "require_scheduled_replies": "only runs whose replies leave at a scheduled time, which tells nothing of the work",
+    "min_reply_after_s": "least seconds of that schedule; a short one would let replies tell how long the work took",
     "two_sites": "true with min_cohort 2: a federation of two, in which the other site sees this one's noised update",
     "approve_runs": "auto: what this policy allows runs; by-hand: `site-client approve` for each manifest",
     "approve_rosters": "auto: a roster that two known officers signed comes into force by itself; by-hand: "

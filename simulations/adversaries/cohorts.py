@@ -97,7 +97,7 @@ class WithheldResults(SessionRelay):
         from simulations.adversaries.sessions import SessionConsortium
 
         if isinstance(self.world, SessionConsortium):
-            self.world.most_wasted = 2
+            self.world.policy = replace(self.world.policy, max_wasted_rounds=2)
         for disk in self.disks.values():
             disk.restart()
         super().readmit()

@@ -71,8 +71,8 @@ class SessionConsortium(Consortium):
     def __init__(self, n: int = 5) -> None:
         super().__init__(n, dimension=_SIZE + WIRE_LANES)
         self.manifest = replace(self.manifest, release=release_hash())
+        self.policy = PolicyConfig(max_epsilon=8.0, require_scheduled_replies=False)  # of every site
         self.clock = FakeClock()
-        self.most_wasted = 8  # of every site's policy
         self.training_seconds: dict[str, float] = {}  # by site; what its draw makes the training last
 
     def plan(self, **changes: object) -> Plan:
@@ -118,8 +118,7 @@ class _Folder:
     def __init__(self, world: SessionConsortium, site_id: str, state: Path) -> None:
         self._world = world
         self.site_id, self.roster, self.key = site_id, world.roster, world.keys[site_id]
-        self.config = SimpleNamespace(policy=PolicyConfig(
-            max_epsilon=8.0, require_scheduled_replies=False, max_wasted_rounds=world.most_wasted))
+        self.config = SimpleNamespace(policy=world.policy)
         state.mkdir(parents=True, exist_ok=True)
         self.ledger = Ledger.open(state / "ledger.sqlite", signing_key=self.key, epsilon_cap=8.0)
         self.spool, self.approval = Spool(state), LedgerApproval(state)

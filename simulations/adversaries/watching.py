@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from privacy.evidence import Evidence, proves
 from privacy.identity import Roster
-from simulations.adversaries.attack import Outcome
+from privacy.messages import SignedManifest
+from simulations.adversaries.attack import Answer, Outcome
+from simulations.adversaries.consortium import Refusal
 from simulations.adversaries.replays import SessionRelay
 
 __all__ = ["WATCHING_ATTACKS"]
 
-LIGHT_S, HEAVY_S, SCHEDULE_S = 2.0, 7.0, 60.0
+LIGHT_S, HEAVY_S, SCHEDULE_S, SHORT_S = 2.0, 7.0, 60.0, 0.001
 
 
 class ReplyTime(SessionRelay):
@@ -20,7 +22,7 @@ class ReplyTime(SessionRelay):
     name = "reply-time"
     title = f"An observer times the answers: one site's draw takes {LIGHT_S:g} s to train on, another's {HEAVY_S:g} s."
     gain = "how many patients were drawn, which the accounting of epsilon takes for secret"
-    defence = f"answers leave at scheduled times, here whole multiples of {SCHEDULE_S:g} s after the plan"
+    defence = f"answers leave at scheduled times, here {SCHEDULE_S:g} s after the plan, or 2, 4, 8... times that"
     weakness = "the run has no schedule; a site's policy refuses such a run unless it says otherwise"
 
     def begin(self, defended: bool) -> None:
@@ -55,6 +57,53 @@ class ReplyTime(SessionRelay):
         light, heavy = self.took.values()
         fooled = (f"the heavy draw took {heavy:g} s and the light one {light:g} s",) if light != heavy else ()
         return Outcome(self.answers, fooled=fooled, notes=(f"both are answered at {light:g} s",) if not fooled else ())
+
+
+class ShortReplyTime(ReplyTime):
+    """Gives the run a schedule that is none."""
+
+    name = "reply-time-short"
+    title = f"The manifest's schedule is {SHORT_S:g} s, so answers leave when they are ready; an observer times them."
+    defence = f"a site's policy has a least schedule (min_reply_after_s, {SCHEDULE_S:g} s unless it says otherwise)"
+    expected = ("P_TIMING", "nobody")
+    weakness = f"the sites' policies allow schedules from {SHORT_S:g} s on"
+
+    def begin(self, defended: bool) -> None:
+        """The stage's schedule is the same either way; the policies differ."""
+        self._least = SCHEDULE_S if defended else SHORT_S
+        super().begin(defended)
+
+    def readmit(self) -> None:
+        """Ask every site for its approval."""
+        from simulations.adversaries.sessions import SessionConsortium
+
+        if not isinstance(self.world, SessionConsortium):
+            raise TypeError("only whole sessions have a policy")
+        (stage,) = self.world.manifest.stages
+        self.world.amend(stages=(replace(stage, reply_after_s=SHORT_S),))
+        self.world.policy = replace(
+            self.world.policy, require_scheduled_replies=True, min_reply_after_s=self._least)
+        for member in self.disks.values():
+            member.restart()  # with that policy
+        self.approved: list[str] = []
+        signed = SignedManifest.make(self.world.manifest, self.world.coordinator_key).to_bytes()
+        for site, member in self.disks.items():
+            try:
+                member.answer("hello", signed)
+                self.approved.append(site)
+            except Refusal as refusal:
+                self.answers.append(Answer(site, "hello", refusal.code, refusal.blamed))
+        if self.approved:
+            SessionRelay.readmit(self)
+
+    def attack(self) -> None:
+        """R0, where a site approved the run."""
+        if self.approved:
+            super().attack()
+
+    def outcome(self) -> Outcome:
+        """No site may have approved, and none answers a run that it did not approve."""
+        return super().outcome() if self.approved else Outcome(self.answers)
 
 
 class TwoPlans(SessionRelay):
@@ -92,4 +141,4 @@ def _convinces(proof: bytes, roster: bytes) -> bool:
     return evidence.blamed == "coordinator" and proves(evidence, Roster.from_bytes(roster))
 
 
-WATCHING_ATTACKS = (ReplyTime, TwoPlans)
+WATCHING_ATTACKS = (ReplyTime, ShortReplyTime, TwoPlans)

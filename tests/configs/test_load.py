@@ -62,7 +62,8 @@ def test_every_shipped_file_loads(path: Path) -> None:
     assert isinstance(loaded, cls)
     if isinstance(loaded, RunConfig):  # real sites refuse a run whose replies leave when they are ready (P_TIMING)
         stages = load_config(CurriculumConfig, loaded.curriculum).stages
-        assert stages and all(stage.reply_after_s > 0 for stage in stages)
+        least = PolicyConfig(max_epsilon=8).min_reply_after_s
+        assert stages and all(stage.reply_after_s >= least for stage in stages)
     if isinstance(loaded, SimulationConfig):
         assert load_config(CurriculumConfig, loaded.curriculum).stages
 
@@ -204,7 +205,13 @@ def test_two_sites_are_asked_for_by_name_and_with_two() -> None:
         DataConfig(site_shares=[1.0])
 
 
-@pytest.mark.parametrize("seconds", [-1.0, 1e7, float("nan")])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, 5e-324, 1e7, float("nan")])
+def test_a_least_schedule_is_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(ConfigError, match="min_reply_after_s"):
+        PolicyConfig(max_epsilon=8, min_reply_after_s=seconds)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 5e-324, 1e7, float("nan")])
 def test_a_schedule_is_a_number_of_seconds(seconds: float) -> None:
     stage = StageConfig(
         name="one", sources={"reports": 1}, groups=["projector"], learning_rate=1.0, learning_rate_without_privacy=1.0,

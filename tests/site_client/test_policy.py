@@ -115,10 +115,25 @@ def test_a_site_that_the_run_leaves_out_is_refused() -> None:
         (with_stage(max_rounds=900), "P_BUDGET"),
         (with_stage(max_rounds=997), "P_ROUNDS"),
         (without_privacy(), "P_PRIVACY"),
-        (with_stage(reply_after_s=0.0), "P_TIMING"),
+        (with_stage(reply_after_s=0.0), "P_TIMING"), (with_stage(reply_after_s=0.001), "P_TIMING"),
+        (with_stage(reply_after_s=59.99), "P_TIMING"),
     ])
 def test_what_a_manifest_may_not_ask_for(manifest: RunManifest, expected: str) -> None:
     assert code(manifest) == expected
+
+
+def test_a_shorter_schedule_is_a_sites_own_choice() -> None:
+    for allowed in ({"min_reply_after_s": 8.0}, {"require_scheduled_replies": False}):
+        check(with_stage(reply_after_s=8.0), policy=replace(POLICY, **allowed))
+    check(with_stage(reply_after_s=0.0), policy=replace(POLICY, require_scheduled_replies=False))
+
+
+@pytest.mark.parametrize("seconds", [5e-324, 1e-9, 0.00099, -1.0, 1.1e6, float("nan")])
+def test_a_manifest_has_no_schedule_or_one_of_a_millisecond_or_more(seconds: float) -> None:
+    with pytest.raises(ValueError, match="reply_after_s"):
+        replace(STAGE, reply_after_s=seconds).to_bytes()
+    for fine in (0.0, 0.001, 1e6):
+        replace(STAGE, reply_after_s=fine).to_bytes()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +144,7 @@ def test_what_a_manifest_may_not_ask_for(manifest: RunManifest, expected: str) -
         ({"allowed_sources": ["reports"]}, "P_SOURCE"), ({"max_rounds": 7}, "P_ROUNDS"),
         ({"allowed_base_models": ["00"]}, "P_BASE_MODEL"), ({"max_samples": 3}, "P_SAMPLING"),
         ({"max_delta": 9e-6}, "P_DELTA"), ({"min_noise_multiplier": 1.3}, "P_NOISE"),
-        ({"max_epsilon": 0.99 * PLANNED}, "P_BUDGET"),
+        ({"max_epsilon": 0.99 * PLANNED}, "P_BUDGET"), ({"min_reply_after_s": 60.01}, "P_TIMING"),
     ])
 def test_what_a_policy_may_forbid(changed: dict[str, Any], expected: str) -> None:
     assert code(policy=replace(POLICY, **changed)) == expected

@@ -74,13 +74,51 @@ def training_of(clock: Clock, seconds: float, update: LocalUpdate | None = None)
 # ------------------------------------------------------------------ the time
 
 
-@pytest.mark.parametrize(("took", "leaves"), [(0.0, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (250.0, 300.0)])
-def test_the_first_multiple_that_is_not_before_the_reply_is_ready(took: float, leaves: float) -> None:
+@pytest.mark.parametrize(("took", "leaves"), [(0.0, 60.0), (59.9, 60.0), (60.0, 60.0), (60.1, 120.0), (130.0, 240.0),
+                                              (250.0, 480.0), (7200.0, 7680.0)])
+def test_the_first_power_of_two_multiple_that_is_not_before_the_reply_is_ready(took: float, leaves: float) -> None:
     assert release_time(1000.0, 1000.0 + took, 60.0) == 1000.0 + leaves
 
 
 def test_no_schedule_means_at_once() -> None:
     assert release_time(1000.0, 1007.0, 0.0) == 1007.0
+
+
+@pytest.mark.parametrize("period", [5e-324, 1e-300, 1e-9, 0.001, 1e6, 1e308])
+def test_no_period_makes_the_time_overflow_or_come_too_early(period: float) -> None:
+    due = release_time(1e6, 1e6 + 250.0, period)
+    assert due >= 1e6 + 250.0 and due < float("inf")
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), float("-inf")])
+def test_a_time_that_is_no_number_is_no_time_to_leave_at(bad: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        release_time(0.0, 10.0, bad)
+    if bad != -1.0:
+        with pytest.raises(ValueError, match="finite"):
+            release_time(0.0, bad, 60.0)
+
+
+@pytest.mark.parametrize("error", [OverflowError, ValueError, MemoryError, OSError])
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_schedule_that_fails_ends_in_no_reply(
+    site: Site, clock: Clock, monkeypatch: pytest.MonkeyPatch, error: type[Exception], fails: bool  # noqa: F811
+) -> None:
+    """As an error of the step it would leave at once, and tell how long the training took."""
+    def broken(_: float) -> None:
+        raise error("site's secret")
+
+    def trains(*_: object) -> LocalUpdate:
+        if fails:
+            raise RuntimeError("of a patient")
+        return LocalUpdate(np.linspace(-0.5, 0.5, SIZE), np.array([0.01, 0.02, 0.03]))
+
+    monkeypatch.setattr("site_client.session.run_local_steps", trains)
+    session = timed(site, clock)
+    monkeypatch.setattr(session._schedule, "_sleep", broken)
+    with pytest.raises(SystemExit) as caught:
+        train(session, plan_of(SCHEDULED))
+    assert "secret" not in str(caught.value) and "patient" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("short", "long"), [(0.5, 59.0), (61.0, 119.0)])
@@ -120,9 +158,9 @@ def test_a_waiting_update_is_offered_again_on_schedule(
 ) -> None:
     monkeypatch.setattr("site_client.session.run_local_steps", training_of(clock, 130.0))
     train(timed(site, clock), plan_of(SCHEDULED))
-    assert clock.now == 1000.0 + 3 * PERIOD
-    Advertise.from_bytes(train(timed(site, clock), plan_of(SCHEDULED, attempt=2)))
     assert clock.now == 1000.0 + 4 * PERIOD
+    Advertise.from_bytes(train(timed(site, clock), plan_of(SCHEDULED, attempt=2)))
+    assert clock.now == 1000.0 + 5 * PERIOD
 
 
 def test_a_redelivered_plan_gets_the_same_bytes_without_another_wait(site: Site, clock: Clock) -> None:  # noqa: F811
@@ -165,6 +203,8 @@ def test_a_site_refuses_a_run_without_a_schedule_unless_its_policy_says_otherwis
     assert code(hello(session, MANIFEST)) == "P_TIMING"
     half = replace(SCHEDULED, stages=(SCHEDULED.stages[0], replace(STAGE, name="two")))
     assert code(hello(session, half)) == "P_TIMING"
+    brief = tuple(replace(stage, reply_after_s=0.001) for stage in MANIFEST.stages)
+    assert code(hello(session, replace(MANIFEST, stages=brief))) == "P_TIMING"
     admit(session, SCHEDULED)
     admit(session_of(Site(tmp_path / "lenient", require_scheduled_replies=False), None), MANIFEST)
 
