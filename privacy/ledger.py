@@ -32,12 +32,13 @@ from privacy.dp.accounting import ReleaseEvent
 from privacy.dp.guarantees import Guarantees
 from privacy.identity import SigningKey
 from privacy.ledger_account import Account, Limits, NotPrivateError, Statement
+from privacy.ledger_bookings import booking_fault
 from privacy.ledger_chain import EXPORT_FORMAT, GENESIS, LedgerTamperedError, Row
 from privacy.ledger_entries import Composition, LedgerEntry, Reservation, parse_entry, parse_reservation
 from privacy.ledger_file import LedgerFile, LedgerVersionError
 
 __all__ = ["Ledger", "LedgerEntry", "LedgerTamperedError", "LedgerVersionError", "NotPrivateError", "Statement",
-           "account_of"]
+           "account_of", "objection_of"]
 
 
 class Ledger:
@@ -209,15 +210,15 @@ class Ledger:
 
     def is_private(self) -> bool:
         """Whether a statement of privacy can be made over the entries."""
-        return self.account().objection() is None
+        return objection_of(self._file.rows()) is None
 
     def statement(self) -> Statement:
         """The claim over all entries. Raises NotPrivateError when none holds, LedgerTamperedError."""
         rows = self._file.verify()
-        account = self._account(rows)
-        objection = account.objection()
+        objection = objection_of(rows)
         if objection is not None:
             raise NotPrivateError(objection)
+        account = self._account(rows)
         head = rows[-1].hash if rows else GENESIS
         against = account.guarantees() if account.shares_noise() else None
         return Statement(account.spent(), account.delta(), len(account.entries), head.hex(), account.ran(), against)
@@ -247,6 +248,12 @@ class Ledger:
         rows = self._file.verify()
         if expected_head is not None and expected_head not in {GENESIS, *(row.hash for row in rows)}:
             raise LedgerTamperedError("the ledger does not contain the head that was noted earlier")
+
+    def verify_bookings(self) -> None:
+        """Raises LedgerTamperedError when a release row stands under no reservation (`privacy.ledger_bookings`)."""
+        fault = booking_fault(self._file.verify())
+        if fault is not None:
+            raise LedgerTamperedError(fault)
 
     def rotate_key(self, new_key: SigningKey) -> int:
         """Hand the ledger over to `new_key`: a row signed by both keys. What was spent stays spent."""
@@ -289,6 +296,11 @@ def account_of(rows: Sequence[Row], limits: Limits | None = None) -> Account:
         reservations=tuple(parse_reservation(row.body) for row in rows if row.kind == "reservation"),
         entries=tuple(parse_entry(row.body) for row in rows if row.kind == "release"),
         finished=frozenset(_rounds(rows, "finished")), limits=limits)
+
+
+def objection_of(rows: Sequence[Row]) -> str | None:
+    """Why no statement can be made over checked rows, None when one can; also for the rows of an export."""
+    return account_of(rows).objection() or booking_fault(rows)
 
 
 def _bound_manifest(rows: Sequence[Row], run_id: str) -> str | None:

@@ -124,11 +124,11 @@ def _ledger(arguments: argparse.Namespace) -> int:
     action, path = _ledger_action(arguments.words)
     if arguments.file is not None:
         try:
-            said, intact = ledger_report.verify_export_file(Path(arguments.file), arguments.head), True
+            facts = ledger_report.verify_export_file(Path(arguments.file), arguments.head)
         except LedgerTamperedError as error:
-            said, intact = f"BROKEN: {error}", False
-        print(json.dumps({"chain_intact": intact, "said": said}) if arguments.json else said)
-        return EXIT_OK if intact else EXIT_FAILED
+            facts = {"chain_intact": False, "private": False, "said": f"BROKEN: {error}"}
+        print(json.dumps(facts) if arguments.json else facts["said"])
+        return EXIT_OK if facts["chain_intact"] and facts["private"] else EXIT_FAILED
     config = _site(path)
     if arguments.accept_head is not None:
         said = ledger_report.accept_head(config, arguments.accept_head)

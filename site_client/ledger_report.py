@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import SiteConfig
-from privacy.ledger import Ledger, account_of
+from privacy.ledger import Ledger, account_of, objection_of
 from privacy.ledger_account import shared_words
 from privacy.ledger_chain import LedgerTamperedError, check_export
 from privacy.ledger_file import LedgerFile
+from privacy.wire import check_id
 from site_client.guarantees_report import guarantee_facts, guarantee_lines
 from site_client.keystore import signing_key
 from site_client.policy import delta_cap
@@ -56,6 +57,7 @@ def facts_in(config: SiteConfig, ledger: Ledger, expected_head: str | None = Non
     """What `facts_of` says, of a ledger that is open."""
     policy = config.policy
     ledger.verify_chain(_head(expected_head))
+    ledger.verify_bookings()
     key = ledger.current_key
     if key and key != signing_key(Path(config.state)).public_bytes():
         raise LedgerTamperedError("the ledger is signed by another key than this site's identity.key")
@@ -124,8 +126,11 @@ def export_text(config: SiteConfig) -> str:
         ledger.close()
 
 
-def verify_export_file(path: Path, expected_head: str | None = None) -> str:
-    """One sentence about an export whose chain and signatures hold.
+def verify_export_file(path: Path, expected_head: str | None = None) -> dict[str, Any]:
+    """What can be said about an export whose chain and signatures hold: `said` in one sentence, and the same as facts.
+
+    `private` is False, and `objection` says why, where its rows allow no statement of privacy: a step without noise,
+    noise from a simulated source, or a release that no reservation covers. The site's name in it is signed by nobody.
 
     Raises:
         ValueError: not an export of this release.
@@ -139,12 +144,29 @@ def verify_export_file(path: Path, expected_head: str | None = None) -> str:
     head = _head(expected_head)
     if head is not None and head not in {row.hash for row in rows}:
         raise LedgerTamperedError("the export does not contain the head that was noted earlier")
-    account = account_of(rows)
+    account, objection, name = account_of(rows), objection_of(rows), _claimed_name(exported)
     shared = f"; {shared_words(account.guarantees())}" if account.shares_noise() else ""
-    return (f"{len(rows)} rows intact and signed, {len(account.entries)} entries, first key "
-            f"{exported['first_key'][:16]}, current key {exported['current_key'][:16]} (compare it with the roster), "
-            f"epsilon {epsilon_text(_finite(account.spent()))} at delta {account.delta():.3g}, head {exported['head']}"
-            + shared)
+    spent = _finite(account.spent())
+    said = (f"{len(rows)} rows intact and signed, {len(account.entries)} entries, first key "
+            f"{exported['first_key'][:16]}, current key {exported['current_key'][:16]} (compare it with the roster: "
+            f"the name in the export, {name}, is not signed), "
+            f"epsilon {epsilon_text(spent)} at delta {account.delta():.3g}, head {exported['head']}" + shared)
+    if objection is not None:
+        said = f"NOT PRIVATE: {objection}. {said}"
+    return {"chain_intact": True, "private": objection is None, "objection": objection, "said": said,
+            "claimed_site_id": name, "name_signed": False, "rows": len(rows), "entries": len(account.entries),
+            "first_key": exported["first_key"], "current_key": exported["current_key"], "head": exported["head"],
+            "epsilon": spent, "delta": account.delta() or None}
+
+
+def _claimed_name(exported: dict[str, Any]) -> str:
+    """The site's name as the file has it; a fixed word for what is no identifier, so a file prints nothing else."""
+    name = exported.get("site_id")
+    try:
+        check_id("site_id", name if isinstance(name, str) else "")
+    except ValueError:
+        return "(none)"
+    return str(name)
 
 
 def accept_head(config: SiteConfig, head: str) -> str:
