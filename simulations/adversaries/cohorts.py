@@ -23,7 +23,7 @@ class LopsidedWeights(SessionRelay):
     name = "lopsided-weights"
     title = "The manifest gives one site weight 1 and all others 1e-9, which the rounding to the ring makes zero."
     gain = "a sum over the whole cohort that is the victim's own vector, in a run that looks like any other"
-    defence = "weights are in the ratio of the roster's declared patients, or all the same; each site computes that itself"
+    defence = "weights follow the roster's declared patients, or are all the same; each site computes that itself"
     expected = ("P_TERMS", "nobody")
 
     def readmit(self) -> None:
