@@ -25,7 +25,7 @@ __all__ = ["KEY_BYTES", "RankChannel", "open_group"]
 KEY_BYTES = 32
 _TAG_BYTES = 16
 _HEADER_BYTES = 8
-_CHUNK_BYTES = 1 << 22  # little, so that a patient who hardly fits in memory does not fail half sent
+_CHUNK_BYTES = 1 << 26
 _LARGEST_BYTES = 1 << 40
 _LOOPBACK = "127.0.0.1"
 
@@ -70,29 +70,19 @@ class RankChannel:
             self._put(message[start : start + _CHUNK_BYTES], timeout_s)
 
     def receive(self, timeout_s: float) -> bytes:
-        """The next message; waits for it at most `timeout_s`, and as long for each part.
-
-        Raises MemoryError for one that does not fit in memory; it is taken off all the same, so the channel stays good.
-        """
+        """The next message; waits for it at most `timeout_s`, and as long for each part."""
         length = int.from_bytes(self._get(_HEADER_BYTES, timeout_s), "big")
         if length > _LARGEST_BYTES:
             raise RankError(f"rank {self._peer} announces a message that is too long")
-        message: bytearray | None = bytearray()
-        while length:
-            part = self._get(min(_CHUNK_BYTES, length), timeout_s)
-            length -= len(part)
-            message = _longer(message, part)
-        if message is None:
-            raise MemoryError("a message does not fit in memory")
+        message = bytearray()
+        while len(message) < length:
+            message += self._get(min(_CHUNK_BYTES, length - len(message)), timeout_s)
         return bytes(message)
 
     def _put(self, data: bytes, timeout_s: float) -> None:
-        try:
-            sealed = _tensor(self._cipher.encrypt(_nonce(self._rank, self._peer, self._sent), data, None))
-        except MemoryError as error:  # a part of the message may be gone: what follows would not be understood
-            raise RankError(f"a message to rank {self._peer} does not fit in memory") from error
+        sealed = self._cipher.encrypt(_nonce(self._rank, self._peer, self._sent), data, None)
         self._sent += 1
-        self._wait(lambda: self._group.send([sealed], self._peer, 0), timeout_s)
+        self._wait(lambda: self._group.send([_tensor(sealed)], self._peer, 0), timeout_s)
 
     def _get(self, size: int, timeout_s: float) -> bytes:
         buffer = torch.empty(size + _TAG_BYTES, dtype=torch.uint8)
@@ -114,16 +104,6 @@ class RankChannel:
 def _nonce(sender: int, receiver: int, count: int) -> bytes:
     """96 bits that are never used twice under one key: both ends of a channel count their own messages."""
     return sender.to_bytes(2, "big") + receiver.to_bytes(2, "big") + count.to_bytes(8, "big")
-
-
-def _longer(message: bytearray | None, part: bytes) -> bytearray | None:
-    """`message` with `part` at its end; None, and its memory is free again, once it does not fit."""
-    if message is not None:
-        try:
-            message += part
-        except MemoryError:
-            return None
-    return message
 
 
 def _tensor(data: bytes) -> torch.Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -19,7 +19,6 @@ from torch import Tensor
 from model.inputs import Encoded
 from privacy.dp.ranks import RankError, StepFacts
 from privacy.dp.shares import NoiseShare
-from privacy.encoding import MAX_BYTES
 from privacy.errors import MessageFormatError
 from privacy.messages import StageSpec
 from privacy.statistics import LaneScale
@@ -27,8 +26,8 @@ from privacy.wire import Message
 from site_client.mechanism import LocalTask
 
 __all__ = [
-    "Begin", "Close", "Failed", "Part", "Patient", "Ready", "Rehearse", "Step", "pack", "read_patient",
-    "samples_of", "task_of", "Tensors", "tensors_of", "unpack",
+    "Begin", "Close", "Failed", "Part", "Patient", "Ready", "Rehearse", "Step", "pack", "samples_of", "task_of",
+    "Tensors", "tensors_of", "unpack",
 ]  # fmt: skip
 
 Tensors = Mapping[str, Tensor]
@@ -69,8 +68,6 @@ class Rehearse(Message):
 @dataclass(frozen=True)
 class Step(Message):
     """Sum your share. Tensor beside it: `adapter` float64, the trained numbers; `patients` messages follow."""
-
-    LIMIT_BYTES: ClassVar[int] = 1 + MAX_BYTES  # the shares name every drawn patient: half a million and more
 
     facts: StepFacts
     patients: int
@@ -132,23 +129,6 @@ def unpack(frame: bytes, *kinds: type[Message]) -> tuple[Message, dict[str, Tens
         except SafetensorError as error:
             raise RankError("a rank sent tensors that cannot be read") from error
     raise RankError("a rank sent another message than the one it was to send")
-
-
-def read_patient(frame: bytes) -> tuple[int, list[Encoded]]:
-    """A patient's position and samples: no sample where none came or these cannot be read, e.g. for want of memory.
-
-    RankError for another message.
-    """
-    end = _LENGTH_BYTES + int.from_bytes(frame[:_LENGTH_BYTES], "big")
-    try:
-        position = Patient.from_bytes(frame[_LENGTH_BYTES:end]).position
-    except MessageFormatError as error:
-        raise RankError("a rank sent another message than the one it was to send") from error
-    try:
-        beside = load(frame[end:])
-        return position, samples_of(beside) if beside else []
-    except Exception:  # of one patient, who counts as one who failed
-        return position, []
 
 
 def task_of(begin: Begin) -> LocalTask:

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from model.adapted import AdaptedModel
 from model.adapter import AdapterLayout, Selection, adapter_hash
-from model.inputs import Encoded
 from model.placement import open_placed
 from model.spec import LoraSpec
 from privacy.dp.ranks import RankError, StepFacts
@@ -36,11 +35,11 @@ from site_client.rank_messages import (
     Close,
     Failed,
     Part,
+    Patient,
     Ready,
     Rehearse,
     Step,
     pack,
-    read_patient,
     samples_of,
     task_of,
     unpack,
@@ -143,38 +142,19 @@ class RankWorker:
         return pack(Ready(self._facts((), None).digest()))
 
     def _step(self, order: Step, tensors: dict[str, Tensor]) -> bytes:
-        share = order.facts.shares[self._rank]
-        if order.patients != len(share):
-            raise ValueError("other patients arrive than this rank's share names")
-        patients = [self._patient(position) for position in share]
+        patients = [unpack(self._channel.receive(_ANSWER_S), Patient) for _ in range(order.patients)]
         sums, adapted = self._mechanism(), self._adapted
-        if adapted is None:
-            raise ValueError("there is no round: the first order begins one")
+        if adapted is None or tuple(_position(one) for one, _ in patients) != order.facts.shares[self._rank]:
+            raise ValueError("other patients arrived than this rank's share names")
         adapted.write(tensors["adapter"].numpy(), self._selection)
         if order.facts.threshold is not None:
             sums.set_threshold(order.facts.threshold)
         self._number += 1
         facts = self._facts(order.facts.shares, order.facts.threshold)
-        clipped = sums.clipped_sum(patients)
+        clipped = sums.clipped_sum([samples_of(beside) if beside else [] for _, beside in patients])
         part = Part(
             self._rank, facts.digest(), clipped.l2_bound, clipped.num_patients_local, clipped.num_nonfinite_local)
         return pack(part, {"vector": torch.from_numpy(clipped.vector)})
-
-    def _patient(self, position: int) -> list[Encoded]:
-        """The next patient's samples; none, so that it counts as one who failed, where they cannot be held or read.
-
-        The channel is in order and sealed: a frame that does not fit in memory is that of the next patient. Raises
-        RankError when rank 0 is gone or sends something else, ValueError for another patient.
-        """
-        try:
-            sent, samples = read_patient(self._channel.receive(_ANSWER_S))
-        except MemoryError:
-            sent, samples = position, []
-        if sent != position:
-            raise ValueError("other patients arrived than this rank's share names")
-        if not samples:
-            _log.warning("a patient arrived without samples that can be read")
-        return samples
 
     def _facts(self, shares: tuple[tuple[int, ...], ...], threshold: float | None) -> StepFacts:
         """What this rank holds itself, whatever it was told."""
@@ -193,6 +173,10 @@ class RankWorker:
         sums, self._sums, self._begun = self._sums, None, None
         if sums is not None:
             sums.close()
+
+
+def _position(patient: Message) -> int:
+    return patient.position if isinstance(patient, Patient) else -1
 
 
 def _named(layout: AdapterLayout, names: tuple[str, ...]) -> Selection:

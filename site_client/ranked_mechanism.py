@@ -100,21 +100,7 @@ class RankedMechanism(PatientMechanism):
         adapter = torch.from_numpy(self._adapted.read(self._selection))
         self._group.send(rank, Step(facts, len(share)), {"adapter": adapter})
         for position in share:
-            self._send_patient(rank, position, chosen[position])
-
-    def _send_patient(self, rank: int, position: int, samples: list[Encoded]) -> None:
-        """The patient, or only the position where its samples cannot be read or packed: that rank counts it as one who
-        failed. An error here would end the round for everybody. RankError when the rank is gone."""
-        try:
-            self._group.send(rank, Patient(position), tensors_of(samples))
-            return
-        except RankError:
-            raise
-        except Exception as error:  # never its text: it may name a file
-            kind = type(error).__name__
-        # Out of the handler: its traceback would keep the patient's tensors alive.
-        _log.warning("a patient cannot be read kind=%s", kind)
-        self._group.send(rank, Patient(position))
+            self._group.send(rank, Patient(position), _readable(chosen[position]))
 
     def _begin(self) -> None:
         task, lora = self._task, self._adapted.lora
@@ -139,6 +125,16 @@ class RankedMechanism(PatientMechanism):
         return StepFacts(
             self._session, self._number, release_hash(), self._adapted.base.content_hash,
             adapter_hash(self._adapted.read()), shares, threshold)
+
+
+def _readable(samples: list[Encoded]) -> dict[str, torch.Tensor]:
+    """What the patient's rank needs; nothing where a picture cannot be read, and that rank counts it as one who
+    failed: an error here would end the round for everybody."""
+    try:
+        return tensors_of(samples)
+    except Exception as error:  # never its text: it may name a file
+        _log.warning("a patient cannot be read kind=%s", type(error).__name__)
+        return {}
 
 
 def _sum_of(part: Part, tensors: dict[str, torch.Tensor]) -> RankSum:

@@ -19,23 +19,11 @@ from model.backbone import load_base
 from model.inputs import Encoded
 from model.placement import place
 from privacy.dp.clipping import SLACK
-from privacy.dp.ranks import RankError, StepFacts, joined, share_out
+from privacy.dp.ranks import RankError, StepFacts, joined
 from privacy.dp.shares import NoiseShare
 from privacy.messages import AdaptiveClip
 from site_client.mechanism import DeviceLostError, PatientMechanism, PatientSums
-from site_client.rank_messages import (
-    Begin,
-    Close,
-    Part,
-    Patient,
-    Ready,
-    Rehearse,
-    Step,
-    pack,
-    samples_of,
-    tensors_of,
-    unpack,
-)
+from site_client.rank_messages import Part, Ready, pack, samples_of, tensors_of, unpack
 from site_client.rank_process import RankWorker
 from site_client.ranked_mechanism import RankedMechanism, ranked
 from site_client.training import rehearse, run_local_steps
@@ -157,86 +145,6 @@ def test_a_patient_whose_stored_picture_is_gone_contributes_zero_and_no_more(
     assert (total.num_patients_local, total.num_nonfinite_local) == (6, 1)
     assert np.abs(total.vector - single(adapted, selection, people, task()).vector).max() <= 1e-6 * CLIP
     assert "abcd" not in caplog.text
-
-
-class OneAndThree(RankedMechanism):
-    """Positions 1 and 3 on rank 1."""
-
-    def _shares(self, chosen: Sequence[list[Encoded]]) -> tuple[tuple[int, ...], ...]:
-        return tuple(p for p in range(len(chosen)) if p not in (1, 3)), (1, 3)
-
-
-@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
-@pytest.mark.parametrize("where", ["packed", "received", "loaded", "rebuilt"])
-def test_a_patient_who_cannot_cross_to_another_rank_contributes_zero_and_no_more(
-    base: Path, adapted: AdaptedModel, selection: Any, monkeypatch: pytest.MonkeyPatch, where: str,
-    error: type[Exception], caplog: pytest.LogCaptureFixture
-) -> None:
-    """One process counts a patient without memory as zero; so do several, or the round's failure would tell of it."""
-    people = samples(adapted)
-    group = LocalGroup(base)
-    mechanism = OneAndThree(group, adapted, selection, task(), Seeded())  # type: ignore[arg-type]
-    # The second of rank 1's two patients; the others are handled as always.
-    failing = fails_for(len(tensors_of(people[3])["ids"]), error)
-    box, receive = group.boxes[0], group.boxes[0].receive
-    if where == "packed":
-        monkeypatch.setattr("tests.site_client.rank_site.pack", failing(pack, lambda message, beside=None: beside))
-    elif where == "received":  # a frame that a rank cannot hold is a MemoryError (`RankChannel.receive`)
-        marked = Patient(3).to_bytes()
-        monkeypatch.setattr(box, "receive", lambda timeout_s: lacking(receive(timeout_s), marked))
-    elif where == "loaded":
-        import safetensors.torch
-
-        monkeypatch.setattr("site_client.rank_messages.load", failing(safetensors.torch.load, None))
-    else:
-        monkeypatch.setattr("site_client.rank_messages.samples_of", failing(samples_of, lambda beside: beside))
-    total = mechanism.clipped_sum(people)
-    monkeypatch.undo()
-    mechanism.close()
-    assert (total.num_patients_local, total.num_nonfinite_local) == (5, 1) and group.workers
-    rest = [people[p] for p in (0, 1, 2, 4)]
-    assert np.abs(total.vector - single(adapted, selection, rest, task()).vector).max() <= 1e-6 * CLIP
-    assert "Smith" not in caplog.text
-
-
-def fails_for(length: int, error: type[Exception]) -> Any:
-    """Wraps a function so that it raises for the tensors of a patient with so many tokens."""
-    def wrapped(function: Any, tensors: Any) -> Any:
-        def call(*arguments: Any) -> Any:
-            beside = function(*arguments) if tensors is None else tensors(*arguments)
-            if beside and len(beside.get("ids", ())) == length:
-                raise error("patient Smith")
-            return beside if tensors is None else function(*arguments)
-
-        return call
-
-    return wrapped
-
-
-def lacking(frame: bytes, message: bytes) -> bytes:
-    """The frame, unless it is that message: then there is no memory for it."""
-    if frame[4 : 4 + len(message)] == message:
-        raise MemoryError
-    return frame
-
-
-def test_another_patient_than_the_shares_next_one_ends_the_step(
-    base: Path, adapted: AdaptedModel, selection: Any
-) -> None:
-    group = LocalGroup(base)
-    mechanism = OneAndThree(group, adapted, selection, task(), Seeded())  # type: ignore[arg-type]
-    mechanism._send_patient = lambda rank, position, chosen: group.send(  # type: ignore[method-assign]
-        rank, Patient(4 - position), tensors_of(chosen))
-    with pytest.raises(RankError, match="ValueError"):
-        mechanism.clipped_sum(samples(adapted))
-    mechanism.close()
-
-
-def test_the_order_of_a_large_draw_can_be_read() -> None:
-    shares = share_out([1] * 150_000, 2)
-    facts = StepFacts(bytes(16), 1, "r", bytes(32), bytes(32), shares)
-    order, _ = unpack(pack(Step(facts, len(shares[1]))), Begin, Rehearse, Step, Close)
-    assert isinstance(order, Step) and order.facts.digest() == facts.digest()
 
 
 @pytest.mark.parametrize(

@@ -255,28 +255,6 @@ def test_a_long_message_crosses_in_chunks(monkeypatch: pytest.MonkeyPatch) -> No
         assert RankChannel(wire, 1, 0, key).receive(1.0) == message
 
 
-def test_a_message_that_does_not_fit_in_memory_leaves_the_channel_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("site_client.rank_channel._CHUNK_BYTES", 10)
-    wire, key = Wire(), bytes(32)
-    sender, receiver = RankChannel(wire, 0, 1, key), RankChannel(wire, 1, 0, key)
-    for message in (b"y" * 35, b"next"):
-        sender.send(message, 1.0)
-    monkeypatch.setattr("site_client.rank_channel._longer", lambda message, part: None)
-    with pytest.raises(MemoryError):
-        receiver.receive(1.0)
-    monkeypatch.undo()
-    assert receiver.receive(1.0) == b"next"
-
-
-def test_a_message_that_cannot_be_sealed_for_want_of_memory_ends_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: bytes) -> torch.Tensor:
-        raise MemoryError
-
-    monkeypatch.setattr("site_client.rank_channel._tensor", full)
-    with pytest.raises(RankError, match="does not fit in memory"):
-        RankChannel(Wire(), 0, 1, bytes(32)).send(b"order", 1.0)
-
-
 # ------------------------------------------------------------------ the site's session and its file
 
 
