@@ -1,8 +1,7 @@
 """Epsilon of a list of releases, and the noise that meets a target: accountants behind one interface.
 
 *Guarantees.*
-    * `epsilon` is an upper bound by privacy loss distributions, float64's rounding included; where that could swallow
-      delta, or the schedule is too long for them, it is the Renyi bound (`privacy.dp.loss_distribution`).
+    * `epsilon` is an upper bound by privacy loss distributions (`privacy.dp.loss_distribution`).
     * `epsilon_rdp` is an independent and looser bound (`privacy.dp.renyi`); a test keeps it above the first.
     * `calibrate` never returns noise whose `epsilon` is above the target.
     * An accountant that is known to under-report cannot be chosen.

@@ -1,10 +1,8 @@
 """Epsilon by privacy loss distributions: the tight bound that budgets are charged with.
 
 *Guarantees.* An upper bound: losses are discretised pessimistically (Doroshenko et al., PoPETs 2022, arXiv 2207.04380)
-at `DISCRETISATION`, composed by convolution (Koskela et al., AISTATS 2020), and read at a delta that is smaller by what
-float64 transforms can have lost (`rounding`). A spend too large for the grid, of too many steps, or at a delta of which
-rounding could take half is answered with the Renyi bound. Caches are keyed by the events, so an answer is always that
-of the events asked about.
+at `DISCRETISATION`, composed by convolution (Koskela et al., AISTATS 2020). A spend too large for the grid is answered
+with the Renyi bound. Caches are keyed by the events, so an answer is always that of the events asked about.
 
 *Assumes.* A schedule fixed before its first release: this composition theorem is not an adaptive one.
 
@@ -20,17 +18,11 @@ from typing import Any
 from privacy.dp.events import ReleaseEvent, merge, require_delta
 from privacy.dp.renyi import renyi_epsilon
 
-__all__ = ["DISCRETISATION", "pld_epsilon", "rounding"]
+__all__ = ["DISCRETISATION", "pld_epsilon"]
 
-# Spends beyond these (noise below 0.2, a loss of 10^4, or a million steps) are answered by the Renyi bound.
+# Spends beyond these (noise below 0.2, or a loss of 10^4) are answered by the Renyi bound.
 _REACH_NOISE = 0.2
 _REACH_LOSS = 2e4
-_REACH_STEPS = 10**6
-# Mechanisms times loss: each further mechanism is convolved over the grid of all before it.
-_REACH_WORK = 1e5
-# In delta, of each step and of each convolution of two different mechanisms: see `rounding`.
-_STEP_ROUNDING = 1e-15
-_CONVOLUTION_ROUNDING = 4e-15
 # Width of a bucket of the privacy loss: epsilon at 1e-4 differs by under 0.1 %, and takes ten times as long.
 DISCRETISATION = 1e-3
 
@@ -45,32 +37,16 @@ def pld_epsilon(events: Sequence[ReleaseEvent], delta: float) -> float:
 def _epsilon(events: tuple[ReleaseEvent, ...], delta: float) -> float:
     if not events:
         return 0.0
-    certain = delta - rounding(events)
-    if certain < delta / 2 or _beyond_grid(events):
+    if _beyond_grid(events):
         return renyi_epsilon(events, delta)
-    return float(_composed(events).get_epsilon_for_delta(certain))
-
-
-def rounding(events: Sequence[ReleaseEvent]) -> float:
-    """What float64 can take off the delta of the composed `events`, with a margin.
-
-    A transform f of one step's distribution, |f| <= 1, has relative errors of a few units in the last place, u =
-    1.1e-16. The power f^T makes them T times as large, and the transform back spreads them over the grid, so that
-    what a tail adds up to is off by at most a few T u. T * 3e-17 was measured against transforms in long double and
-    against the Gaussian closed form (tests): the bound here is thirty times that. Convolving two mechanisms adds a
-    constant, as do the tails that the library cuts off.
-    """
-    return _STEP_ROUNDING * sum(event.steps for event in events) + _CONVOLUTION_ROUNDING * len(events)
+    return float(_composed(events).get_epsilon_for_delta(delta))
 
 
 def _beyond_grid(events: tuple[ReleaseEvent, ...]) -> bool:
-    """Whether the grid would fill the memory, or the processor for minutes: so large a loss protects nobody, and over
-    so many steps what each one's grid rounds up adds up to more than the Renyi bound."""
-    if sum(event.steps for event in events) > _REACH_STEPS:
-        return True
+    """Whether the loss is so large that its grid would fill the memory; such a spend protects nobody."""
     noise = [_smallest_noise(event) for event in events]
     loss = sum(e.steps * e.sampling_rate / s**2 for e, s in zip(events, noise, strict=True))
-    return loss > _REACH_LOSS or loss * len(events) > _REACH_WORK or min(noise) < _REACH_NOISE
+    return loss > _REACH_LOSS or min(noise) < _REACH_NOISE
 
 
 def _smallest_noise(event: ReleaseEvent) -> float:
