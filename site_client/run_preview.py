@@ -71,7 +71,8 @@ def run_facts(
         base_model_hash: of the model on this site's disk (`model.backbone.hash_model`); None = not compared.
     """
     here = manifest.base_model_hash if base_model_hash is None else base_model_hash
-    in_all = sum(terms.weight for terms in manifest.sites)
+    counts = {terms.site_id: terms.weight if manifest.distributed_noise is None else terms.declared_patients
+              for terms in manifest.sites}  # with shared noise every patient counts the same
     refused = refusals(manifest, policy=config.policy, roster=roster, site_id=config.site_id, base_model_hash=here,
                        account=account)
     uploads = _uploads(manifest, config)
@@ -90,7 +91,7 @@ def run_facts(
         "steps": sum(training_rounds(stage) * stage.local_steps for stage in manifest.stages),
         "validation_share": manifest.validation_share,
         "sites": {terms.site_id: terms.declared_patients for terms in manifest.sites},
-        "weights": {terms.site_id: terms.weight / in_all for terms in manifest.sites},
+        "weights": {site: count / sum(counts.values()) for site, count in counts.items()},
         "suite": manifest.suite, "bits": manifest.bits, "budget": _budget(manifest, config, account, bool(refused)),
         "largest_upload_bytes": max((upload_bytes(manifest, size) for size in dimensions), default=None),
         "uploads_in_all_bytes": sum(upload_bytes(manifest, size) for size in dimensions) if dimensions else None,

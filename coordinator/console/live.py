@@ -45,11 +45,12 @@ class Live(Changes):
         busy_until, looks = time.monotonic() + BUSY_S, look(self._files)
         while not self._stop.wait(BUSY_S if time.monotonic() < busy_until else IDLE_S):
             changed = self._import()
+            planned = "" if changed else self._plan()
             now = look(self._files)
             if changed or now != looks:
                 busy_until, looks = time.monotonic() + BUSY_FOR_S, now
                 self.touch(self._sentence(changed))
-            elif self._plan():
+            elif planned:
                 busy_until = time.monotonic() + BUSY_FOR_S
                 self.touch("")  # a further number on the page, and nothing to read out
 

@@ -57,8 +57,7 @@ class _OfMostSites(SessionRelay):
     def readmit(self) -> None:
         """The sites start with that roster."""
         self.world.amend({"min_fraction": 0.5})
-        for disk in self.disks.values():
-            disk.restart()
+        self.restart()
         super().readmit()
 
 
@@ -98,8 +97,7 @@ class WithheldResults(SessionRelay):
 
         if isinstance(self.world, SessionConsortium):
             self.world.policy = replace(self.world.policy, max_wasted_rounds=2)
-        for disk in self.disks.values():
-            disk.restart()
+        self.restart()
         super().readmit()
 
     def attack(self) -> None:
@@ -153,7 +151,7 @@ class ForgedByFew(_OfMostSites, AfterRound):
 
     def forge(self) -> None:
         """Round 2, over the three and one honest site, which was not asked."""
-        state = self.world.state if not hasattr(self, "evil") else self.evil
+        state = self.world.state
         self.evil = ServerState(state.adapter + np.float32(7), state.velocity, state.average + 7, 2)
         announced = self.world.roster.floor(3)
         self.forged = Result(

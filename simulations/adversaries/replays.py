@@ -7,9 +7,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
 from privacy.identity import Roster
-from privacy.messages import Advertise, Envelope, Plan, RoundStart, RunManifest, SignedPlan, Witness
+from privacy.messages import Advertise, Envelope, Plan, RoundStart, RunManifest, SignedManifest, SignedPlan, Witness
 from privacy.secagg.client import SiteRound
 from simulations.adversaries.attack import Answer, Outcome
+from simulations.adversaries.consortium import Refusal
 from simulations.adversaries.relay import Relay
 
 if TYPE_CHECKING:
@@ -146,6 +147,23 @@ class SessionRelay(Relay):
             for site, refusal in admit(self.world, self.disks, self.witnesses_for, self.colluding_sites).items():
                 self.answers.append(Answer(site, "restore", refusal.code, refusal.blamed))
 
+    def restart(self) -> None:
+        """Every site's process starts again, with the papers and the policy as they are now."""
+        for disk in self.disks.values():
+            disk.restart()
+
+    def approvals(self) -> list[str]:
+        """Ask every site for its approval of the manifest; who gives it. Refusals are noted."""
+        signed = SignedManifest.make(self.world.manifest, self.world.coordinator_key).to_bytes()
+        approved = []
+        for site, disk in self.disks.items():
+            try:
+                disk.answer("hello", signed)
+                approved.append(site)
+            except Refusal as refusal:
+                self.answers.append(Answer(site, "hello", refusal.code, refusal.blamed))
+        return approved
+
     def witnesses_for(self, site: str, statements: list[Witness]) -> list[Witness]:
         """What one site is shown of its peers' statements about its ledger."""
         return statements
@@ -183,8 +201,7 @@ class RoundReplayAfterRestart(RoundReplay):
     def attack(self) -> None:
         """Attempt 1 to the end, restart, then attempt 2."""
         self.attempt(self.world.plan())
-        for disk in self.disks.values():
-            disk.restart()
+        self.restart()
         self.readmit()
         self.again = True
         self.attempt(self.world.plan(attempt=2))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from privacy.messages import Advertise, SignedManifest
+from privacy.messages import Advertise
 from privacy.secagg.hybrid import HybridAgreement, fresh_agreement
 from privacy.secagg.keys import Agreement
-from simulations.adversaries.attack import Answer, Outcome
-from simulations.adversaries.consortium import Refusal, RoundMember
+from simulations.adversaries.attack import Outcome
+from simulations.adversaries.consortium import RoundMember
 from simulations.adversaries.relay import Relay
 from simulations.adversaries.replays import SessionRelay
 
@@ -62,16 +62,8 @@ class SuiteNotAllowed(SessionRelay):
     def readmit(self) -> None:
         """Ask every site for its approval."""
         self.world.amend({"suites": (HYBRID,)}, suite="x25519")
-        for member in self.disks.values():
-            member.restart()  # with the amended roster
-        self.approved: list[str] = []
-        signed = SignedManifest.make(self.world.manifest, self.world.coordinator_key).to_bytes()
-        for site, member in self.disks.items():
-            try:
-                member.answer("hello", signed)
-                self.approved.append(site)
-            except Refusal as refusal:
-                self.answers.append(Answer(site, "hello", refusal.code, refusal.blamed))
+        self.restart()  # with the amended roster
+        self.approved = self.approvals()
 
     def attack(self) -> None:
         """The manifest is all of it."""

@@ -6,9 +6,7 @@ from dataclasses import replace
 
 from privacy.evidence import Evidence, proves
 from privacy.identity import Roster
-from privacy.messages import SignedManifest
-from simulations.adversaries.attack import Answer, Outcome
-from simulations.adversaries.consortium import Refusal
+from simulations.adversaries.attack import Outcome
 from simulations.adversaries.replays import SessionRelay
 
 __all__ = ["WATCHING_ATTACKS"]
@@ -83,16 +81,8 @@ class ShortReplyTime(ReplyTime):
         self.world.amend(stages=(replace(stage, reply_after_s=SHORT_S),))
         self.world.policy = replace(
             self.world.policy, require_scheduled_replies=True, min_reply_after_s=self._least)
-        for member in self.disks.values():
-            member.restart()  # with that policy
-        self.approved: list[str] = []
-        signed = SignedManifest.make(self.world.manifest, self.world.coordinator_key).to_bytes()
-        for site, member in self.disks.items():
-            try:
-                member.answer("hello", signed)
-                self.approved.append(site)
-            except Refusal as refusal:
-                self.answers.append(Answer(site, "hello", refusal.code, refusal.blamed))
+        self.restart()  # with that policy
+        self.approved = self.approvals()
         if self.approved:
             SessionRelay.readmit(self)
 

@@ -74,6 +74,29 @@ def test_a_planned_epsilon_is_shown_and_not_read_out(live: Live, monkeypatch: py
         live.stop()
 
 
+def test_files_that_change_all_the_time_do_not_keep_a_plan_from_being_computed(
+    live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def plan() -> str:
+        asked.append(len(asked))
+        return ""
+
+    def changed() -> set[str]:
+        (tmp_path / "up.json").write_text("x" * (len(asked) + 1))
+        return set()
+
+    monkeypatch.setattr(live._importer, "plan", plan)
+    monkeypatch.setattr(live._importer, "bring_up_to_date", changed)
+    live.start()
+    try:
+        wait_for(lambda: len(asked) >= 2)
+        assert live.said == "the coordinator's processes or roster changed"
+    finally:
+        live.stop()
+
+
 def test_an_import_that_fails_is_said_tried_again_and_forgotten(
     live: Live, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
